@@ -1,0 +1,10 @@
+//! XMPP streams as values.
+#[cfg(feature = "tokio")]
+pub mod driver;
+pub mod error;
+pub mod jid;
+pub mod limits;
+pub mod ns;
+pub mod stanza;
+pub mod stream;
+pub mod xml;

@@ -1,0 +1,94 @@
+//! What a peer may use of us, each number with its reason.
+
+use std::time::Duration;
+
+/// Limits on the XML of one stream (DESIGN X2).
+#[derive(Clone, Copy, Debug)]
+pub struct XmlLimits {
+    /// Bytes of one first-level element, counted while they arrive, also of an unfinished one.
+    pub stanza_bytes_max: usize,
+    /// Nesting below the stream root.
+    pub depth_max: usize,
+    /// Elements in one stanza.
+    pub elements_max: usize,
+    /// Attributes of one element.
+    pub attributes_max: usize,
+    /// Bytes of one element or attribute name.
+    pub name_bytes_max: usize,
+    /// Bytes of one namespace name.
+    pub ns_bytes_max: usize,
+    /// Bytes of one attribute value.
+    pub attribute_bytes_max: usize,
+}
+
+impl XmlLimits {
+    /// Before authentication: strangers get 16 KiB.
+    pub const fn before_auth() -> Self {
+        Self {
+            stanza_bytes_max: 16 * 1024,
+            ..Self::c2s()
+        }
+    }
+    /// An authenticated client.
+    pub const fn c2s() -> Self {
+        Self {
+            stanza_bytes_max: 256 * 1024,
+            depth_max: 64,
+            elements_max: 4096,
+            attributes_max: 64,
+            name_bytes_max: 128,
+            ns_bytes_max: 256,
+            attribute_bytes_max: 16 * 1024,
+        }
+    }
+    /// Our client, reading from its own server.
+    pub const fn client() -> Self {
+        Self {
+            stanza_bytes_max: 10 * 1024 * 1024,
+            elements_max: 200_000,
+            ..Self::c2s()
+        }
+    }
+}
+
+/// Limits of one stream's negotiation and life.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// XML before authentication.
+    pub before_auth: XmlLimits,
+    /// XML after authentication.
+    pub after_auth: XmlLimits,
+    /// From accept to established.
+    pub negotiation_max: Duration,
+    /// The same once a registration form was asked for: a person fills it in.
+    pub registration_max: Duration,
+    /// Wrong passwords a connection; the last is answered, then policy-violation.
+    pub login_failures_max: u32,
+    /// Refusals of form (unknown mechanism or binding type, `y` flag, malformed) a connection.
+    pub login_refusals_max: u32,
+    /// Bind tries a connection (RFC 6120 section 7.7.3: 5 to 10).
+    pub bind_tries_max: u32,
+    /// Nothing received for this long: the peer is pinged.
+    pub silence_max: Duration,
+    /// No answer to that ping for this long: connection-timeout.
+    pub silence_answer_max: Duration,
+    /// We closed: how long the peer may take to close too (RFC 6120 section 4.4).
+    pub close_max: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            before_auth: XmlLimits::before_auth(),
+            after_auth: XmlLimits::c2s(),
+            negotiation_max: Duration::from_secs(30),
+            registration_max: Duration::from_secs(300),
+            login_failures_max: 5,
+            login_refusals_max: 10,
+            bind_tries_max: 5,
+            silence_max: Duration::from_secs(300),
+            silence_answer_max: Duration::from_secs(60),
+            close_max: Duration::from_secs(5),
+        }
+    }
+}

@@ -1,0 +1,191 @@
+//! Streams as values: bytes and time in, bytes and decisions out (STYLE 3).
+//!
+//! ```text
+//!                ┌───────────────────────┐
+//!       bytes ──►│                       │──► Output::…  what the caller must do or learn
+//!    verdicts ──►│ Responder / Initiator │──► bytes to send
+//!         now ──►│        / Open         │──► next deadline
+//!                └───────────────────────┘
+//! ```
+
+use crate::error::{StanzaError, StreamError};
+use crate::jid::{BareJid, FullJid};
+use crate::stanza::{Item, Stanza};
+use bytes::Bytes;
+use std::sync::Arc;
+use std::time::Instant;
+
+pub mod initiator;
+pub mod responder;
+pub use responder::{HostView, Hosts, Responder, ResponderConfig, TlsRule};
+
+/// SCRAM hash functions (RFC 5802, RFC 7677).
+#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+#[allow(missing_docs)]
+pub enum ScramHash {
+    Sha1,
+    Sha256,
+    Sha512,
+}
+
+/// Keys of one account for one hash; never a password.
+#[derive(Clone, Eq, PartialEq)]
+pub struct StoredKeys {
+    /// Which hash they are for.
+    pub hash: ScramHash,
+    /// PBKDF2 iterations.
+    pub iterations: u32,
+    /// Salt bytes.
+    pub salt: Box<[u8]>,
+    /// H(HMAC(SaltedPassword, "Client Key")).
+    pub stored_key: Box<[u8]>,
+    /// HMAC(SaltedPassword, "Server Key").
+    pub server_key: Box<[u8]>,
+}
+// Debug of StoredKeys prints no key material. StoredKeys::derive(hash, password, salt, iterations) makes them.
+
+/// A password on its way to a check: not printed, wiped when dropped as far as safe code can.
+pub struct Password(pub String);
+impl std::fmt::Debug for Password {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Password(..)")
+    }
+}
+
+/// What TLS gave us; told to the machine by `tls_established`.
+#[derive(Clone, Debug, Default)]
+pub struct TlsInfo {
+    /// "TLSv1.3" or "TLSv1.2".
+    pub version: &'static str,
+    /// tls-exporter data (RFC 9266), only on TLS 1.3.
+    pub exporter: Option<[u8; 32]>,
+    /// tls-server-end-point data (RFC 5929 section 4) of the leaf in use, when defined.
+    pub server_end_point: Option<Box<[u8]>>,
+    /// Server name the peer asked for.
+    pub sni: Option<Box<str>>,
+}
+
+/// What the caller must do or learn. Poll until `None` after every change.
+#[derive(Debug)]
+pub enum Output {
+    /// Flush the bytes, run the TLS handshake, then call `tls_established`.
+    StartTls {
+        /** `to` of the header, for choosing the certificate. */
+        to: Box<str>,
+    },
+    /// Look up SCRAM keys, then call `credentials`.
+    NeedCredentials {
+        /** Who signs in. */
+        account: BareJid,
+        /** For which hash. */
+        hash: ScramHash,
+    },
+    /// Check a password off the task, then call `verdict`.
+    CheckPassword {
+        /** Who signs in. */
+        account: BareJid,
+        /** What was sent. */
+        password: Password,
+    },
+    /// An iq to the host before login, in a namespace that the host lets guests use; answer with `guest_reply`.
+    Guest(Stanza),
+    /// The client asks for a resource; answer with `bound`.
+    Bind {
+        /** Authenticated account. */
+        account: BareJid,
+        /** Wanted resource. */
+        resource: Option<Box<str>>,
+    },
+    /// Negotiation is over; stanzas may flow.
+    Established(Established),
+    /// A stanza in order of arrival; `from` is as received, the server stamps it.
+    Stanza(Stanza),
+    /// A stanza that is refused alone: answer it with this error, count it, go on.
+    Refused(crate::xml::Refused),
+    /// A first-level element of a feature that the caller handles (stream management later).
+    Nonza(crate::xml::Element),
+    /// Facts worth a log line: mechanism chosen, login failed with account and condition.
+    Note(Note),
+    /// The stream is over; write what is left, then close the transport.
+    Closed(CloseReason),
+}
+
+/// Log-worthy facts; never with secrets.
+#[derive(Clone, Debug)]
+#[allow(missing_docs)]
+#[non_exhaustive]
+pub enum Note {
+    LoginFailed {
+        mechanism: Box<str>,
+        account: Option<BareJid>,
+        condition: crate::error::SaslCondition,
+        reason: &'static str,
+    },
+    LoggedIn {
+        mechanism: &'static str,
+        account: BareJid,
+        channel_binding: Option<&'static str>,
+    },
+}
+
+/// The negotiated stream.
+#[derive(Clone, Debug)]
+pub struct Established {
+    /// Bound JID.
+    pub jid: FullJid,
+    /// `xml:lang` of the peer's header.
+    pub lang: Option<Box<str>>,
+}
+
+/// Why a stream ended.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub enum CloseReason {
+    /// Both closing tags passed.
+    Clean,
+    /// We sent this error.
+    Ours(StreamError),
+    /// The peer sent this error.
+    Theirs(StreamError),
+    /// The peer did not answer our closing tag in time.
+    CloseTimeout,
+    /// The transport ended without a closing tag.
+    Eof,
+}
+
+/// The caller's answer to `CheckPassword`.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[allow(missing_docs)]
+pub enum Verdict {
+    Allow,
+    Deny,
+    Disabled,
+    TryLater,
+}
+
+/// What the driver needs of a machine; `Responder` and `Initiator` have it.
+pub trait Machine {
+    /// Bytes from the peer.
+    fn handle_bytes(&mut self, data: &[u8], now: Instant);
+    /// The peer's side of the transport ended.
+    fn handle_eof(&mut self, now: Instant);
+    /// The deadline passed.
+    fn handle_timeout(&mut self, now: Instant);
+    /// The next order or fact.
+    fn poll_output(&mut self) -> Option<Output>;
+    /// When to call `handle_timeout`.
+    fn poll_timeout(&self) -> Option<Instant>;
+    /// Bytes to send, appended to `out`.
+    fn take_bytes(&mut self, out: &mut Vec<u8>);
+    /// Bytes waiting in the machine.
+    fn pending_bytes(&self) -> usize;
+    /// False while the machine waits for our own side.
+    fn wants_input(&self) -> bool;
+    /// TLS is up.
+    fn tls_established(&mut self, info: TlsInfo, now: Instant);
+    /// Free scratch memory before waiting.
+    fn release(&mut self);
+}
+
+#[allow(dead_code)]
+fn _uses(_: Arc<()>, _: Bytes, _: &Item, _: StanzaError) {}
