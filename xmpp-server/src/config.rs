@@ -1,0 +1,14 @@
+//! Placeholder until the configuration lands.
+#![allow(missing_docs)]
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Registration {
+    Closed,
+    Loopback,
+    Open,
+}
+#[derive(Clone, Debug)]
+pub struct DomainConfig {
+    pub name: String,
+    pub registration: Registration,
+    pub strict_iq: bool,
+}
