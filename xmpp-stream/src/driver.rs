@@ -100,26 +100,28 @@ impl<M: Machine> Driver<M> {
         Poll::Pending
     }
 
-    /// Writes what there is; true when something was written to its end.
+    /// Writes until nothing is left; true when something was written.
     fn poll_out(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<bool>> {
-        if self.out.is_empty() {
-            self.machine.take_bytes(&mut self.out);
+        let mut wrote = false;
+        loop {
             if self.out.is_empty() {
-                return Poll::Ready(Ok(false));
+                self.machine.take_bytes(&mut self.out);
             }
-        }
-        while let Some(rest) = self.out.get(self.written..).filter(|rest| !rest.is_empty()) {
-            match ready!(self.link.poll_write(cx, rest))? {
-                0 => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
-                n => self.written += n,
+            if self.out.is_empty() {
+                self.out.shrink_to(KEEP_BYTES);
+                return Poll::Ready(Ok(wrote));
             }
+            while let Some(rest) = self.out.get(self.written..).filter(|rest| !rest.is_empty()) {
+                match ready!(self.link.poll_write(cx, rest))? {
+                    0 => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
+                    n => self.written += n,
+                }
+            }
+            ready!(self.link.poll_flush(cx))?;
+            self.written = 0;
+            self.out.clear();
+            wrote = true;
         }
-        ready!(self.link.poll_flush(cx))?;
-        self.written = 0;
-        self.out.clear();
-        self.out.shrink_to(KEEP_BYTES);
-        // More may have come to the machine while these bytes waited.
-        Poll::Ready(Ok(self.machine.pending_bytes() == 0))
     }
 
     fn poll_in(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
