@@ -121,26 +121,6 @@ impl Kind {
         }
     }
 }
-
-/// Types and their names on the wire.
-const TYPES: [(Ty, &str); 15] = [
-    (Ty::Chat, "chat"),
-    (Ty::Error, "error"),
-    (Ty::Get, "get"),
-    (Ty::Groupchat, "groupchat"),
-    (Ty::Headline, "headline"),
-    (Ty::Normal, "normal"),
-    (Ty::Probe, "probe"),
-    (Ty::Result, "result"),
-    (Ty::Set, "set"),
-    (Ty::Subscribe, "subscribe"),
-    (Ty::Subscribed, "subscribed"),
-    (Ty::Unavailable, "unavailable"),
-    (Ty::Unsubscribe, "unsubscribe"),
-    (Ty::Unsubscribed, "unsubscribed"),
-    (Ty::None, ""),
-];
-
 impl Ty {
     /// Reads the attribute value.
     #[must_use]
@@ -163,7 +143,6 @@ impl Ty {
             other => Self::Other(other.into()),
         }
     }
-
     /// The attribute value; `None` when absent.
     #[must_use]
     pub fn as_str(&self) -> Option<&str> {
@@ -187,7 +166,6 @@ impl Ty {
         })
     }
 }
-
 impl Default for Head {
     fn default() -> Self {
         Self {
@@ -203,38 +181,30 @@ impl Default for Head {
 
 impl Stanza {
     /// An empty stanza.
-    #[must_use]
     pub fn new(kind: Kind, ty: Ty) -> Self {
-        let head = Head {
-            ty,
-            ..Head::default()
-        };
         Self {
             kind,
-            head,
+            head: Head {
+                ty,
+                ..Head::default()
+            },
             payload: Bytes::new(),
             kids: SmallVec::new(),
         }
     }
-
     /// `<message type=…>`.
-    #[must_use]
     pub fn message(ty: Ty) -> Self {
         Self::new(Kind::Message, ty)
     }
-
     /// `<presence type=…>`.
-    #[must_use]
     pub fn presence(ty: Ty) -> Self {
         Self::new(Kind::Presence, ty)
     }
-
     /// `<iq type=… id=…>` (RFC 6120 section 8.2.3: id is required).
     #[must_use]
     pub fn iq(ty: Ty, id: &str) -> Self {
         Self::new(Kind::Iq, ty).with_id(id)
     }
-
     /// A chat message with a body.
     ///
     /// # Errors
@@ -243,29 +213,25 @@ impl Stanza {
         let stanza = Self::message(Ty::Chat).with_to(Jid::parse(to)?);
         Ok(stanza.with_child(&Element::new(ns::CLIENT, "body").with_text(body)))
     }
-
     /// Builder: `to`.
     #[must_use]
     pub fn with_to(mut self, to: impl Into<Jid>) -> Self {
         self.head.to = Some(to.into());
         self
     }
-
     /// Builder: `from`.
     #[must_use]
     pub fn with_from(mut self, from: impl Into<Jid>) -> Self {
         self.head.from = Some(from.into());
         self
     }
-
     /// Builder: `id`.
     #[must_use]
     pub fn with_id(mut self, id: &str) -> Self {
         self.head.id = Some(id.into());
         self
     }
-
-    /// Builder: appends a child (meant for stanzas of our own making).
+    /// Builder: appends a child (re-indexes; meant for stanzas of our own making).
     #[must_use]
     pub fn with_child(self, child: &Element) -> Self {
         let mut payload = self.payload.to_vec();
@@ -277,15 +243,11 @@ impl Stanza {
             ..self
         }
     }
-
     /// True when a top-level child matches.
-    #[must_use]
     pub fn has(&self, ns: NsId, name: NameId) -> bool {
-        self.kid(ns, name).is_some()
+        self.kids.iter().any(|kid| kid.ns == ns && kid.name == name)
     }
-
     /// The first top-level child that matches.
-    #[must_use]
     pub fn kid(&self, ns: NsId, name: NameId) -> Option<&Kid> {
         self.kids
             .iter()
@@ -307,22 +269,11 @@ impl Stanza {
             .get(kid.start as usize..kid.end as usize)
             .unwrap_or_default()
     }
-
-    /// Parses one top-level child into a tree.
-    #[must_use]
-    pub fn element(&self, kid: &Kid) -> Element {
-        // Canonical bytes always parse; an index from another stanza gives an element without meaning.
-        Element::parse(self.kid_bytes(kid), ns::CLIENT).unwrap_or_else(|_| Element::new("", "_"))
-    }
-
     /// The first top-level child as a tree: the payload of an IQ.
-    #[must_use]
     pub fn first_element(&self) -> Option<Element> {
         self.kids.first().map(|kid| self.element(kid))
     }
-
     /// All top-level children as trees.
-    #[must_use]
     pub fn elements(&self) -> Vec<Element> {
         self.kids.iter().map(|kid| self.element(kid)).collect()
     }
@@ -349,13 +300,10 @@ impl Stanza {
             None => Some(self.element(kid).text()),
         }
     }
-
     /// Body text of a message.
-    #[must_use]
     pub fn body(&self) -> Option<String> {
         self.child_text(name::BODY)
     }
-
     /// The stanza with children cut and appended (X9).
     #[must_use]
     pub fn splice(&self, edits: &[Edit]) -> Self {
@@ -401,15 +349,6 @@ impl Stanza {
             head: self.head.clone(),
         }
     }
-
-    fn reply(&self, ty: Ty) -> Self {
-        let mut reply = Self::new(self.kind, ty);
-        reply.head.to.clone_from(&self.head.from);
-        reply.head.from.clone_from(&self.head.to);
-        reply.head.id.clone_from(&self.head.id);
-        reply
-    }
-
     /// Answers an iq get or set: swapped addresses, same id.
     #[must_use]
     pub fn result(&self, payload: Option<&Element>) -> Self {
@@ -428,7 +367,6 @@ impl Stanza {
             _ => Some(self.answer(Ty::Error).with_child(&error.to_element())),
         }
     }
-
     /// The error carried by a stanza of type error.
     #[must_use]
     pub fn error(&self) -> Option<StanzaError> {
@@ -457,7 +395,6 @@ impl Stanza {
             None => Err(XmlError::NotWellFormed),
         }
     }
-
     /// The whole stanza as a tree in `jabber:client`, for comparison in tests.
     #[must_use]
     pub fn to_element(&self) -> Element {
@@ -490,11 +427,9 @@ impl Stanza {
             ..Self::new(self.kind, Ty::None)
         }
     }
-
     /// Size on the wire, about.
-    #[must_use]
     pub fn wire_len(&self) -> usize {
-        self.payload.len() + HEAD_BYTES
+        self.payload.len() + 128
     }
 }
 

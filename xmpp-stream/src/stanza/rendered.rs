@@ -1,9 +1,6 @@
-//! One rendering for any number of recipients, and what stands in an outbox (DESIGN 4).
-//!
-//! The content namespace of the stream is the default one, so a stanza carries no `xmlns`, and the
-//! same bytes are right for every recipient; only `to` may differ.
+//! One rendering for any number of recipients, and what stands in an outbox.
 
-use super::{Head, Kind, Stanza};
+use super::{Kind, Stanza};
 use crate::error::StreamError;
 use crate::jid::{FullJid, Jid};
 use crate::ns;
@@ -67,19 +64,16 @@ impl Rendered {
             extra,
         }
     }
-
     /// The stanza behind it.
     #[must_use]
     pub fn stanza(&self) -> &Arc<Stanza> {
         &self.stanza
     }
-
     /// Its class.
     #[must_use]
     pub fn class(&self) -> Class {
         self.class
     }
-
     /// Kind of the stanza.
     #[must_use]
     pub fn kind(&self) -> Kind {
@@ -92,7 +86,6 @@ impl Rendered {
         // The tags of the longest kind and a `to` of usual length.
         64 + self.head.len() + self.stanza.payload.len() + self.extra.len()
     }
-
     /// Appends the wire form. `recipient` fills `to` for `To::Bare` and `To::Full`.
     pub fn write(&self, out: &mut Vec<u8>, to: To, recipient: Option<&FullJid>) {
         let kind = self.stanza.kind.as_str();
@@ -162,65 +155,7 @@ fn write_attrs(stanza: &Stanza, out: &mut Vec<u8>) {
     }
 }
 
-impl Stanza {
-    /// Appends the wire form as it stands, for a stanza that has one recipient.
-    pub fn write(&self, out: &mut Vec<u8>) {
-        let kind = self.kind.as_str();
-        out.reserve(self.wire_len());
-        out.push(b'<');
-        out.extend_from_slice(kind.as_bytes());
-        if let Some(to) = &self.head.to {
-            write_attr(out, "to", to.as_str());
-        }
-        write_head(out, &self.head);
-        if self.payload.is_empty() {
-            out.extend_from_slice(b"/>");
-            return;
-        }
-        out.push(b'>');
-        out.extend_from_slice(&self.payload);
-        out.extend_from_slice(b"</");
-        out.extend_from_slice(kind.as_bytes());
-        out.push(b'>');
-    }
-}
-
-fn write_attr(out: &mut Vec<u8>, name: &str, value: &str) {
-    out.push(b' ');
-    out.extend_from_slice(name.as_bytes());
-    out.extend_from_slice(b"='");
-    escape_value(out, value);
-    out.push(b'\'');
-}
-
-/// Everything but `to`.
-fn write_head(out: &mut Vec<u8>, head: &Head) {
-    let attrs = [
-        ("from", head.from.as_ref().map(Jid::as_str)),
-        ("id", head.id.as_deref()),
-        ("type", head.ty.as_str()),
-        ("xml:lang", head.lang.as_deref()),
-    ];
-    for (name, value) in attrs {
-        if let Some(value) = value {
-            write_attr(out, name, value);
-        }
-    }
-    let extra = head.extra.iter().flat_map(|extra| &extra.0);
-    for (index, (ns, name, value)) in extra.enumerate() {
-        match &**ns {
-            "" => write_attr(out, name, value),
-            ns::XML => write_attr(out, &format!("xml:{name}"), value),
-            ns => {
-                // One prefix an attribute: the same namespace may be declared twice under two names.
-                write_attr(out, &format!("xmlns:n{index}"), ns);
-                write_attr(out, &format!("n{index}:{name}"), value);
-            }
-        }
-    }
-}
-
-/// What stands in an outbox. `D` is the server's per-message delivery mark; `()` elsewhere.
+/// What stands in an outbox. `D` is the server's per-message delivery mark (DESIGN 4: `Delivery`); `()` elsewhere.
 #[derive(Debug)]
 pub enum Item<D = ()> {
     /// A rendering shared by several recipients.
