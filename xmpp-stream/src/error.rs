@@ -206,3 +206,10 @@ pub struct StanzaError {
     /// Application condition.
     pub app: Option<Box<Element>>,
 }
+impl StanzaError {
+    /// internal-server-error.
+    #[must_use]
+    pub fn internal_server_error() -> Self {
+        todo!()
+    }
+}

@@ -1,0 +1,99 @@
+//! What handlers can wish. The executor is `core::Core::run`: the only code that sends.
+
+use crate::session::Sid;
+use crate::session::account::{Account, SessionEntry};
+use crate::session::outbox::Class;
+use crate::store::{RosterRow, WriteOp};
+use std::sync::Arc;
+use xmpp_stream::error::StreamError;
+use xmpp_stream::jid::{BareJid, Jid};
+use xmpp_stream::stanza::{Rendered, Stanza, To};
+
+/// Which sessions of the account in hand.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Which {
+    /// Exactly this one.
+    One(Sid),
+    /// Every available resource.
+    Available,
+    /// Every available resource but this one.
+    AvailableExcept(Sid),
+    /// Every interested resource (asked for the roster).
+    Interested,
+}
+
+impl Which {
+    /// True for a session that is meant.
+    #[must_use]
+    pub fn has(&self, entry: &SessionEntry) -> bool {
+        match self {
+            Self::One(sid) => entry.sid == *sid,
+            Self::Available => entry.is_available(),
+            Self::AvailableExcept(sid) => entry.is_available() && entry.sid != *sid,
+            Self::Interested => entry.interested,
+        }
+    }
+}
+
+/// A wish of a handler. Effects of one run are applied in order; when some of them are writes, all
+/// the others wait for the commit.
+#[derive(Debug)]
+pub enum Effect {
+    // Of the account in hand, under its lock:
+    /// Into the queues of sessions of the account in hand.
+    Local(Which, To, Arc<Rendered>),
+    /// The session's last broadcast presence; `None`: no longer available.
+    SetPresence(Sid, Option<Arc<Stanza>>),
+    /// The session asked for the roster.
+    SetInterested(Sid),
+    /// The session sent directed presence: available (true) or unavailable.
+    SetDirected(Sid, Jid, bool),
+
+    // Durable changes of the account in hand:
+    /// A roster item of the account in hand, as it is to be.
+    Roster(RosterRow),
+    /// A roster item of the account in hand is to go.
+    RosterRemove(BareJid),
+    /// Any other write.
+    Write(WriteOp),
+
+    // Beyond the account in hand:
+    /// A stanza with `from` set, passed on as if it had just arrived from there (local or remote).
+    Route(Box<Stanza>),
+    /// The same presence to many accounts, rendered once; recipients see their bare JID in `to`.
+    /// No checks at the recipient but its block list.
+    Fan(Arc<Rendered>, Vec<Jid>),
+    /// To the sender of the stanza in hand.
+    Reply(Box<Stanza>),
+    /// Ends one session of the account in hand.
+    Close(Sid, Box<StreamError>),
+    /// Ends every session of the account.
+    CloseAll(BareJid, Box<StreamError>),
+    /// A session ended: what is owed to others follows (made by the core only).
+    Ended(Arc<Account>, Box<SessionEntry>),
+    /// A queue is over its soft bound: whoever made the stanza is to pause (made by the core only).
+    Pause,
+}
+
+impl Effect {
+    /// A stanza of our own making into queues of the account in hand.
+    #[must_use]
+    pub fn local(which: Which, to: To, stanza: Stanza, class: Class) -> Self {
+        Self::Local(which, to, Arc::new(Rendered::new(Arc::new(stanza), class)))
+    }
+
+    /// Passes a stanza on.
+    #[must_use]
+    pub fn route(stanza: Stanza) -> Self {
+        Self::Route(Box::new(stanza))
+    }
+
+    /// Must the commit come first?
+    #[must_use]
+    pub fn is_write(&self) -> bool {
+        matches!(
+            self,
+            Self::Roster(_) | Self::RosterRemove(_) | Self::Write(_)
+        )
+    }
+}

@@ -1,0 +1,13 @@
+//! Placeholder.
+use crate::modules::{Info, Module, Scope};
+/// The module.
+pub struct Feature;
+impl Module for Feature {
+    fn info(&self) -> &'static Info {
+        &Info {
+            name: "presence",
+            specs: &[],
+        }
+    }
+    fn register(&self, _scope: &mut Scope<'_>) {}
+}

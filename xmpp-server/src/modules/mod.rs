@@ -1,0 +1,224 @@
+//! Feature modules: what a module is, what it may register, and the one list of them.
+//!
+//! One file and one word in the list below add a module (CONTRIBUTING.md). Roster, subscriptions,
+//! presence and message delivery (`crate::im`) are written on the same interface.
+
+use crate::hooks::{Cx, Filter, Flow, Hooks, Registered, Stage};
+pub use crate::iq::{Answer, At, AtSet, Iq, IqKind};
+use crate::iq::{IqTable, Registered as IqRegistered};
+use std::future::Future;
+use xmpp_stream::error::StanzaError;
+use xmpp_stream::stanza::Stanza;
+use xmpp_stream::xml::Element;
+
+/// How much of a spec a module covers.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Coverage {
+    /// All that binds a server.
+    Complete,
+    /// Some; docs/SPECS.md says so.
+    Partial,
+}
+
+/// A spec that a module implements.
+#[derive(Clone, Copy, Debug)]
+pub struct Spec {
+    /// "RFC 6121" or "XEP-0199".
+    pub id: &'static str,
+    /// Version of the document.
+    pub version: &'static str,
+    /// How much of it.
+    pub coverage: Coverage,
+}
+
+/// What a module says of itself.
+#[derive(Clone, Copy, Debug)]
+pub struct Info {
+    /// Its name in configuration, logs and store.
+    pub name: &'static str,
+    /// Specs it implements.
+    pub specs: &'static [Spec],
+}
+
+/// A feature module.
+pub trait Module: Send + Sync + 'static {
+    /// Name and specs.
+    fn info(&self) -> &'static Info;
+    /// Declares handlers and what is announced.
+    fn register(&self, scope: &mut Scope<'_>);
+}
+
+/// An identity of service discovery (XEP-0030).
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Identity {
+    /// Category, e.g. "server".
+    pub category: &'static str,
+    /// Type, e.g. "im".
+    pub ty: &'static str,
+    /// Name for people.
+    pub name: Option<&'static str>,
+}
+
+/// Everything that registrations announce: what is announced is what is handled.
+#[derive(Debug, Default)]
+pub struct Announced {
+    /// disco#info features of the domain, sorted.
+    pub host_features: Vec<&'static str>,
+    /// disco#info features of accounts, sorted.
+    pub account_features: Vec<&'static str>,
+    /// Identities of the domain.
+    pub host_identities: Vec<Identity>,
+    /// Identities of accounts.
+    pub account_identities: Vec<Identity>,
+    /// Namespaces in which guests may send requests before login.
+    pub guest_ns: Vec<&'static str>,
+    /// Stream features after login.
+    pub features_after_auth: Vec<Element>,
+    /// Name and specs of each loaded module.
+    pub infos: Vec<&'static Info>,
+}
+
+/// What a module may say while it registers. All declarative: listing and documenting come for free.
+pub struct Scope<'a> {
+    pub(crate) module: &'static str,
+    pub(crate) hooks: &'a mut Hooks,
+    pub(crate) iqs: &'a mut IqTable,
+    pub(crate) announced: &'a mut Announced,
+    pub(crate) errors: &'a mut Vec<RegisterError>,
+}
+
+/// Two modules want the same query.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct RegisterError {
+    /// Namespace of the query.
+    pub ns: String,
+    /// Who had it.
+    pub first: &'static str,
+    /// Who wanted it too.
+    pub second: &'static str,
+}
+
+impl Scope<'_> {
+    /// "I answer this query", to the domain or the own account.
+    pub fn iq<F, Fut>(&mut self, kind: IqKind, ns: &'static str, name: &'static str, handler: F)
+    where
+        F: Fn(Iq) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = Result<Answer, StanzaError>> + Send + 'static,
+    {
+        self.iq_at(AtSet::SERVER, kind, ns, name, handler);
+    }
+
+    /// "I answer this query" addressed to one of `at`. An empty `name` means any child name in `ns`.
+    pub fn iq_at<F, Fut>(
+        &mut self,
+        at: AtSet,
+        kind: IqKind,
+        ns: &'static str,
+        name: &'static str,
+        handler: F,
+    ) where
+        F: Fn(Iq) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = Result<Answer, StanzaError>> + Send + 'static,
+    {
+        let handler = Box::new(move |iq| Box::pin(handler(iq)) as crate::iq::Answering);
+        let guest = self.announced.guest_ns.contains(&ns);
+        let registered = IqRegistered {
+            module: self.module,
+            at,
+            guest,
+            handler,
+        };
+        if let Err(first) = self.iqs.add(kind, ns, name, registered) {
+            self.errors.push(RegisterError {
+                ns: ns.to_owned(),
+                first,
+                second: self.module,
+            });
+        }
+    }
+
+    /// Guests may send requests of this namespace to the domain before login; say so before `iq`.
+    pub fn guest(&mut self, ns: &'static str) {
+        self.announced.guest_ns.push(ns);
+    }
+
+    /// "I look at stanzas that pass this stage."
+    pub fn hook<F>(&mut self, stage: Stage, filter: Filter, hook: F)
+    where
+        F: Fn(&Stanza, &mut Cx<'_>) -> Flow + Send + Sync + 'static,
+    {
+        let registered = Registered {
+            module: self.module,
+            payload: filter.payload,
+            hook: Box::new(hook),
+        };
+        self.hooks.add(stage, filter, registered);
+    }
+
+    /// Shown in disco#info of the domain.
+    pub fn feature(&mut self, ns: &'static str) {
+        insert(&mut self.announced.host_features, ns);
+    }
+
+    /// Shown in disco#info of accounts.
+    pub fn account_feature(&mut self, ns: &'static str) {
+        insert(&mut self.announced.account_features, ns);
+    }
+
+    /// Shown in disco#info of the domain.
+    pub fn identity(
+        &mut self,
+        category: &'static str,
+        ty: &'static str,
+        name: Option<&'static str>,
+    ) {
+        self.announced
+            .host_identities
+            .push(Identity { category, ty, name });
+    }
+
+    /// Shown in disco#info of accounts.
+    pub fn account_identity(&mut self, category: &'static str, ty: &'static str) {
+        self.announced.account_identities.push(Identity {
+            category,
+            ty,
+            name: None,
+        });
+    }
+
+    /// Offered in stream features after login.
+    pub fn stream_feature(&mut self, feature: Element) {
+        self.announced.features_after_auth.push(feature);
+    }
+}
+
+fn insert(list: &mut Vec<&'static str>, ns: &'static str) {
+    if let Err(at) = list.binary_search(&ns) {
+        list.insert(at, ns);
+    }
+}
+
+macro_rules! modules {
+    ($($name:ident,)*) => {
+        $(mod $name;)*
+        /// Every module of this package, in the order of their names.
+        pub static ALL: &[&dyn Module] = &[$(&$name::Feature,)*];
+    };
+}
+
+modules! {
+    disco,
+    ping,
+    private,
+    register,
+    vcard,
+    version,
+}
+
+/// The always-on modules of RFC 6121 and those of this list that are not switched off.
+pub fn enabled(off: &[String]) -> Vec<&'static dyn Module> {
+    let optional = ALL
+        .iter()
+        .filter(|module| !off.iter().any(|name| name == module.info().name));
+    crate::im::ALL.iter().chain(optional).copied().collect()
+}

@@ -1,0 +1,13 @@
+//! Placeholder.
+use super::{Info, Module, Scope};
+/// The module.
+pub struct Feature;
+impl Module for Feature {
+    fn info(&self) -> &'static Info {
+        &Info {
+            name: "private",
+            specs: &[],
+        }
+    }
+    fn register(&self, _scope: &mut Scope<'_>) {}
+}

@@ -1,0 +1,304 @@
+//! One account's ordered state: its sessions and its roster view.
+//!
+//! DESIGN 5 rules 1, 2, 5, 7, 8: everything a stanza does at its recipient is one critical section
+//! under `Account::lock`, with no await inside; ending a session is another.
+
+use super::Sid;
+use super::outbox::{Class, Delivery, OutItem, Outbox, Push};
+use crate::effect::{Effect, Which};
+use crate::limits::Limits;
+use crate::store::{AccountRecord, RosterRow, Subscription};
+use std::collections::{BTreeMap, HashSet};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+use xmpp_stream::jid::{BareJid, FullJid, Jid};
+use xmpp_stream::stanza::{Item, Rendered, Stanza, To};
+
+/// A roster as last committed: visible items and pending inbound requests.
+#[derive(Clone, Debug, Default)]
+pub struct RosterView {
+    /// Version: grows with each change.
+    pub ver: u64,
+    items: BTreeMap<BareJid, Arc<RosterRow>>,
+}
+
+impl RosterView {
+    /// A view of stored rows.
+    pub fn new(ver: u64, rows: impl IntoIterator<Item = RosterRow>) -> Self {
+        let items = rows
+            .into_iter()
+            .map(|row| (row.jid.clone(), Arc::new(row)))
+            .collect();
+        Self { ver, items }
+    }
+
+    /// The row of a contact, looked up by the text of its bare JID.
+    #[must_use]
+    pub fn get(&self, bare: &str) -> Option<&Arc<RosterRow>> {
+        self.items.get(bare)
+    }
+
+    /// All rows, also those that are pending inbound requests only.
+    pub fn rows(&self) -> impl Iterator<Item = &Arc<RosterRow>> {
+        self.items.values()
+    }
+
+    /// Number of rows.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.items.len()
+    }
+
+    /// True without rows.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.items.is_empty()
+    }
+
+    /// The contact may see the account's presence (subscription from or both).
+    #[must_use]
+    pub fn may_see_us(&self, bare: &str) -> bool {
+        self.get(bare)
+            .is_some_and(|row| matches!(row.subscription, Subscription::From | Subscription::Both))
+    }
+
+    /// The account may see the contact's presence (subscription to or both).
+    #[must_use]
+    pub fn may_see_them(&self, bare: &str) -> bool {
+        self.get(bare)
+            .is_some_and(|row| matches!(row.subscription, Subscription::To | Subscription::Both))
+    }
+
+    /// The view after one row was set.
+    #[must_use]
+    pub fn with(&self, row: RosterRow) -> Self {
+        let mut items = self.items.clone();
+        items.insert(row.jid.clone(), Arc::new(row));
+        Self {
+            ver: self.ver + 1,
+            items,
+        }
+    }
+
+    /// The view after one row was removed.
+    #[must_use]
+    pub fn without(&self, jid: &BareJid) -> Self {
+        let mut items = self.items.clone();
+        items.remove(jid);
+        Self {
+            ver: self.ver + 1,
+            items,
+        }
+    }
+}
+
+/// What the account knows of one bound session.
+#[derive(Clone)]
+pub struct SessionEntry {
+    /// Its number.
+    pub sid: Sid,
+    /// Its address.
+    pub jid: FullJid,
+    /// Its queue.
+    pub outbox: Arc<Outbox>,
+    /// Last broadcast available presence; `None`: connected, not available.
+    pub presence: Option<Arc<Stanza>>,
+    /// Priority of that presence (RFC 6121 section 4.7.2.3).
+    pub priority: i8,
+    /// It asked for the roster.
+    pub interested: bool,
+    /// Whom it sent directed presence outside of its roster (RFC 6121 section 4.6).
+    pub directed: HashSet<Jid>,
+}
+
+impl std::fmt::Debug for SessionEntry {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("SessionEntry")
+            .field("jid", &self.jid)
+            .finish_non_exhaustive()
+    }
+}
+
+impl SessionEntry {
+    /// A session that has just been bound.
+    #[must_use]
+    pub fn new(sid: Sid, jid: FullJid) -> Self {
+        Self {
+            sid,
+            jid,
+            outbox: Arc::default(),
+            presence: None,
+            priority: 0,
+            interested: false,
+            directed: HashSet::new(),
+        }
+    }
+
+    /// It sent initial presence.
+    #[must_use]
+    pub fn is_available(&self) -> bool {
+        self.presence.is_some()
+    }
+}
+
+/// The part of an account that is under its lock.
+#[derive(Default)]
+pub struct AccountState {
+    /// Bound sessions, oldest first.
+    pub sessions: Vec<SessionEntry>,
+    /// The account was removed: nothing is bound or delivered any more.
+    pub removed: bool,
+}
+
+/// A local account that somebody named lately. There is one value for an account (rule 2).
+pub struct Account {
+    /// Its address.
+    pub jid: BareJid,
+    /// Credentials and ban, as last committed.
+    record: RwLock<Arc<AccountRecord>>,
+    roster: RwLock<Arc<RosterView>>,
+    state: Mutex<AccountState>,
+    /// Held over the commit of a change to roster or subscriptions, so that changes of one account
+    /// happen one after the other.
+    pub changes: tokio::sync::Mutex<()>,
+}
+
+impl Account {
+    /// An account as loaded.
+    #[must_use]
+    pub fn new(jid: BareJid, record: Arc<AccountRecord>, roster: RosterView) -> Self {
+        Self {
+            jid,
+            record: RwLock::new(record),
+            roster: RwLock::new(Arc::new(roster)),
+            state: Mutex::default(),
+            changes: tokio::sync::Mutex::default(),
+        }
+    }
+
+    /// The lock of rule 1. A poisoned lock is entered all the same: one failed handler must not take
+    /// an account away from its owner.
+    pub fn lock(&self) -> MutexGuard<'_, AccountState> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The roster as last committed.
+    pub fn roster(&self) -> Arc<RosterView> {
+        Arc::clone(&self.roster.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Puts a committed roster in force.
+    pub fn set_roster(&self, view: RosterView) {
+        *self.roster.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(view);
+    }
+
+    /// Credentials and ban as last committed.
+    pub fn record(&self) -> Arc<AccountRecord> {
+        Arc::clone(&self.record.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Puts committed credentials in force.
+    pub fn set_record(&self, record: Arc<AccountRecord>) {
+        *self.record.write().unwrap_or_else(PoisonError::into_inner) = record;
+    }
+}
+
+impl AccountState {
+    /// A session by number.
+    #[must_use]
+    pub fn session(&self, sid: Sid) -> Option<&SessionEntry> {
+        self.sessions.iter().find(|entry| entry.sid == sid)
+    }
+
+    /// A session by number, to change.
+    pub fn session_mut(&mut self, sid: Sid) -> Option<&mut SessionEntry> {
+        self.sessions.iter_mut().find(|entry| entry.sid == sid)
+    }
+
+    /// A session by resource.
+    #[must_use]
+    pub fn resource(&self, resource: &str) -> Option<&SessionEntry> {
+        self.sessions
+            .iter()
+            .find(|entry| entry.jid.resource_str() == resource)
+    }
+
+    /// Applies an effect that concerns this account's sessions; gives others back, and
+    /// `Effect::Pause` when a queue is over its soft bound. `received` is when the stanza came
+    /// (seconds since 1970).
+    pub fn apply(&mut self, effect: Effect, limits: &Limits, received: u64) -> Option<Effect> {
+        match effect {
+            Effect::Local(which, to, rendered) => {
+                return self.push(&which, to, &rendered, limits, received).then_some(Effect::Pause);
+            }
+            Effect::SetPresence(sid, presence) => {
+                if let Some(entry) = self.session_mut(sid) {
+                    entry.priority = presence.as_deref().map_or(0, priority);
+                    entry.presence = presence;
+                }
+            }
+            Effect::SetInterested(sid) => {
+                if let Some(entry) = self.session_mut(sid) {
+                    entry.interested = true;
+                }
+            }
+            Effect::SetDirected(sid, jid, on) => {
+                if let Some(entry) = self.session_mut(sid) {
+                    if !on {
+                        entry.directed.remove(&jid);
+                    } else if entry.directed.len() < limits.directed_max {
+                        entry.directed.insert(jid);
+                    }
+                }
+            }
+            other => return Some(other),
+        }
+        None
+    }
+
+    /// Pushes one rendering to some sessions, which share its delivery mark; true when a queue is
+    /// over its soft bound.
+    fn push(
+        &self,
+        which: &Which,
+        to: To,
+        rendered: &Arc<Rendered>,
+        limits: &Limits,
+        received: u64,
+    ) -> bool {
+        let delivery = (rendered.class() == Class::Message).then(|| Arc::new(Delivery::new(received)));
+        let mut soft = false;
+        for entry in self.sessions.iter().filter(|entry| which.has(entry)) {
+            let item = Item::Shared(to, Arc::clone(rendered), delivery.clone());
+            soft |= entry.outbox.push(item, limits) == Push::Soft;
+            entry.outbox.wake();
+        }
+        soft
+    }
+
+    /// Takes a session out and gives it back with what nobody took (rule 8, first half).
+    pub fn end(&mut self, sid: Sid) -> Option<(SessionEntry, Vec<OutItem>)> {
+        let at = self.sessions.iter().position(|entry| entry.sid == sid)?;
+        let entry = self.sessions.remove(at);
+        let items = entry.outbox.close();
+        entry.outbox.wake();
+        Some((entry, items))
+    }
+
+    /// A session that was marked at the hard bound (rule 7).
+    #[must_use]
+    pub fn marked(&self) -> Option<Sid> {
+        self.sessions
+            .iter()
+            .find(|entry| entry.outbox.is_marked())
+            .map(|entry| entry.sid)
+    }
+}
+
+/// Priority of a presence: -128..=127, absent or unreadable is 0 (RFC 6121 section 4.7.2.3).
+#[must_use]
+pub fn priority(presence: &Stanza) -> i8 {
+    presence
+        .child_text(xmpp_stream::ns::name::PRIORITY)
+        .and_then(|text| text.trim().parse::<i64>().ok())
+        .map_or(0, |value| value.clamp(-128, 127) as i8)
+}
