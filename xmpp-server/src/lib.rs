@@ -23,3 +23,5 @@ pub mod server;
 pub mod session;
 pub mod store;
 pub mod users;
+
+pub use server::{Handle, Running, Server, StartError};

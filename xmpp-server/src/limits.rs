@@ -75,9 +75,15 @@ limits! {
     // Sessions.
 
     /// Bound resources of one account: people have a handful, a bot farm should use accounts.
-    resources_max: Count = 32,
+    resources_per_account_max: Count = 32,
     /// Sessions in all: 16 kB each make 1.6 GB.
     sessions_max: Count = 100_000,
+    /// Addresses that a session told of its presence directly, beside its roster: rooms and
+    /// strangers; further ones are not told of its end.
+    directed_max: Count = 1000,
+    /// Effects of one stanza, those of its effects included: presence to a full roster at 32
+    /// sessions is far below; two handlers that feed each other end here.
+    effects_max: Count = 100_000,
     /// Bytes read from one socket before its task yields: four TLS records.
     turn_bytes_max: Bytes = 64 * KIB,
     /// Received stanzas of a session whose writes are pending; then its socket is not read.
@@ -92,16 +98,11 @@ limits! {
     outbox_pause_max: Time = Duration::from_millis(5),
     /// Items pushed by others at which the socket is cut: what a login to large rooms brings at
     /// once fits eight times.
-    outbox_items_max: Count = 8192,
-    /// The same in bytes: 1 MiB and four of the largest stanzas, so that a few large ones never
-    /// cut a session that reads. It follows `stanza_bytes_max` unless the file sets it.
-    outbox_bytes_max: Bytes = outbox_bytes(StreamLimits::default().after_auth.stanza_bytes_max),
+    outbox_items_hard: Count = 8192,
+    /// The same in bytes, beside four of the largest stanzas (`outbox_bytes_hard_total`).
+    outbox_bytes_hard: Bytes = MIB,
     /// A write that makes no progress for this long cuts the socket: TCP has retried by then.
     write_stall_max: Time = Duration::from_secs(60),
-    /// Addresses that one session's directed presence is remembered for: rooms and transports.
-    directed_max: Count = 1000,
-    /// Effects of one stanza: presence to 2,000 contacts with 32 resources each is 64,000.
-    effects_max: Count = 100_000,
     /// Free asynchronous IQs open per session.
     iqs_free_max: Count = 16,
     /// From the signal to the end of the process.
@@ -139,24 +140,25 @@ limits! {
 
     /// Contacts of one roster: clients load it whole, at about 100 bytes each.
     roster_items_max: Count = 2000,
-    /// Bytes of a contact's name: that of any part of an address.
-    roster_name_bytes_max: Bytes = 1023,
     /// Groups of one contact.
     roster_groups_max: Count = 32,
-    /// Bytes of a group's name.
+    /// Bytes of a contact's name: what a resource may have (RFC 7622).
+    roster_name_bytes_max: Bytes = 1023,
+    /// Bytes of a group's name: the same.
     roster_group_bytes_max: Bytes = 1023,
-    /// Subscription requests that wait for one account's answer; strangers can make them.
-    pending_requests_max: Count = 500,
-    /// Bytes of one such request, which is kept whole (RFC 6121 section 3.1.3).
+    /// Subscription requests kept for an account that does not answer them: more than a person
+    /// would read.
+    pending_requests_max: Count = 200,
+    /// Bytes of one of them: a nick and a sentence.
     pending_request_bytes_max: Bytes = 4 * KIB,
+    /// Bytes of one element of private XML storage: a few hundred bookmarks.
+    private_bytes_max: Bytes = 64 * KIB,
+    /// Bytes of a vCard: a photo of 100 kB in base64 and some text.
+    vcard_bytes_max: Bytes = 160 * KIB,
     /// Due messages of one account; then service-unavailable to the sender (RFC 6121 section 8.5.2.2.1).
     offline_messages_max: Count = 2000,
-    /// Bytes of one element of private XML storage (XEP-0049).
-    private_bytes_max: Bytes = 64 * KIB,
-    /// Elements of private XML storage an account: one or two per client feature.
+    /// Elements of private XML storage (XEP-0049) an account: one per client feature.
     private_elements_max: Count = 128,
-    /// Bytes of a vCard (XEP-0054): the photo in it should be a thumbnail, and others fetch it.
-    vcard_bytes_max: Bytes = 128 * KIB,
     /// Messages of one archive page (XEP-0313 asks for a limit; clients ask for 20 to 100).
     archive_page_max: Count = 250,
     /// Rooms of one service: 10 kB each when idle.
@@ -181,9 +183,15 @@ limits! {
     admin_line_bytes_max: Bytes = 16 * KIB,
 }
 
-/// The hard bound of an outbox in bytes, for the largest stanza.
-pub(crate) const fn outbox_bytes(stanza_bytes_max: usize) -> usize {
-    MIB.saturating_add(stanza_bytes_max.saturating_mul(4))
+impl Limits {
+    /// Bytes pushed by others at which an outbox is cut: the hard bound and four of the largest
+    /// stanzas, so that a few large ones never cut a session that reads.
+    #[must_use]
+    pub const fn outbox_bytes_hard_total(&self) -> usize {
+        let largest = self.stream.after_auth.stanza_bytes_max;
+        self.outbox_bytes_hard
+            .saturating_add(largest.saturating_mul(4))
+    }
 }
 
 /// Keys that have no effect until their feature is built.
@@ -261,7 +269,7 @@ mod tests {
         assert_eq!(limits.stream.registration_max, Duration::from_secs(300));
         assert_eq!(limits.stream.login_failures_max, 5);
         assert_eq!(limits.stream.login_refusals_max, 10);
-        assert_eq!(limits.resources_max, 32);
+        assert_eq!(limits.resources_per_account_max, 32);
         assert_eq!(limits.sessions_max, 100_000);
         assert_eq!(limits.stream.silence_max, Duration::from_secs(300));
         assert_eq!(limits.stream.silence_answer_max, Duration::from_secs(60));
@@ -274,7 +282,8 @@ mod tests {
             (512, 256 * KIB)
         );
         assert_eq!(limits.outbox_pause_max, Duration::from_millis(5));
-        assert_eq!((limits.outbox_items_max, limits.outbox_bytes_max), (8192, 2 * MIB));
+        assert_eq!(limits.outbox_items_hard, 8192);
+        assert_eq!(limits.outbox_bytes_hard_total(), 2 * MIB);
         assert_eq!(limits.write_stall_max, Duration::from_secs(60));
         assert_eq!(
             (limits.sm_unacked_max, limits.sm_unacked_bytes_max),

@@ -6,7 +6,6 @@ use super::{
     C2s, CertificateFiles, Config, Dns, DnsOverride, DomainConfig, Log, Modules, Registration, S2s,
     Sasl, Storage,
 };
-use crate::limits;
 use serde::Deserialize;
 use serde::de::IntoDeserializer;
 use std::path::{Path, PathBuf};
@@ -70,10 +69,6 @@ pub(super) fn read(text: &str, path: &Path) -> Result<Config, ConfigError> {
     }
     config.file = Some(path.to_owned());
     config.seen = reader.into_seen().into_iter().collect();
-    if !config.seen.contains("limits.outbox_bytes_max") {
-        let largest = config.limits.stream.after_auth.stanza_bytes_max;
-        config.limits.outbox_bytes_max = limits::outbox_bytes(largest);
-    }
     Ok(config)
 }
 
