@@ -2,6 +2,7 @@
 //!
 //! RFC 6120 sections 4.9.3 and 8.3.3 as tables: variant, wire name, one sentence.
 
+use crate::ns;
 use crate::xml::Element;
 use std::fmt;
 
@@ -206,10 +207,230 @@ pub struct StanzaError {
     /// Application condition.
     pub app: Option<Box<Element>>,
 }
-impl StanzaError {
-    /// internal-server-error.
+impl StreamError {
+    /// An error without a text.
     #[must_use]
-    pub fn internal_server_error() -> Self {
-        todo!()
+    pub fn new(condition: StreamCondition) -> Self {
+        Self {
+            condition,
+            text: None,
+            app: None,
+        }
+    }
+
+    /// Adds a sentence for people.
+    #[must_use]
+    pub fn with_text(mut self, text: &str) -> Self {
+        self.text = Some(text.into());
+        self
+    }
+
+    /// `<stream:error>…</stream:error>`, for a stream whose header declared the `stream` prefix.
+    #[must_use]
+    pub fn to_xml(&self) -> String {
+        let condition = Element::new(ns::STREAM_ERRORS, self.condition.as_str());
+        let mut xml = format!("<stream:error>{}", condition.to_xml(ns::CLIENT));
+        if let Some(text) = &self.text {
+            xml.push_str(&text_element(ns::STREAM_ERRORS, text).to_xml(ns::CLIENT));
+        }
+        if let Some(app) = &self.app {
+            xml.push_str(&app.to_xml(ns::CLIENT));
+        }
+        xml + "</stream:error>"
+    }
+
+    /// Reads a received error; an unknown condition is `undefined-condition` (RFC 6120 section 4.9.2).
+    #[must_use]
+    pub fn from_element(element: &Element) -> Self {
+        let mut error = Self::new(StreamCondition::UndefinedCondition);
+        for child in element.children() {
+            match (child.ns(), child.name()) {
+                (ns::STREAM_ERRORS, "text") => error.text = Some(child.text().into()),
+                // The name that RFC 3920 used.
+                (ns::STREAM_ERRORS, "xml-not-well-formed") => {
+                    error.condition = StreamCondition::NotWellFormed;
+                }
+                (ns::STREAM_ERRORS, name) => {
+                    if let Some(condition) = StreamCondition::from_wire(name) {
+                        error.condition = condition;
+                    }
+                }
+                _ => error.app = Some(Box::new(child.clone())),
+            }
+        }
+        error
     }
 }
+
+impl fmt::Display for StreamError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.text {
+            Some(text) => write!(f, "{}: {text}", self.condition),
+            None => self.condition.fmt(f),
+        }
+    }
+}
+
+impl std::error::Error for StreamError {}
+
+fn text_element(ns: &str, text: &str) -> Element {
+    Element::new(ns, "text")
+        .with_attr_ns(ns::XML, "lang", "en")
+        .with_text(text)
+}
+
+impl ErrorType {
+    /// The attribute value.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Auth => "auth",
+            Self::Cancel => "cancel",
+            Self::Continue => "continue",
+            Self::Modify => "modify",
+            Self::Wait => "wait",
+        }
+    }
+
+    fn of(text: &str) -> Self {
+        match text {
+            "auth" => Self::Auth,
+            "continue" => Self::Continue,
+            "modify" => Self::Modify,
+            "wait" => Self::Wait,
+            _ => Self::Cancel,
+        }
+    }
+}
+
+impl StanzaCondition {
+    /// The type that usually goes with it (RFC 6120 section 8.3.3).
+    #[must_use]
+    pub const fn usual_type(self) -> ErrorType {
+        match self {
+            Self::BadRequest
+            | Self::JidMalformed
+            | Self::NotAcceptable
+            | Self::PolicyViolation
+            | Self::Redirect => ErrorType::Modify,
+            Self::Forbidden
+            | Self::NotAuthorized
+            | Self::RegistrationRequired
+            | Self::SubscriptionRequired => ErrorType::Auth,
+            Self::RecipientUnavailable
+            | Self::RemoteServerTimeout
+            | Self::ResourceConstraint
+            | Self::UnexpectedRequest => ErrorType::Wait,
+            _ => ErrorType::Cancel,
+        }
+    }
+}
+
+macro_rules! shorthands {
+    ($($name:ident = $condition:ident,)*) => {
+        $(
+            #[doc = concat!("`", stringify!($condition), "` with its usual type.")]
+            #[must_use]
+            pub fn $name() -> Self {
+                Self::of(StanzaCondition::$condition)
+            }
+        )*
+    };
+}
+
+impl StanzaError {
+    /// An error without a text.
+    #[must_use]
+    pub fn new(ty: ErrorType, condition: StanzaCondition) -> Self {
+        Self {
+            ty,
+            condition,
+            text: None,
+            app: None,
+        }
+    }
+
+    /// A condition with its usual type.
+    #[must_use]
+    pub fn of(condition: StanzaCondition) -> Self {
+        Self::new(condition.usual_type(), condition)
+    }
+
+    shorthands! {
+        bad_request = BadRequest,
+        conflict = Conflict,
+        feature_not_implemented = FeatureNotImplemented,
+        forbidden = Forbidden,
+        internal_server_error = InternalServerError,
+        item_not_found = ItemNotFound,
+        jid_malformed = JidMalformed,
+        not_acceptable = NotAcceptable,
+        not_allowed = NotAllowed,
+        not_authorized = NotAuthorized,
+        policy_violation = PolicyViolation,
+        recipient_unavailable = RecipientUnavailable,
+        registration_required = RegistrationRequired,
+        remote_server_not_found = RemoteServerNotFound,
+        resource_constraint = ResourceConstraint,
+        service_unavailable = ServiceUnavailable,
+        unexpected_request = UnexpectedRequest,
+    }
+
+    /// Adds a sentence for people.
+    #[must_use]
+    pub fn with_text(mut self, text: &str) -> Self {
+        self.text = Some(text.into());
+        self
+    }
+
+    /// Adds an application condition.
+    #[must_use]
+    pub fn with_app(mut self, app: Element) -> Self {
+        self.app = Some(Box::new(app));
+        self
+    }
+
+    /// `<error type=…>` with the condition, the text and the application condition.
+    #[must_use]
+    pub fn to_element(&self) -> Element {
+        let mut error = Element::new(ns::CLIENT, "error").with_attr("type", self.ty.as_str());
+        error.push(Element::new(ns::STANZAS, self.condition.as_str()));
+        if let Some(text) = &self.text {
+            error.push(text_element(ns::STANZAS, text));
+        }
+        if let Some(app) = &self.app {
+            error.push((**app).clone());
+        }
+        error
+    }
+
+    /// Reads a received error; an unknown condition is `undefined-condition`.
+    #[must_use]
+    pub fn from_element(element: &Element) -> Self {
+        let ty = ErrorType::of(element.attr("type").unwrap_or_default());
+        let mut error = Self::new(ty, StanzaCondition::UndefinedCondition);
+        for child in element.children() {
+            match (child.ns(), child.name()) {
+                (ns::STANZAS, "text") => error.text = Some(child.text().into()),
+                (ns::STANZAS, name) => {
+                    if let Some(condition) = StanzaCondition::from_wire(name) {
+                        error.condition = condition;
+                    }
+                }
+                _ => error.app = Some(Box::new(child.clone())),
+            }
+        }
+        error
+    }
+}
+
+impl fmt::Display for StanzaError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.text {
+            Some(text) => write!(f, "{}: {text}", self.condition),
+            None => self.condition.fmt(f),
+        }
+    }
+}
+
+impl std::error::Error for StanzaError {}

@@ -1,8 +1,13 @@
-//! One rendering for any number of recipients, and what stands in an outbox.
+//! One rendering for any number of recipients, and what stands in an outbox (DESIGN 4).
+//!
+//! The content namespace of the stream is the default one, so a stanza carries no `xmlns`, and the
+//! same bytes are right for every recipient; only `to` may differ.
 
-use super::{Kind, Stanza};
+use super::{Head, Kind, Stanza};
 use crate::error::StreamError;
-use crate::jid::FullJid;
+use crate::jid::{FullJid, Jid};
+use crate::ns;
+use crate::xml::canon::escape_value;
 use bytes::Bytes;
 use std::sync::Arc;
 
@@ -32,42 +37,150 @@ pub enum To {
     Full,
 }
 
-/// A stanza rendered once: `<` kind [` xmlns=`] [` to=`] head payload extra end tag.
+/// A stanza rendered once: `<` kind [` to=`] head payload extra end tag.
 #[derive(Debug)]
-pub struct Rendered {/* stanza: Arc<Stanza>, class, head: Bytes, payload: Bytes, extra: Bytes */}
+pub struct Rendered {
+    stanza: Arc<Stanza>,
+    class: Class,
+    /// ` from=… id=… type=… xml:lang=…` and unknown attributes.
+    head: Bytes,
+    /// Server-made children for these recipients, canonical in the stanza's namespace.
+    extra: Bytes,
+}
 
 impl Rendered {
     /// Renders the head; the payload is shared.
-    pub fn new(_stanza: Arc<Stanza>, _class: Class) -> Self {
-        todo!()
+    #[must_use]
+    pub fn new(stanza: Arc<Stanza>, class: Class) -> Self {
+        Self::with_extra(stanza, class, Bytes::new())
     }
-    /// The same with server-made children appended (already canonical in the stanza's namespace).
-    pub fn with_extra(_stanza: Arc<Stanza>, _class: Class, _extra: Bytes) -> Self {
-        todo!()
+
+    /// The same with server-made children appended (canonical in the stanza's namespace).
+    #[must_use]
+    pub fn with_extra(stanza: Arc<Stanza>, class: Class, extra: Bytes) -> Self {
+        let mut head = Vec::with_capacity(192);
+        write_head(&mut head, &stanza.head);
+        Self {
+            head: head.into(),
+            stanza,
+            class,
+            extra,
+        }
     }
+
     /// The stanza behind it.
+    #[must_use]
     pub fn stanza(&self) -> &Arc<Stanza> {
-        todo!()
+        &self.stanza
     }
+
     /// Its class.
+    #[must_use]
     pub fn class(&self) -> Class {
-        todo!()
+        self.class
     }
+
     /// Kind of the stanza.
+    #[must_use]
     pub fn kind(&self) -> Kind {
-        todo!()
+        self.stanza.kind
     }
-    /// Bytes on the wire, about.
+
+    /// Bytes on the wire, about (`to` is counted as 64).
+    #[must_use]
+    #[expect(clippy::len_without_is_empty, reason = "a rendering is never empty")]
     pub fn len(&self) -> usize {
-        todo!()
+        self.head.len() + self.stanza.payload.len() + self.extra.len() + 84
     }
+
     /// Appends the wire form. `recipient` fills `to` for `To::Bare` and `To::Full`.
-    pub fn write(&self, _out: &mut Vec<u8>, _to: To, _recipient: Option<&FullJid>) {
-        todo!()
+    pub fn write(&self, out: &mut Vec<u8>, to: To, recipient: Option<&FullJid>) {
+        out.reserve(self.len());
+        let kind = self.stanza.kind.as_str();
+        out.push(b'<');
+        out.extend_from_slice(kind.as_bytes());
+        match (to, recipient) {
+            (To::Bare, Some(jid)) => write_attr(out, "to", jid.bare_str()),
+            (To::Full, Some(jid)) => write_attr(out, "to", jid.as_str()),
+            _ => {
+                if let Some(jid) = &self.stanza.head.to {
+                    write_attr(out, "to", jid.as_str());
+                }
+            }
+        }
+        out.extend_from_slice(&self.head);
+        if self.stanza.payload.is_empty() && self.extra.is_empty() {
+            out.extend_from_slice(b"/>");
+            return;
+        }
+        out.push(b'>');
+        out.extend_from_slice(&self.stanza.payload);
+        out.extend_from_slice(&self.extra);
+        out.extend_from_slice(b"</");
+        out.extend_from_slice(kind.as_bytes());
+        out.push(b'>');
     }
 }
 
-/// What stands in an outbox. `D` is the server's per-message delivery mark (DESIGN 4: `Delivery`); `()` elsewhere.
+impl Stanza {
+    /// Appends the wire form as it stands, for a stanza that has one recipient.
+    pub fn write(&self, out: &mut Vec<u8>) {
+        let kind = self.kind.as_str();
+        out.reserve(self.wire_len());
+        out.push(b'<');
+        out.extend_from_slice(kind.as_bytes());
+        if let Some(to) = &self.head.to {
+            write_attr(out, "to", to.as_str());
+        }
+        write_head(out, &self.head);
+        if self.payload.is_empty() {
+            out.extend_from_slice(b"/>");
+            return;
+        }
+        out.push(b'>');
+        out.extend_from_slice(&self.payload);
+        out.extend_from_slice(b"</");
+        out.extend_from_slice(kind.as_bytes());
+        out.push(b'>');
+    }
+}
+
+fn write_attr(out: &mut Vec<u8>, name: &str, value: &str) {
+    out.push(b' ');
+    out.extend_from_slice(name.as_bytes());
+    out.extend_from_slice(b"='");
+    escape_value(out, value);
+    out.push(b'\'');
+}
+
+/// Everything but `to`.
+fn write_head(out: &mut Vec<u8>, head: &Head) {
+    let attrs = [
+        ("from", head.from.as_ref().map(Jid::as_str)),
+        ("id", head.id.as_deref()),
+        ("type", head.ty.as_str()),
+        ("xml:lang", head.lang.as_deref()),
+    ];
+    for (name, value) in attrs {
+        if let Some(value) = value {
+            write_attr(out, name, value);
+        }
+    }
+    let extra = head.extra.iter().flat_map(|extra| &extra.0);
+    for (index, (ns, name, value)) in extra.enumerate() {
+        match &**ns {
+            "" => write_attr(out, name, value),
+            ns::XML => write_attr(out, &format!("xml:{name}"), value),
+            ns => {
+                // One prefix an attribute: the same namespace may be declared twice under two names.
+                write_attr(out, &format!("xmlns:n{index}"), ns);
+                write_attr(out, &format!("n{index}:{name}"), value);
+            }
+        }
+    }
+}
+
+/// What stands in an outbox. `D` is the server's per-message delivery mark; `()` elsewhere.
 #[derive(Debug)]
 pub enum Item<D = ()> {
     /// A rendering shared by several recipients.

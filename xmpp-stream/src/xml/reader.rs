@@ -107,3 +107,6 @@ impl Reader {
         todo!()
     }
 }
+pub(crate) fn parse_element(_xml: &[u8], _parent_ns: &str) -> Result<Element, XmlError> {
+    todo!()
+}
