@@ -116,7 +116,7 @@ impl Users {
     /// `Store`; `Name` when the domain is no name.
     pub async fn list(&self, domain: Option<&str>) -> Result<Vec<BareJid>, UserError> {
         let domain = domain.map(Jid::domain_only).transpose().map_err(UserError::Name)?;
-        let mut accounts = self.store().accounts().await?;
+        let mut accounts = self.store().accounts(domain).await?;
         if let Some(domain) = domain {
             accounts.retain(|account| account.domain() == domain.domain());
         }

@@ -2,6 +2,8 @@
 #[cfg(feature = "tokio")]
 pub mod driver;
 pub mod error;
+mod features;
+pub mod id;
 pub mod jid;
 pub mod limits;
 pub mod ns;

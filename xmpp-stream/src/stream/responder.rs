@@ -30,7 +30,7 @@ pub struct HostView {
     /// PLAIN is offered (over TLS).
     pub plain: bool,
     /// Guests (before login) may send iqs in these namespaces; empty: none.
-    pub guest_ns: &'static [&'static str],
+    pub guest_ns: Arc<[&'static str]>,
     /// Canonical XML of stream features to show before login beside SASL (e.g. register).
     pub features_before_auth: Bytes,
     /// Canonical XML of stream features after login beside bind (e.g. rosterver, pre-approval).
@@ -54,6 +54,8 @@ pub struct ResponderConfig {
     pub limits: Limits,
     /// TLS policy.
     pub tls: TlsRule,
+    /// SCRAM carries a hash of what was announced (XEP-0474).
+    pub downgrade_protection: bool,
 }
 
 /// The accepting side, from the first byte to the closing tag.
@@ -92,6 +94,8 @@ impl Responder {
     pub fn close(&mut self, _error: Option<StreamError>, _now: Instant) {
         todo!()
     }
+    /// True while the stream is not closing, in any state.
+    pub fn accepts_close(&self) -> bool { todo!() }
     /// True once established and not closing.
     pub fn is_open(&self) -> bool {
         todo!()
