@@ -12,3 +12,12 @@ pub struct DomainConfig {
     pub registration: Registration,
     pub strict_iq: bool,
 }
+impl DomainConfig {
+    pub fn new(name: &str, registration: Registration) -> Result<Self, xmpp_stream::jid::JidError> {
+        Ok(Self {
+            name: name.to_owned(),
+            registration,
+            strict_iq: false,
+        })
+    }
+}

@@ -13,6 +13,7 @@ pub struct Limits {
     pub roster_group_bytes_max: usize,
     pub pending_requests_max: usize,
     pub pending_request_bytes_max: usize,
+    pub private_elements_max: usize,
     pub private_bytes_max: usize,
     pub vcard_bytes_max: usize,
 }
