@@ -1,7 +1,7 @@
 //! What handlers can wish. The executor is `core::Core::run`: the only code that sends.
 
 use crate::session::Sid;
-use crate::session::account::SessionEntry;
+use crate::session::account::{Account, SessionEntry};
 use crate::session::outbox::Class;
 use crate::store::{RosterRow, WriteOp};
 use std::sync::Arc;
@@ -10,7 +10,7 @@ use xmpp_stream::jid::{BareJid, Jid};
 use xmpp_stream::stanza::{Rendered, Stanza, To};
 
 /// Which sessions of the account in hand.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[derive(Clone, Debug, Eq, PartialEq)]
 pub enum Which {
     /// Exactly this one.
     One(Sid),
@@ -20,6 +20,19 @@ pub enum Which {
     AvailableExcept(Sid),
     /// Every interested resource (asked for the roster).
     Interested,
+}
+
+impl Which {
+    /// True for a session that is meant.
+    #[must_use]
+    pub fn has(&self, entry: &SessionEntry) -> bool {
+        match self {
+            Self::One(sid) => entry.sid == *sid,
+            Self::Available => entry.is_available(),
+            Self::AvailableExcept(sid) => entry.is_available() && entry.sid != *sid,
+            Self::Interested => entry.interested,
+        }
+    }
 }
 
 /// A wish of a handler. Effects of one run are applied in order; when some of them are writes, all
@@ -57,7 +70,9 @@ pub enum Effect {
     /// Ends every session of the account.
     CloseAll(BareJid, Box<StreamError>),
     /// A session ended: what is owed to others follows (made by the core only).
-    Ended(Box<SessionEntry>),
+    Ended(Arc<Account>, Box<SessionEntry>),
+    /// A queue is over its soft bound: whoever made the stanza is to pause (made by the core only).
+    Pause,
 }
 
 impl Effect {

@@ -172,6 +172,12 @@ impl Hooks {
         self.table.get_mut(stage as usize)?.get_mut(kind as usize)
     }
 
+    /// True when some handler looks at this kind at this stage.
+    pub fn any(&self, stage: Stage, kind: Kind) -> bool {
+        let list = self.table.get(stage as usize).and_then(|kinds| kinds.get(kind as usize));
+        list.is_some_and(|list| !list.is_empty())
+    }
+
     /// Runs the handlers of one stage. Edits are applied by the caller through `Cx::edits`.
     pub fn run(&self, stage: Stage, stanza: &Stanza, cx: &mut Cx<'_>) -> Flow {
         let list = self

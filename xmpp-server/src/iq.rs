@@ -6,17 +6,20 @@
 use crate::core::Core;
 use crate::effect::Effect;
 use crate::host::Host;
-use crate::session::Sid;
+use crate::router::{Target, target};
 use crate::session::account::Account;
-use crate::store::{StoreError, WriteOp};
+use crate::session::{Session, Sid};
+use crate::store::{CommitError, StoreError, WriteOp};
 use bytes::Bytes;
-use std::collections::HashMap;
+use smallvec::SmallVec;
+use std::collections::{HashMap, VecDeque};
 use std::future::Future;
 use std::net::IpAddr;
 use std::pin::Pin;
 use std::sync::Arc;
-use xmpp_stream::error::StanzaError;
+use xmpp_stream::error::{ErrorType, StanzaCondition, StanzaError};
 use xmpp_stream::jid::{BareJid, FullJid, Jid};
+use xmpp_stream::stanza::{Stanza, Ty};
 use xmpp_stream::xml::Element;
 
 /// get or set.
@@ -71,6 +74,8 @@ pub struct Asker {
     pub sid: Sid,
     /// Its address.
     pub jid: FullJid,
+    /// Where its client connects from.
+    pub peer: IpAddr,
 }
 
 /// A request, owned by its handler.
@@ -252,6 +257,181 @@ impl IqTable {
         self.table
             .get(&(kind, ns.to_owned(), name.to_owned()))
             .or_else(|| self.table.get(&(kind, ns.to_owned(), String::new())))
+    }
+}
+
+impl Core {
+    /// A request or answer that a local session sent.
+    pub(crate) async fn iq_from_session(
+        self: &Arc<Self>,
+        session: &Session,
+        stanza: Stanza,
+        effects: &mut VecDeque<Effect>,
+    ) {
+        let own = stanza.head.to.as_ref().is_none_or(|to| to == session.account.jid.as_jid());
+        let (host, account, at) = match &stanza.head.to {
+            _ if own => (Arc::clone(&session.host), Some(Arc::clone(&session.account)), At::Own),
+            Some(to) => match target(&self.hosts, to) {
+                Target::Host(host) => (host, None, At::Host),
+                _ => return effects.push_back(Effect::route(stanza)),
+            },
+            None => return,
+        };
+        let asker = Asker { sid: session.sid, jid: session.jid.clone(), peer: session.peer };
+        effects.extend(self.answer_iq(&host, account, at, Some(asker), stanza).await);
+    }
+
+    /// A request to a bare JID or the domain that came from elsewhere.
+    pub(crate) async fn iq_routed(
+        self: &Arc<Self>,
+        host: &Arc<Host>,
+        account: Option<Arc<Account>>,
+        stanza: Stanza,
+    ) -> Vec<Effect> {
+        let from = stanza.head.from.as_ref().map(Jid::bare_str);
+        let at = match &account {
+            None => At::Host,
+            Some(account) if from == Some(account.jid.as_str()) => At::Own,
+            Some(_) => At::Other,
+        };
+        self.answer_iq(host, account, at, None, stanza).await
+    }
+
+    /// A request from a peer that has not signed in; gives what to send back.
+    pub async fn iq_from_guest(
+        self: &Arc<Self>,
+        host: &Arc<Host>,
+        peer: IpAddr,
+        stanza: Stanza,
+    ) -> Option<Stanza> {
+        let refused = stanza.error_reply(&StanzaError::service_unavailable());
+        let payload = stanza.first_element()?;
+        let kind = kind(&stanza.head.ty)?;
+        let Some(registered) = self.iqs.get(kind, payload.ns(), payload.name()) else {
+            return refused;
+        };
+        if !registered.guest {
+            return refused;
+        }
+        let call = Call { host, account: None, at: At::Host, asker: None, peer: Some(peer) };
+        match self.call(registered, kind, &call, &stanza, payload).await {
+            Ok((reply, rest)) => {
+                self.run(None, rest.into()).await;
+                Some(reply)
+            }
+            Err(error) => stanza.error_reply(&error),
+        }
+    }
+
+    /// Answers a get or set exactly once; results and errors that nobody waits for are dropped.
+    async fn answer_iq(
+        self: &Arc<Self>,
+        host: &Arc<Host>,
+        account: Option<Arc<Account>>,
+        at: At,
+        asker: Option<Asker>,
+        stanza: Stanza,
+    ) -> Vec<Effect> {
+        let Some(kind) = kind(&stanza.head.ty) else { return Vec::new() };
+        let refuse = |error: &StanzaError| -> Vec<Effect> {
+            stanza.error_reply(error).map(Effect::route).into_iter().collect()
+        };
+        let Some(payload) = stanza.first_element() else {
+            return refuse(&StanzaError::bad_request());
+        };
+        let registered = self.iqs.get(kind, payload.ns(), payload.name());
+        let Some(registered) = registered.filter(|registered| registered.at.has(at)) else {
+            return refuse(&StanzaError::service_unavailable());
+        };
+        let peer = asker.as_ref().map(|asker| asker.peer);
+        let call = Call { host, account, at, asker, peer };
+        match self.call(registered, kind, &call, &stanza, payload).await {
+            Ok((reply, mut rest)) => {
+                rest.push(Effect::Reply(Box::new(reply)));
+                rest
+            }
+            Err(error) => refuse(&error),
+        }
+    }
+
+    /// Runs a handler and commits what it wishes. A change of the own account is decided and
+    /// committed before the next one of that account begins; so is a question, so that a roster get
+    /// misses no push.
+    async fn call(
+        self: &Arc<Self>,
+        registered: &Registered,
+        kind: IqKind,
+        call: &Call<'_>,
+        stanza: &Stanza,
+        payload: Element,
+    ) -> Result<(Stanza, Vec<Effect>), StanzaError> {
+        let own = call.account.as_ref().filter(|_| call.at == At::Own);
+        let _changes = match own {
+            Some(account) => Some(account.changes.lock().await),
+            None => None,
+        };
+        for _ in 0..3 {
+            let iq = Iq {
+                kind,
+                at: call.at,
+                from: stanza.head.from.clone(),
+                asker: call.asker.clone(),
+                peer: call.peer,
+                lang: stanza.head.lang.clone(),
+                payload: payload.clone(),
+                host: Arc::clone(call.host),
+                account: call.account.clone(),
+                module: registered.module,
+                core: Arc::clone(self),
+            };
+            let answer = (registered.handler)(iq).await?;
+            let settled = match &call.account {
+                Some(account) => self.settle(account, answer.effects, own.is_some()).await,
+                None => self.settle_host(answer.effects).await,
+            };
+            match (settled, answer.on_conflict) {
+                (Ok(rest), _) => return Ok((stanza.result(answer.payload.as_ref()), rest)),
+                (Err(CommitError::Expect), Some(conflict)) => return Err(conflict),
+                (Err(CommitError::Expect), None) => {}
+                (Err(error), _) => {
+                    tracing::error!(%error, module = registered.module, "change not stored");
+                    return Err(StanzaError::new(ErrorType::Wait, StanzaCondition::InternalServerError));
+                }
+            }
+        }
+        Err(StanzaError::resource_constraint())
+    }
+
+    /// Effects of a request to the domain: no account is in hand.
+    async fn settle_host(self: &Arc<Self>, effects: Vec<Effect>) -> Result<Vec<Effect>, CommitError> {
+        let (mut ops, mut rest) = (SmallVec::new(), Vec::new());
+        for effect in effects {
+            match effect {
+                Effect::Write(op) => ops.push(op),
+                other => rest.push(other),
+            }
+        }
+        if !ops.is_empty() {
+            self.commit(ops).await?;
+        }
+        Ok(rest)
+    }
+}
+
+/// Who asks whom.
+struct Call<'a> {
+    host: &'a Arc<Host>,
+    account: Option<Arc<Account>>,
+    at: At,
+    asker: Option<Asker>,
+    peer: Option<IpAddr>,
+}
+
+fn kind(ty: &Ty) -> Option<IqKind> {
+    match ty {
+        Ty::Get => Some(IqKind::Get),
+        Ty::Set => Some(IqKind::Set),
+        _ => None,
     }
 }
 

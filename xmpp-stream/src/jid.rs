@@ -1,11 +1,30 @@
 //! XMPP addresses: parsed once, compared byte for byte, cloned by reference count.
 //!
-//! RFC 7622 with the lenient preparation of DESIGN 3 for whatever is only routed.
+//! RFC 7622 with lenient preparation for whatever is only routed: a code point that our tables do
+//! not know must not bounce a stanza of a remote user. Names of local accounts are strict
+//! (`BareJid::account`, RFC 8265 section 3.3). An all-ASCII address takes no Unicode table and one
+//! allocation.
 
+use idna::uts46::{AsciiDenyList, Hyphens, Uts46};
+use precis_profiles::UsernameCaseMapped;
+use precis_profiles::precis_core::profile::PrecisFastInvocation;
+use std::borrow::Cow;
 use std::fmt;
 use std::hash::{Hash, Hasher};
+use std::net::Ipv6Addr;
 use std::ops::Deref;
 use std::sync::Arc;
+use unicode_normalization::{IsNormalized, UnicodeNormalization, is_nfc_quick};
+
+/// Bytes of one part after preparation (RFC 7622 section 3.1).
+const PART_MAX: usize = 1023;
+/// Bytes of one part before preparation: normalization at most triples a text, mapping may shrink it.
+const RAW_PART_MAX: usize = 4 * PART_MAX;
+/// ASCII that no domain label may hold (RFC 5891 LDH, and `_`, which occurs in names of hosts).
+const DOMAIN_DENY: AsciiDenyList = AsciiDenyList::new(true, "!\"#$%&'()*+,/:;<=>?@[\\]^`{|}~");
+
+/// A part that may be absent; borrowed when preparation changed nothing.
+type Part<'a> = Option<Cow<'a, str>>;
 
 /// `[local "@"] domain ["/" resource]`, prepared: two equal addresses have equal text.
 #[derive(Clone)]
@@ -37,61 +56,174 @@ pub enum JidError {
     Resource,
 }
 
+impl fmt::Display for JidError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Domain => "the domain part of the address is missing or not a host name",
+            Self::Local => "the local part of the address is empty, too long or not allowed",
+            Self::Resource => "the resource part of the address is empty, too long or not allowed",
+        })
+    }
+}
+
+impl std::error::Error for JidError {}
+
 impl Jid {
     /// Parses and prepares an address.
-    pub fn parse(_text: &str) -> Result<Self, JidError> {
-        todo!()
+    ///
+    /// # Errors
+    /// Names the first part that cannot be prepared (jid-malformed on the wire).
+    pub fn parse(text: &str) -> Result<Self, JidError> {
+        // ja-01: the first slash ends the bare address, then the first at-sign ends the local part.
+        let (bare, resource) = match text.split_once('/') {
+            Some((bare, resource)) => (bare, Some(resource)),
+            None => (text, None),
+        };
+        let (local, domain) = match bare.split_once('@') {
+            Some((local, domain)) => (Some(local), domain),
+            None => (None, bare),
+        };
+        let local = local.map(prepare_local).transpose()?;
+        let domain = prepare_domain(domain)?;
+        let resource = resource.map(prepare_resource).transpose()?;
+        Ok(Self::assemble(local, domain, resource, text))
     }
+
     /// Prepares a domain part and makes an address of it alone.
-    pub fn domain_only(_domain: &str) -> Result<Self, JidError> {
-        todo!()
+    ///
+    /// # Errors
+    /// `JidError::Domain` when it is no host name, IPv4 address or `[v6]`.
+    pub fn domain_only(domain: &str) -> Result<Self, JidError> {
+        let prepared = prepare_domain(domain)?;
+        Ok(Self::assemble(None, prepared, None, domain))
     }
+
+    /// Puts prepared parts together; `source` is reused when it already is the result.
+    fn assemble(local: Part<'_>, domain: Cow<'_, str>, resource: Part<'_>, source: &str) -> Self {
+        let local_len = local.as_ref().map_or(0, |local| local.len());
+        let bare_len = local.as_ref().map_or(0, |local| local.len() + 1) + domain.len();
+        let len = bare_len + resource.as_ref().map_or(0, |resource| resource.len() + 1);
+        let borrowed = |part: &Part<'_>| !matches!(part, Some(Cow::Owned(_)));
+        let unchanged = source.len() == len
+            && borrowed(&local)
+            && matches!(domain, Cow::Borrowed(_))
+            && borrowed(&resource);
+        let text = if unchanged {
+            Arc::from(source)
+        } else {
+            let mut text = String::with_capacity(len);
+            if let Some(local) = local {
+                text.push_str(&local);
+                text.push('@');
+            }
+            text.push_str(&domain);
+            if let Some(resource) = resource {
+                text.push('/');
+                text.push_str(&resource);
+            }
+            Arc::from(text)
+        };
+        // Each part is at most 1,023 bytes, so both lengths fit.
+        Self {
+            text,
+            local_len: local_len as u16,
+            bare_len: bare_len as u16,
+        }
+    }
+
     /// The whole prepared text.
     pub fn as_str(&self) -> &str {
         &self.text
     }
     /// The text without the resource.
     pub fn bare_str(&self) -> &str {
-        todo!()
+        self.text
+            .get(..usize::from(self.bare_len))
+            .unwrap_or(&self.text)
     }
     /// The local part.
     pub fn local(&self) -> Option<&str> {
-        todo!()
+        match self.local_len {
+            0 => None,
+            len => self.text.get(..usize::from(len)),
+        }
     }
     /// The domain part (U-labels, lower case).
     pub fn domain(&self) -> &str {
-        todo!()
+        let start = match self.local_len {
+            0 => 0,
+            len => usize::from(len) + 1,
+        };
+        self.text
+            .get(start..usize::from(self.bare_len))
+            .unwrap_or("")
     }
     /// The resource part.
     pub fn resource(&self) -> Option<&str> {
-        todo!()
+        self.text.get(usize::from(self.bare_len) + 1..)
     }
     /// True without a resource.
     pub fn is_bare(&self) -> bool {
-        todo!()
+        self.text.len() == usize::from(self.bare_len)
     }
     /// The address without its resource (no copy when it has none).
     pub fn to_bare(&self) -> BareJid {
-        todo!()
+        if self.is_bare() {
+            return BareJid(self.clone());
+        }
+        BareJid(Self {
+            text: Arc::from(self.bare_str()),
+            local_len: self.local_len,
+            bare_len: self.bare_len,
+        })
     }
     /// This address with its resource replaced.
-    pub fn with_resource(&self, _resource: &str) -> Result<FullJid, JidError> {
-        todo!()
+    ///
+    /// # Errors
+    /// `JidError::Resource` when the resource cannot be prepared.
+    pub fn with_resource(&self, resource: &str) -> Result<FullJid, JidError> {
+        let resource = prepare_resource(resource)?;
+        Ok(FullJid(Self {
+            text: Arc::from([self.bare_str(), "/", &resource].concat()),
+            local_len: self.local_len,
+            bare_len: self.bare_len,
+        }))
     }
     /// As a full JID, when it has a resource.
     pub fn to_full(&self) -> Option<FullJid> {
-        todo!()
+        (!self.is_bare()).then(|| FullJid(self.clone()))
     }
 }
 
 impl BareJid {
     /// Parses an address that has no resource.
-    pub fn parse(_text: &str) -> Result<Self, JidError> {
-        todo!()
+    ///
+    /// # Errors
+    /// As `Jid::parse`; `JidError::Resource` when there is a resource.
+    pub fn parse(text: &str) -> Result<Self, JidError> {
+        let jid = Jid::parse(text)?;
+        if jid.is_bare() {
+            Ok(Self(jid))
+        } else {
+            Err(JidError::Resource)
+        }
     }
     /// `local@domain` of a *local account*: strict UsernameCaseMapped (RFC 8265 section 3.3).
-    pub fn account(_local: &str, _domain: &str) -> Result<Self, JidError> {
-        todo!()
+    ///
+    /// # Errors
+    /// `JidError::Local` when the profile refuses the name, `JidError::Domain` as in `Jid::parse`.
+    pub fn account(local: &str, domain: &str) -> Result<Self, JidError> {
+        // The account must be found under the name that routing prepares: so routing's form is
+        // taken, and the strict profile must have nothing to add to it.
+        let prepared = prepare_local(local)?;
+        if !prepared.is_ascii() {
+            match UsernameCaseMapped::enforce(prepared.as_ref()) {
+                Ok(enforced) if enforced == prepared => {}
+                _ => return Err(JidError::Local),
+            }
+        }
+        let domain = prepare_domain(domain)?;
+        Ok(Self(Jid::assemble(Some(prepared), domain, None, "")))
     }
     /// As a plain `Jid`.
     pub fn into_jid(self) -> Jid {
@@ -105,8 +237,11 @@ impl BareJid {
 
 impl FullJid {
     /// Parses an address that has a resource.
-    pub fn parse(_text: &str) -> Result<Self, JidError> {
-        todo!()
+    ///
+    /// # Errors
+    /// As `Jid::parse`; `JidError::Resource` when there is no resource.
+    pub fn parse(text: &str) -> Result<Self, JidError> {
+        Jid::parse(text)?.to_full().ok_or(JidError::Resource)
     }
     /// As a plain `Jid`.
     pub fn into_jid(self) -> Jid {
@@ -118,10 +253,9 @@ impl FullJid {
     }
     /// The resource part; never empty.
     pub fn resource_str(&self) -> &str {
-        todo!()
+        self.0.resource().unwrap_or("")
     }
 }
-
 impl Deref for BareJid {
     type Target = Jid;
     fn deref(&self) -> &Jid {
@@ -189,5 +323,374 @@ impl From<BareJid> for Jid {
 impl From<FullJid> for Jid {
     fn from(jid: FullJid) -> Self {
         jid.0
+    }
+}
+
+/// Local part of an address that is routed: width-mapped, lower case, NFC (DESIGN 3).
+fn prepare_local(local: &str) -> Result<Cow<'_, str>, JidError> {
+    if local.is_empty() || local.len() > RAW_PART_MAX {
+        return Err(JidError::Local);
+    }
+    let prepared = if local.is_ascii() {
+        lower_ascii(local)
+    } else {
+        // Lower case letter by letter: a final sigma is told apart only where it was typed.
+        Cow::Owned(
+            local
+                .chars()
+                .map(map_width)
+                .flat_map(char::to_lowercase)
+                .nfc()
+                .collect(),
+        )
+    };
+    let bad = |c: char| matches!(c, '"' | '&' | '\'' | '/' | ':' | '<' | '>' | '@' | ' ');
+    if prepared.len() > PART_MAX || prepared.chars().any(|c| bad(c) || is_refused(c)) {
+        return Err(JidError::Local);
+    }
+    Ok(prepared)
+}
+
+/// Domain part: `[v6]`, or labels by UTS 46, as U-labels in lower case.
+fn prepare_domain(domain: &str) -> Result<Cow<'_, str>, JidError> {
+    if domain.len() > RAW_PART_MAX {
+        return Err(JidError::Domain);
+    }
+    if let Some(v6) = domain.strip_prefix('[') {
+        let v6 = v6.strip_suffix(']').ok_or(JidError::Domain)?;
+        let address: Ipv6Addr = v6.parse().map_err(|_| JidError::Domain)?;
+        return Ok(Cow::Owned(format!("[{address}]")));
+    }
+    let domain = domain.strip_suffix('.').unwrap_or(domain);
+    let prepared = if is_plain_domain(domain) {
+        lower_ascii(domain)
+    } else {
+        let (text, result) =
+            Uts46::new().to_unicode(domain.as_bytes(), DOMAIN_DENY, Hyphens::Allow);
+        result.map_err(|_| JidError::Domain)?;
+        match text.strip_suffix('.') {
+            Some(stripped) => Cow::Owned(stripped.to_owned()), // an ideographic full stop
+            None => text,
+        }
+    };
+    let empty_label = prepared.split('.').any(str::is_empty);
+    if empty_label || prepared.len() > PART_MAX || prepared.chars().any(is_refused) {
+        return Err(JidError::Domain);
+    }
+    Ok(prepared)
+}
+
+/// Resource part: spaces to U+0020, NFC, case kept (RFC 8265 section 4.2, without its tables).
+fn prepare_resource(resource: &str) -> Result<Cow<'_, str>, JidError> {
+    if resource.is_empty() || resource.len() > RAW_PART_MAX {
+        return Err(JidError::Resource);
+    }
+    let has_space = || resource.chars().any(is_wide_space);
+    let prepared = if resource.is_ascii()
+        || (is_nfc_quick(resource.chars()) == IsNormalized::Yes && !has_space())
+    {
+        Cow::Borrowed(resource)
+    } else {
+        let spaced = resource
+            .chars()
+            .map(|c| if is_wide_space(c) { ' ' } else { c });
+        Cow::Owned(spaced.nfc().collect())
+    };
+    if prepared.len() > PART_MAX || prepared.chars().any(is_refused) {
+        return Err(JidError::Resource);
+    }
+    Ok(prepared)
+}
+
+/// True for names that UTS 46 only lower-cases: letters, digits, `-`, `_`, dots, no A-label.
+fn is_plain_domain(domain: &str) -> bool {
+    domain
+        .bytes()
+        .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.'))
+        && !domain.split('.').any(|label| {
+            label
+                .get(..4)
+                .is_some_and(|start| start.eq_ignore_ascii_case("xn--"))
+        })
+}
+
+fn lower_ascii(text: &str) -> Cow<'_, str> {
+    if text.bytes().any(|b| b.is_ascii_uppercase()) {
+        Cow::Owned(text.to_ascii_lowercase())
+    } else {
+        Cow::Borrowed(text)
+    }
+}
+
+/// Controls and noncharacters: refused in every part.
+fn is_refused(c: char) -> bool {
+    c.is_control() || matches!(u32::from(c), 0xFDD0..=0xFDEF) || u32::from(c) & 0xFFFE == 0xFFFE
+}
+
+/// Space separators other than U+0020.
+fn is_wide_space(c: char) -> bool {
+    matches!(
+        c,
+        '\u{A0}' | '\u{1680}' | '\u{2000}'..='\u{200A}' | '\u{202F}' | '\u{205F}' | '\u{3000}'
+    )
+}
+
+/// Fullwidth and halfwidth forms as their ordinary ones (RFC 8264 section 5.2.1).
+fn map_width(c: char) -> char {
+    match c {
+        '\u{3000}' => ' ',
+        '\u{FF01}'..='\u{FF5E}' => char::from_u32(u32::from(c) - 0xFF01 + 0x21).unwrap_or(c),
+        '\u{FF65}'..='\u{FF9F}' => {
+            let mut mapped = std::iter::once(c).nfkc();
+            mapped.next().unwrap_or(c)
+        }
+        other => other,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[track_caller]
+    fn check(text: &str, want: Result<(Option<&str>, &str, Option<&str>), JidError>) {
+        let got = Jid::parse(text);
+        match (&got, want) {
+            (Ok(jid), Ok(parts)) => {
+                assert_eq!(
+                    (jid.local(), jid.domain(), jid.resource()),
+                    parts,
+                    "{text:?}"
+                );
+                assert_eq!(
+                    Jid::parse(jid.as_str()).as_ref(),
+                    Ok(jid),
+                    "{text:?} is not stable"
+                );
+            }
+            (Err(got), Err(want)) => assert_eq!(*got, want, "{text:?}"),
+            (got, want) => panic!("{text:?}: got {got:?}, want {want:?}"),
+        }
+    }
+
+    #[track_caller]
+    fn same(left: &str, right: &str) {
+        assert_eq!(
+            Jid::parse(left).unwrap(),
+            Jid::parse(right).unwrap(),
+            "{left:?} {right:?}"
+        );
+    }
+
+    #[test]
+    fn ats_ja_01_split_before_any_mapping() {
+        check(
+            "a.example.com/b@example.net",
+            Ok((None, "a.example.com", Some("b@example.net"))),
+        );
+        check("d/foo/bar", Ok((None, "d", Some("foo/bar"))));
+        check("u@d", Ok((Some("u"), "d", None)));
+        check("u@d/r@x", Ok((Some("u"), "d", Some("r@x"))));
+        check("u@a@b", Err(JidError::Domain));
+        // A fullwidth slash or at-sign is no delimiter, and what it maps to is forbidden.
+        check("u\u{FF20}d", Err(JidError::Domain));
+        check("a\u{FF0F}b@d", Err(JidError::Local));
+    }
+
+    #[test]
+    fn ats_ja_02_trailing_dot() {
+        same("user@d.test.", "user@d.test");
+        check("user@d..", Err(JidError::Domain));
+        check("user@.", Err(JidError::Domain));
+        same("user@d\u{3002}", "user@d");
+    }
+
+    #[test]
+    fn ats_ja_03_domain_is_u_label_lower_case() {
+        check("EXAMPLE.com", Ok((None, "example.com", None)));
+        same("u@XN--Mller-kva.example", "u@m\u{FC}ller.example");
+        same("u@M\u{DC}LLER.example", "u@mu\u{308}ller.example");
+        check(
+            "u@xn--mller-kva.example",
+            Ok((Some("u"), "m\u{FC}ller.example", None)),
+        );
+        check("\u{FF45}xample.com", Ok((None, "example.com", None)));
+        check("ab--cd.example", Ok((None, "ab--cd.example", None)));
+        check("my_host", Ok((None, "my_host", None)));
+        for bad in [
+            "xn--a-\u{FC}",
+            "xn--zzzzzzz99999",
+            "a b",
+            "a..b",
+            ".a",
+            "a&b",
+            "a:5222",
+            "u@",
+        ] {
+            check(bad, Err(JidError::Domain));
+        }
+    }
+
+    #[test]
+    fn ats_ja_04_addresses_as_domains() {
+        check("u@[::1]", Ok((Some("u"), "[::1]", None)));
+        check("[0:0::1]/r", Ok((None, "[::1]", Some("r"))));
+        check("127.0.0.1", Ok((None, "127.0.0.1", None)));
+        check("localhost", Ok((None, "localhost", None)));
+        for bad in ["[::1", "::1", "[localhost]", "[::1]x", "[]"] {
+            check(bad, Err(JidError::Domain));
+        }
+    }
+
+    #[test]
+    fn ats_ja_05_local_is_case_mapped() {
+        same("JULIET@d", "juliet@d");
+        check("\u{3A3}@d", Ok((Some("\u{3C3}"), "d", None)));
+        check("\u{391}\u{3A3}@d", Ok((Some("\u{3B1}\u{3C3}"), "d", None)));
+        check("\u{3C2}@d", Ok((Some("\u{3C2}"), "d", None)));
+        check("stra\u{DF}e@d", Ok((Some("stra\u{DF}e"), "d", None)));
+        same("\u{FF2A}uliet@d", "juliet@d");
+        same("e\u{301}@d", "\u{C9}@d");
+        let account = |local| BareJid::account(local, "d").map(|jid| jid.to_string());
+        assert_eq!(account("JULIET"), Ok("juliet@d".to_owned()));
+        assert_eq!(account("\u{3A3}"), Ok("\u{3C3}@d".to_owned()));
+        assert_eq!(account("stra\u{DF}e"), Ok("stra\u{DF}e@d".to_owned()));
+        assert_eq!(account("\u{FF2A}uliet"), Ok("juliet@d".to_owned()));
+    }
+
+    #[test]
+    fn ats_ja_06_forbidden_in_a_local_part() {
+        for c in ['"', '&', '\'', '/', ':', '<', '>', '@', ' '] {
+            let text = format!("a{c}b@d");
+            assert_eq!(
+                prepare_local(&format!("a{c}b")),
+                Err(JidError::Local),
+                "{c:?}"
+            );
+            assert!(BareJid::account(&format!("a{c}b"), "d").is_err(), "{c:?}");
+            // Split off by a delimiter or refused, never part of the local part.
+            assert_ne!(
+                Jid::parse(&text)
+                    .ok()
+                    .and_then(|jid| jid.local().map(str::to_owned)),
+                Some(format!("a{c}b"))
+            );
+        }
+        for c in [
+            '\u{0}',
+            '\u{9}',
+            '\u{7F}',
+            '\u{85}',
+            '\u{FDD0}',
+            '\u{FFFE}',
+            '\u{10FFFF}',
+        ] {
+            check(&format!("a{c}b@d"), Err(JidError::Local));
+            check(&format!("a@d/x{c}"), Err(JidError::Resource));
+        }
+    }
+
+    #[test]
+    fn ats_ja_07_resource_keeps_case_and_maps_spaces() {
+        check("d/Foo Bar", Ok((None, "d", Some("Foo Bar"))));
+        check("d/ foo", Ok((None, "d", Some(" foo"))));
+        check("d/a\u{A0}b\u{3000}c", Ok((None, "d", Some("a b c"))));
+        check("d/e\u{301}", Ok((None, "d", Some("\u{E9}"))));
+        check(
+            "d/\u{1F389} party",
+            Ok((None, "d", Some("\u{1F389} party"))),
+        );
+        let family = "\u{1F468}\u{200D}\u{1F469}\u{200D}\u{1F467}";
+        check(
+            &format!("room@d/{family}"),
+            Ok((Some("room"), "d", Some(family))),
+        );
+    }
+
+    #[test]
+    fn ats_ja_08_not_addresses() {
+        check("@d/", Err(JidError::Local));
+        check("@d", Err(JidError::Local));
+        check("u@", Err(JidError::Domain));
+        check("/r", Err(JidError::Domain));
+        check("u@d/", Err(JidError::Resource));
+        check("", Err(JidError::Domain));
+        check("king@d/\u{265A}", Ok((Some("king"), "d", Some("\u{265A}"))));
+        // Strict for accounts; what is only routed passes (DESIGN 3).
+        assert_eq!(BareJid::account("henry\u{2163}", "d"), Err(JidError::Local));
+        assert_eq!(BareJid::account("\u{265A}", "d"), Err(JidError::Local));
+        check("\u{265A}@d", Ok((Some("\u{265A}"), "d", None)));
+    }
+
+    #[test]
+    fn ats_ja_09_types_for_each_slot() {
+        assert_eq!(BareJid::parse("u@d/r"), Err(JidError::Resource));
+        assert_eq!(FullJid::parse("u@d"), Err(JidError::Resource));
+        let bare = BareJid::parse("u@d").unwrap();
+        assert_eq!(
+            bare.with_resource("r").unwrap(),
+            FullJid::parse("u@d/r").unwrap()
+        );
+        assert_eq!(bare.with_resource(""), Err(JidError::Resource));
+        assert_eq!(FullJid::parse("u@d/r").unwrap().to_bare(), bare);
+        assert_eq!(FullJid::parse("u@d/r").unwrap().resource_str(), "r");
+        assert_eq!(Jid::domain_only("D.test.").unwrap().as_str(), "d.test");
+        assert_eq!(Jid::domain_only("u@d"), Err(JidError::Domain));
+    }
+
+    #[test]
+    fn ats_ja_10_map_where_possible() {
+        same("\u{FF35}ser@\u{FF24}.test/A\u{2003}b", "user@d.test/A b");
+        same("\u{FF76}@d", "\u{30AB}@d");
+    }
+
+    #[test]
+    fn ats_ja_11_equal_addresses_have_equal_octets() {
+        let left = Jid::parse("JULIET@XN--Mller-kva.example./Balcony").unwrap();
+        let right = Jid::parse("juliet@m\u{FC}ller.example/Balcony").unwrap();
+        assert_eq!(left.as_str().as_bytes(), right.as_str().as_bytes());
+        assert_ne!(
+            left,
+            Jid::parse("juliet@m\u{FC}ller.example/balcony").unwrap()
+        );
+    }
+
+    #[test]
+    fn address_parts_are_at_most_1023_bytes() {
+        let max = "a".repeat(1023);
+        let over = "a".repeat(1024);
+        assert!(Jid::parse(&format!("{max}@{max}/{max}")).is_ok());
+        check(&format!("{over}@d"), Err(JidError::Local));
+        check(&over, Err(JidError::Domain));
+        check(&format!("d/{over}"), Err(JidError::Resource));
+        check(
+            &format!("d/{}", "\u{E9}".repeat(512)),
+            Err(JidError::Resource),
+        );
+    }
+
+    #[test]
+    fn every_code_point_is_stable_or_refused() {
+        for c in (0..=0x10_FFFF).filter_map(char::from_u32) {
+            for text in [format!("x{c}y@d"), format!("x@d/x{c}y"), format!("d{c}e")] {
+                if let Ok(jid) = Jid::parse(&text) {
+                    let again = Jid::parse(jid.as_str());
+                    assert_eq!(again.as_ref(), Ok(&jid), "{text:?}");
+                }
+            }
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn parse_never_panics_and_is_stable(text in "\\PC*|[a-zA-Z@/.\\[\\]:\u{FF01}-\u{FFEE}\u{300}-\u{345}\u{390}-\u{3D0}xn-]*") {
+            if let Ok(jid) = Jid::parse(&text) {
+                let (again, bare) = (Jid::parse(jid.as_str()), jid.to_bare());
+                prop_assert_eq!(again.as_ref(), Ok(&jid));
+                prop_assert_eq!(bare.as_str(), jid.bare_str());
+            }
+            let _ = BareJid::account(&text, "d");
+        }
     }
 }

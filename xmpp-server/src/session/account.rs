@@ -4,7 +4,7 @@
 //! under `Account::lock`, with no await inside; ending a session is another.
 
 use super::Sid;
-use super::outbox::{Class, OutItem, Outbox, Push};
+use super::outbox::{Class, Delivery, OutItem, Outbox, Push};
 use crate::effect::{Effect, Which};
 use crate::limits::Limits;
 use crate::store::{AccountRecord, RosterRow, Subscription};
@@ -222,23 +222,24 @@ impl AccountState {
             .find(|entry| entry.jid.resource_str() == resource)
     }
 
-    /// Applies an effect that concerns this account's sessions; gives others back.
-    /// True in the pair: some queue is soft-full, the producer should pause.
-    pub fn apply(&mut self, effect: Effect, limits: &Limits) -> (Option<Effect>, bool) {
+    /// Applies an effect that concerns this account's sessions; gives others back, and
+    /// `Effect::Pause` when a queue is over its soft bound. `received` is when the stanza came
+    /// (seconds since 1970).
+    pub fn apply(&mut self, effect: Effect, limits: &Limits, received: u64) -> Option<Effect> {
         match effect {
-            Effect::Local(which, to, rendered) => (None, self.push(which, to, &rendered, limits)),
+            Effect::Local(which, to, rendered) => {
+                return self.push(&which, to, &rendered, limits, received).then_some(Effect::Pause);
+            }
             Effect::SetPresence(sid, presence) => {
                 if let Some(entry) = self.session_mut(sid) {
                     entry.priority = presence.as_deref().map_or(0, priority);
                     entry.presence = presence;
                 }
-                (None, false)
             }
             Effect::SetInterested(sid) => {
                 if let Some(entry) = self.session_mut(sid) {
                     entry.interested = true;
                 }
-                (None, false)
             }
             Effect::SetDirected(sid, jid, on) => {
                 if let Some(entry) = self.session_mut(sid) {
@@ -248,42 +249,28 @@ impl AccountState {
                         entry.directed.insert(jid);
                     }
                 }
-                (None, false)
             }
-            other => (Some(other), false),
+            other => return Some(other),
         }
+        None
     }
 
-    /// Pushes one rendering to some sessions; true when a queue is over its soft bound.
-    fn push(&self, which: Which, to: To, rendered: &Arc<Rendered>, limits: &Limits) -> bool {
-        let delivery = (rendered.class() == Class::Message).then(super::outbox::delivery);
+    /// Pushes one rendering to some sessions, which share its delivery mark; true when a queue is
+    /// over its soft bound.
+    fn push(
+        &self,
+        which: &Which,
+        to: To,
+        rendered: &Arc<Rendered>,
+        limits: &Limits,
+        received: u64,
+    ) -> bool {
+        let delivery = (rendered.class() == Class::Message).then(|| Arc::new(Delivery::new(received)));
         let mut soft = false;
-        for entry in &self.sessions {
-            let wanted = match which {
-                Which::One(sid) => entry.sid == sid,
-                Which::Available => entry.is_available(),
-                Which::AvailableExcept(sid) => entry.is_available() && entry.sid != sid,
-                Which::Interested => entry.interested,
-            };
-            if wanted {
-                let item = Item::Shared(to, Arc::clone(rendered), delivery.clone());
-                soft |= push_one(entry, item, limits);
-            }
-        }
-        soft
-    }
-
-    /// Pushes one rendering to the sessions chosen for it; they share its delivery mark.
-    pub fn push_to(&self, sids: &[Sid], to: To, rendered: &Arc<Rendered>, limits: &Limits) -> bool {
-        let delivery = (rendered.class() == Class::Message).then(super::outbox::delivery);
-        let mut soft = false;
-        for entry in self
-            .sessions
-            .iter()
-            .filter(|entry| sids.contains(&entry.sid))
-        {
+        for entry in self.sessions.iter().filter(|entry| which.has(entry)) {
             let item = Item::Shared(to, Arc::clone(rendered), delivery.clone());
-            soft |= push_one(entry, item, limits);
+            soft |= entry.outbox.push(item, limits) == Push::Soft;
+            entry.outbox.wake();
         }
         soft
     }
@@ -305,12 +292,6 @@ impl AccountState {
             .find(|entry| entry.outbox.is_marked())
             .map(|entry| entry.sid)
     }
-}
-
-fn push_one(entry: &SessionEntry, item: OutItem, limits: &Limits) -> bool {
-    let push = entry.outbox.push(item, limits);
-    entry.outbox.wake();
-    push == Push::Soft
 }
 
 /// Priority of a presence: -128..=127, absent or unreadable is 0 (RFC 6121 section 4.7.2.3).

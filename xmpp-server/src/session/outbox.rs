@@ -7,9 +7,10 @@ use crate::limits::Limits;
 use atomic_waker::AtomicWaker;
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
 pub use xmpp_stream::stanza::Class;
+use xmpp_stream::error::StreamError;
 use xmpp_stream::stanza::Item;
 
 /// One message on its way to an account, shared by the sessions that hold it.
@@ -19,9 +20,17 @@ pub struct Delivery {
     taken: AtomicBool,
     /// Sessions that hold it untaken.
     holders: AtomicUsize,
+    /// When it came, in seconds since 1970: what a delay stamp says.
+    pub received: u64,
 }
 
 impl Delivery {
+    /// A mark for a message that came at this time (seconds since 1970).
+    #[must_use]
+    pub fn new(received: u64) -> Self {
+        Self { received, ..Self::default() }
+    }
+
     /// True when the recipient has it.
     pub fn is_taken(&self) -> bool {
         self.taken.load(Ordering::Acquire)
@@ -63,6 +72,8 @@ struct OutQ {
     bytes: usize,
     marked: bool,
     closed: bool,
+    /// What the peer is told when somebody else ended the session.
+    farewell: Option<StreamError>,
 }
 
 fn size(item: &OutItem) -> usize {
@@ -106,7 +117,7 @@ impl Outbox {
         }
         q.bytes += size(&item);
         q.items.push_back(item);
-        if q.items.len() > limits.outbox_items_max || q.bytes > limits.outbox_bytes_max {
+        if q.items.len() > limits.outbox_items_hard || q.bytes > limits.outbox_bytes_hard_total() {
             q.marked = true;
             Push::Full
         } else if q.items.len() > limits.outbox_items_soft || q.bytes > limits.outbox_bytes_soft {
@@ -184,6 +195,17 @@ impl Outbox {
         items
     }
 
+    /// Leaves the peer of an ended session an error to be told.
+    pub fn set_farewell(&self, error: StreamError) {
+        self.lock().farewell = Some(error);
+        self.wake();
+    }
+
+    /// What the peer is to be told once the session was ended by somebody else.
+    pub fn farewell(&self) -> Option<StreamError> {
+        self.lock().farewell.take()
+    }
+
     /// Items in the queue, for the gauge.
     pub fn len(&self) -> usize {
         self.lock().items.len()
@@ -193,10 +215,4 @@ impl Outbox {
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
-}
-
-/// A fresh delivery mark.
-#[must_use]
-pub fn delivery() -> Arc<Delivery> {
-    Arc::new(Delivery::default())
 }

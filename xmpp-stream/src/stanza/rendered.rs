@@ -2,7 +2,9 @@
 
 use super::{Kind, Stanza};
 use crate::error::StreamError;
-use crate::jid::FullJid;
+use crate::jid::{FullJid, Jid};
+use crate::ns;
+use crate::xml::writer::write_attr;
 use bytes::Bytes;
 use std::sync::Arc;
 
@@ -32,38 +34,124 @@ pub enum To {
     Full,
 }
 
-/// A stanza rendered once: `<` kind [` xmlns=`] [` to=`] head payload extra end tag.
+/// A stanza rendered once: `<` kind [` to=`] head payload extra end tag.
 #[derive(Debug)]
-pub struct Rendered {/* stanza: Arc<Stanza>, class, head: Bytes, payload: Bytes, extra: Bytes */}
+pub struct Rendered {
+    stanza: Arc<Stanza>,
+    class: Class,
+    /// All attributes but `to`, and the end of the start tag.
+    head: Bytes,
+    extra: Bytes,
+}
 
 impl Rendered {
     /// Renders the head; the payload is shared.
-    pub fn new(_stanza: Arc<Stanza>, _class: Class) -> Self {
-        todo!()
+    #[must_use]
+    pub fn new(stanza: Arc<Stanza>, class: Class) -> Self {
+        Self::with_extra(stanza, class, Bytes::new())
     }
     /// The same with server-made children appended (already canonical in the stanza's namespace).
-    pub fn with_extra(_stanza: Arc<Stanza>, _class: Class, _extra: Bytes) -> Self {
-        todo!()
+    #[must_use]
+    pub fn with_extra(stanza: Arc<Stanza>, class: Class, extra: Bytes) -> Self {
+        let empty = stanza.payload.is_empty() && extra.is_empty();
+        let mut head = Vec::with_capacity(128);
+        write_attrs(&stanza, &mut head);
+        head.extend_from_slice(if empty { b"/>" } else { b">" });
+        Self {
+            stanza,
+            class,
+            head: head.into(),
+            extra,
+        }
     }
     /// The stanza behind it.
+    #[must_use]
     pub fn stanza(&self) -> &Arc<Stanza> {
-        todo!()
+        &self.stanza
     }
     /// Its class.
+    #[must_use]
     pub fn class(&self) -> Class {
-        todo!()
+        self.class
     }
     /// Kind of the stanza.
+    #[must_use]
     pub fn kind(&self) -> Kind {
-        todo!()
+        self.stanza.kind
     }
     /// Bytes on the wire, about.
+    #[must_use]
+    #[allow(clippy::len_without_is_empty, reason = "a stanza is never empty")]
     pub fn len(&self) -> usize {
-        todo!()
+        // The tags of the longest kind and a `to` of usual length.
+        64 + self.head.len() + self.stanza.payload.len() + self.extra.len()
     }
     /// Appends the wire form. `recipient` fills `to` for `To::Bare` and `To::Full`.
-    pub fn write(&self, _out: &mut Vec<u8>, _to: To, _recipient: Option<&FullJid>) {
-        todo!()
+    pub fn write(&self, out: &mut Vec<u8>, to: To, recipient: Option<&FullJid>) {
+        let kind = self.stanza.kind.as_str();
+        out.reserve(self.len());
+        out.push(b'<');
+        out.extend_from_slice(kind.as_bytes());
+        write_attr(
+            out,
+            "to",
+            match to {
+                To::AsWritten => self.stanza.head.to.as_ref().map(Jid::as_str),
+                To::Bare => recipient.map(|jid| jid.bare_str()),
+                To::Full => recipient.map(|jid| jid.as_str()),
+            },
+        );
+        out.extend_from_slice(&self.head);
+        if self.stanza.payload.is_empty() && self.extra.is_empty() {
+            return;
+        }
+        out.extend_from_slice(&self.stanza.payload);
+        out.extend_from_slice(&self.extra);
+        write_end(out, kind);
+    }
+}
+
+/// Appends one stanza as it stands, with nothing shared.
+pub(super) fn write_stanza(stanza: &Stanza, out: &mut Vec<u8>) {
+    let kind = stanza.kind.as_str();
+    out.reserve(stanza.wire_len());
+    out.push(b'<');
+    out.extend_from_slice(kind.as_bytes());
+    write_attr(out, "to", stanza.head.to.as_ref().map(Jid::as_str));
+    write_attrs(stanza, out);
+    if stanza.payload.is_empty() {
+        out.extend_from_slice(b"/>");
+        return;
+    }
+    out.push(b'>');
+    out.extend_from_slice(&stanza.payload);
+    write_end(out, kind);
+}
+
+fn write_end(out: &mut Vec<u8>, kind: &str) {
+    out.extend_from_slice(b"</");
+    out.extend_from_slice(kind.as_bytes());
+    out.push(b'>');
+}
+
+/// All attributes but `to`, in a fixed order (X8).
+fn write_attrs(stanza: &Stanza, out: &mut Vec<u8>) {
+    let head = &stanza.head;
+    write_attr(out, "from", head.from.as_ref().map(Jid::as_str));
+    write_attr(out, "id", head.id.as_deref());
+    write_attr(out, "type", head.ty.as_str());
+    write_attr(out, "xml:lang", head.lang.as_deref());
+    let extra = head.extra.iter().flat_map(|extra| &extra.0);
+    for (index, (ns, name, value)) in extra.enumerate() {
+        match &**ns {
+            "" => write_attr(out, name, Some(value)),
+            ns::XML => write_attr(out, &format!("xml:{name}"), Some(value)),
+            // One prefix an attribute: eight at most, so none is worth sharing.
+            _ => {
+                write_attr(out, &format!("xmlns:n{index}"), Some(ns));
+                write_attr(out, &format!("n{index}:{name}"), Some(value));
+            }
+        }
     }
 }
 

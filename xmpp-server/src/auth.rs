@@ -1,0 +1,198 @@
+//! Verifies what clients prove: SCRAM keys, passwords, and who may bind.
+//!
+//! RFC 6120 sections 6.4, 7; RFC 5802. Unknown, banned and known accounts take the same path, so
+//! that neither answer nor time tells them apart (DESIGN 11).
+
+use crate::config::Conflict;
+use crate::core::Core;
+use crate::effect::Effect;
+use crate::random;
+use crate::session::account::SessionEntry;
+use crate::session::{Session, Sid};
+use ring::hmac;
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use xmpp_stream::error::{StanzaError, StreamCondition, StreamError};
+use xmpp_stream::jid::{BareJid, FullJid};
+use xmpp_stream::stream::responder::Credentials;
+use xmpp_stream::stream::{Password, ScramHash, StoredKeys, Verdict};
+
+/// Bytes of a salt, real or fake.
+const SALT_BYTES: usize = 16;
+
+impl Core {
+    /// Keys for a SCRAM exchange, or a fake that looks like them.
+    pub async fn credentials(&self, account: &BareJid, hash: ScramHash) -> Credentials {
+        let loaded = self.registry.load(&self.store, account, self.clock.now()).await;
+        let record = match loaded {
+            Ok(Some(account)) => account.record(),
+            Ok(None) => return self.fake(account, hash),
+            Err(error) => {
+                tracing::error!(%error, jid = %account, "credentials not loaded");
+                return Credentials::Unavailable;
+            }
+        };
+        let Some(keys) = record.keys.iter().find(|keys| keys.hash == hash).cloned() else {
+            return self.fake(account, hash);
+        };
+        match record.banned {
+            Some(_) => Credentials::Disabled(keys),
+            None => Credentials::Keys(keys),
+        }
+    }
+
+    fn fake(&self, account: &BareJid, hash: ScramHash) -> Credentials {
+        let salt = self.fake_salt(account, hash);
+        Credentials::Fake { salt, iterations: self.config.sasl.scram_iterations }
+    }
+
+    fn fake_salt(&self, account: &BareJid, hash: ScramHash) -> Box<[u8]> {
+        let key = hmac::Key::new(hmac::HMAC_SHA256, &self.secret);
+        let text = format!("{hash:?} {account}");
+        hmac::sign(&key, text.as_bytes()).as_ref().iter().copied().take(SALT_BYTES).collect()
+    }
+
+    /// Checks a password; an unknown account costs as much as a wrong password.
+    pub async fn check_password(&self, account: &BareJid, password: Password) -> Verdict {
+        let loaded = self.registry.load(&self.store, account, self.clock.now()).await;
+        let record = match loaded {
+            Ok(account) => account.map(|account| account.record()),
+            Err(error) => {
+                tracing::error!(%error, jid = %account, "credentials not loaded");
+                return Verdict::TryLater;
+            }
+        };
+        let keys = record.as_ref().and_then(|record| strongest(&record.keys));
+        let banned = record.as_ref().is_some_and(|record| record.banned.is_some());
+        let salt = self.fake_salt(account, ScramHash::Sha256);
+        let iterations = self.config.sasl.scram_iterations;
+        let Ok(_permit) = self.kdf.acquire().await else { return Verdict::TryLater };
+        let checked = tokio::task::spawn_blocking(move || match keys {
+            Some(keys) => keys.verify_password(&password.0),
+            None => {
+                StoredKeys::derive(ScramHash::Sha256, &password.0, &salt, iterations);
+                false
+            }
+        });
+        match (checked.await, banned) {
+            (Ok(true), false) => Verdict::Allow,
+            (Ok(true), true) => Verdict::Disabled,
+            (Ok(false), _) => Verdict::Deny,
+            (Err(_), _) => Verdict::TryLater,
+        }
+    }
+
+    /// Salted keys of a password for every hash we offer, off the task and at most one per core.
+    pub async fn derive_keys(&self, password: String) -> Vec<StoredKeys> {
+        let iterations = self.config.sasl.scram_iterations;
+        let Ok(_permit) = self.kdf.acquire().await else { return Vec::new() };
+        let derived = tokio::task::spawn_blocking(move || derive_all(&password, iterations));
+        derived.await.unwrap_or_default()
+    }
+
+    /// Binds a resource (RFC 6120 section 7). A taken one is given to neither, or to the newcomer, as
+    /// `c2s.conflict` says.
+    ///
+    /// # Errors
+    /// `resource-constraint` at the bounds, `bad-request` never: what cannot be a resource is replaced.
+    pub async fn bind(
+        self: &Arc<Self>,
+        jid: &BareJid,
+        wanted: Option<&str>,
+        peer: IpAddr,
+    ) -> Result<Session, StanzaError> {
+        let account = self
+            .registry
+            .load(&self.store, jid, self.clock.now())
+            .await?
+            .ok_or_else(StanzaError::not_authorized)?;
+        let host = self.hosts.get(jid.domain()).ok_or_else(StanzaError::not_authorized)?;
+        let full = wanted.and_then(|wanted| jid.with_resource(wanted).ok());
+        let full = match full {
+            Some(full) => self.settle_conflict(&account, full).await,
+            None => None,
+        };
+        if self.registry.sessions.fetch_add(1, Ordering::Relaxed) >= self.limits.sessions_max {
+            self.registry.sessions.fetch_sub(1, Ordering::Relaxed);
+            return Err(StanzaError::resource_constraint());
+        }
+        let bound = self.add_session(&account, full);
+        if bound.is_err() {
+            self.registry.sessions.fetch_sub(1, Ordering::Relaxed);
+        }
+        let entry = bound?;
+        Ok(Session {
+            sid: entry.sid,
+            jid: entry.jid,
+            account,
+            host: Arc::clone(host),
+            outbox: entry.outbox,
+            peer,
+            later: Default::default(),
+            pause: Default::default(),
+        })
+    }
+
+    /// `None`: the wanted resource is taken and stays with its owner.
+    async fn settle_conflict(
+        self: &Arc<Self>,
+        account: &Arc<crate::session::account::Account>,
+        full: FullJid,
+    ) -> Option<FullJid> {
+        let taken = account.lock().resource(full.resource_str()).cloned();
+        let Some(old) = taken else { return Some(full) };
+        if self.config.c2s.conflict == Conflict::Generate {
+            return None;
+        }
+        // Rule 17: the old session ends first, then the new one is bound: two critical sections.
+        let error = StreamError::new(StreamCondition::Conflict);
+        let mut effects = self.end_session(account, old.sid);
+        effects.retain(|effect| !matches!(effect, Effect::Pause));
+        old.outbox.set_farewell(error);
+        self.run(None, effects.into()).await;
+        Some(full)
+    }
+
+    fn add_session(
+        &self,
+        account: &crate::session::account::Account,
+        full: Option<FullJid>,
+    ) -> Result<SessionEntry, StanzaError> {
+        let mut state = account.lock();
+        if state.removed {
+            return Err(StanzaError::not_authorized());
+        }
+        if state.sessions.len() >= self.limits.resources_per_account_max {
+            return Err(StanzaError::resource_constraint());
+        }
+        let free = full.filter(|full| state.resource(full.resource_str()).is_none());
+        let full = match free {
+            Some(full) => full,
+            None => account
+                .jid
+                .with_resource(&random::token())
+                .map_err(|_| StanzaError::internal_server_error())?,
+        };
+        let entry = SessionEntry::new(Sid(random::number()), full);
+        state.sessions.push(entry.clone());
+        Ok(entry)
+    }
+}
+
+/// Keys of one password for every hash we offer.
+#[must_use]
+pub fn derive_all(password: &str, iterations: u32) -> Vec<StoredKeys> {
+    [ScramHash::Sha1, ScramHash::Sha256, ScramHash::Sha512]
+        .into_iter()
+        .map(|hash| {
+            let mut salt = [0; SALT_BYTES];
+            random::fill(&mut salt);
+            StoredKeys::derive(hash, password, &salt, iterations)
+        })
+        .collect()
+}
+
+fn strongest(keys: &[Arc<StoredKeys>]) -> Option<Arc<StoredKeys>> {
+    keys.iter().max_by_key(|keys| keys.hash == ScramHash::Sha256).cloned()
+}

@@ -1,0 +1,270 @@
+//! Bind, accept, count, hand over: one task a listening socket, one task a connection.
+//!
+//! DESIGN 1 (addresses, certificates), 9 (unauthenticated connections). RFC 6120 section 13.12.
+
+use crate::c2s;
+use crate::limits::Limits;
+use rustls::ServerConfig;
+use rustls::pki_types::CertificateDer;
+use std::collections::HashMap;
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::time::Duration;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::task::JoinSet;
+use tracing::{debug, error, info, warn};
+use xmpp_stream::driver::{TlsSource, Transport};
+
+/// How long accepting rests when the system has no more descriptors: long enough for some
+/// connection to end, short enough not to be noticed.
+const ACCEPT_REST: Duration = Duration::from_millis(100);
+
+/// What a listening socket is for; the names that `ready` output and addresses.json use.
+#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
+pub enum ListenerKind {
+    /// Clients, STARTTLS.
+    C2sStartTls,
+    /// Clients, direct TLS (XEP-0368).
+    C2sTls,
+}
+
+impl ListenerKind {
+    /// The name in output.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::C2sStartTls => "c2s-starttls",
+            Self::C2sTls => "c2s-tls",
+        }
+    }
+}
+
+/// Binds one configured address. `[::]` becomes 0.0.0.0 where IPv6 is off; `Ok(None)`: ::1 there.
+///
+/// # Errors
+/// Why the address cannot be had.
+pub async fn bind(address: SocketAddr) -> io::Result<Option<TcpListener>> {
+    let error = match TcpListener::bind(address).await {
+        Ok(listener) => return Ok(Some(listener)),
+        Err(error) => error,
+    };
+    let no_ipv6 = address.is_ipv6()
+        && matches!(error.raw_os_error(), Some(EAFNOSUPPORT | EADDRNOTAVAIL));
+    match address.ip() {
+        IpAddr::V6(ip) if no_ipv6 && ip.is_unspecified() => {
+            let any = SocketAddr::from((Ipv4Addr::UNSPECIFIED, address.port()));
+            info!(%address, "IPv6 is off; listening on 0.0.0.0");
+            TcpListener::bind(any).await.map(Some)
+        }
+        IpAddr::V6(ip) if no_ipv6 && ip.is_loopback() => {
+            info!(%address, "IPv6 is off; left out");
+            Ok(None)
+        }
+        _ => Err(error),
+    }
+}
+
+/// "Address family not supported" on Linux.
+const EAFNOSUPPORT: i32 = 97;
+/// "Cannot assign requested address" on Linux.
+const EADDRNOTAVAIL: i32 = 99;
+
+/// Accepts until the server goes down, then waits for its connections to end.
+pub(crate) async fn accept(
+    listener: TcpListener,
+    kind: ListenerKind,
+    shared: Arc<c2s::Shared>,
+    gate: Arc<Gate>,
+) {
+    let mut connections = JoinSet::new();
+    let mut shutdown = shared.shutdown.clone();
+    loop {
+        let accepted = tokio::select! {
+            _ = shutdown.wait_for(|down| *down) => break,
+            Some(_) = connections.join_next() => continue,
+            accepted = listener.accept() => accepted,
+        };
+        match accepted {
+            Ok((stream, peer)) => admit(stream, peer, kind, &shared, &gate, &mut connections),
+            Err(error) => {
+                error!(%error, "accept failed");
+                tokio::time::sleep(ACCEPT_REST).await;
+            }
+        }
+    }
+    drop(listener);
+    while connections.join_next().await.is_some() {}
+}
+
+fn admit(
+    stream: TcpStream,
+    peer: SocketAddr,
+    kind: ListenerKind,
+    shared: &Arc<c2s::Shared>,
+    gate: &Arc<Gate>,
+    connections: &mut JoinSet<()>,
+) {
+    let peer = SocketAddr::new(peer.ip().to_canonical(), peer.port());
+    let Some(place) = gate.enter(peer.ip(), &shared.core.limits) else {
+        warn!(%peer, "connection refused: too many that have not signed in");
+        return;
+    };
+    // Stanzas are small and batched by us; waiting for more only delays them.
+    if let Err(error) = stream.set_nodelay(true) {
+        debug!(%error, "no TCP_NODELAY");
+    }
+    let direct = kind == ListenerKind::C2sTls;
+    let transport: Box<dyn Transport> = Box::new(stream);
+    let shared = Arc::clone(shared);
+    connections.spawn(c2s::serve(shared, transport, peer, direct, move || drop(place)));
+}
+
+/// Counts connections that have not signed in, per address and in all.
+#[derive(Default)]
+pub struct Gate {
+    counts: Mutex<Counts>,
+}
+
+#[derive(Default)]
+struct Counts {
+    all: usize,
+    by_address: HashMap<IpAddr, usize>,
+}
+
+/// A connection's place among those not signed in; given back when dropped.
+pub struct Place {
+    gate: Arc<Gate>,
+    address: Option<IpAddr>,
+}
+
+impl Gate {
+    /// A place for one more connection; `None` at the bound.
+    pub fn enter(self: &Arc<Self>, peer: IpAddr, limits: &Limits) -> Option<Place> {
+        let counted = (!(limits.loopback_exempt && peer.is_loopback())).then(|| network(peer));
+        let mut counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
+        if counts.all >= limits.unauthenticated_max {
+            return None;
+        }
+        if let Some(address) = counted {
+            let count = counts.by_address.entry(address).or_default();
+            if *count >= limits.unauthenticated_per_address_max {
+                return None;
+            }
+            *count += 1;
+        }
+        counts.all += 1;
+        Some(Place { gate: Arc::clone(self), address: counted })
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let mut counts = self.gate.counts.lock().unwrap_or_else(PoisonError::into_inner);
+        counts.all = counts.all.saturating_sub(1);
+        if let Some(address) = self.address {
+            if let Some(count) = counts.by_address.get_mut(&address) {
+                *count = count.saturating_sub(1);
+            }
+            if counts.by_address.get(&address) == Some(&0) {
+                counts.by_address.remove(&address);
+            }
+        }
+    }
+}
+
+/// One line of a provider: an IPv4 address, or the /64 of an IPv6 one.
+fn network(peer: IpAddr) -> IpAddr {
+    match peer {
+        IpAddr::V4(_) => peer,
+        IpAddr::V6(ip) => IpAddr::V6((ip.to_bits() & !u128::from(u64::MAX)).into()),
+    }
+}
+
+/// The certificate of each served domain.
+pub struct Certificates {
+    by_domain: RwLock<HashMap<Box<str>, Arc<DomainTls>>>,
+    fallback: Box<str>,
+}
+
+/// TLS settings of one domain.
+pub struct DomainTls {
+    /// For STARTTLS: no ALPN.
+    pub starttls: Arc<ServerConfig>,
+    /// For direct TLS: ALPN `xmpp-client`.
+    pub direct: Arc<ServerConfig>,
+    /// The leaf, for channel binding (tls-server-end-point).
+    pub leaf: CertificateDer<'static>,
+}
+
+impl Certificates {
+    /// `fallback` is used when a client names no domain of ours.
+    #[must_use]
+    pub fn new(by_domain: HashMap<Box<str>, Arc<DomainTls>>, fallback: Box<str>) -> Self {
+        Self { by_domain: RwLock::new(by_domain), fallback }
+    }
+
+    fn get(&self, name: &str) -> Option<Arc<DomainTls>> {
+        let by_domain = self.by_domain.read().unwrap_or_else(PoisonError::into_inner);
+        let name = xmpp_stream::jid::Jid::domain_only(name).ok()?;
+        by_domain.get(name.domain()).map(Arc::clone)
+    }
+}
+
+impl TlsSource for Certificates {
+    fn choose(
+        &self,
+        sni: Option<&str>,
+        to: Option<&str>,
+        direct: bool,
+    ) -> Option<(Arc<ServerConfig>, CertificateDer<'static>)> {
+        let names = [sni, to, Some(&*self.fallback)];
+        let tls = names.into_iter().flatten().find_map(|name| self.get(name))?;
+        let config = if direct { &tls.direct } else { &tls.starttls };
+        Some((Arc::clone(config), tls.leaf.clone()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn limits(per_address: usize, all: usize) -> Limits {
+        Limits {
+            unauthenticated_per_address_max: per_address,
+            unauthenticated_max: all,
+            ..Limits::default()
+        }
+    }
+
+    #[test]
+    fn c6120_lm_01_connections_per_address_are_bounded() {
+        let gate = Arc::new(Gate::default());
+        let limits = limits(2, 100);
+        let one: IpAddr = "192.0.2.1".parse().unwrap();
+        let other: IpAddr = "192.0.2.2".parse().unwrap();
+        let held: Vec<_> = (0..2).map(|_| gate.enter(one, &limits).unwrap()).collect();
+        assert!(gate.enter(one, &limits).is_none());
+        assert!(gate.enter(other, &limits).is_some());
+        drop(held);
+        assert!(gate.enter(one, &limits).is_some());
+    }
+
+    #[test]
+    fn addresses_of_one_line_count_together() {
+        let gate = Arc::new(Gate::default());
+        let limits = limits(1, 100);
+        let _held = gate.enter("2001:db8::1".parse().unwrap(), &limits).unwrap();
+        assert!(gate.enter("2001:db8::2".parse().unwrap(), &limits).is_none());
+        assert!(gate.enter("2001:db8:0:1::1".parse().unwrap(), &limits).is_some());
+    }
+
+    #[test]
+    fn loopback_is_exempt_by_address_but_not_in_all() {
+        let gate = Arc::new(Gate::default());
+        let limits = limits(1, 2);
+        let loopback: IpAddr = "127.0.0.1".parse().unwrap();
+        let _held = [gate.enter(loopback, &limits).unwrap(), gate.enter(loopback, &limits).unwrap()];
+        assert!(gate.enter(loopback, &limits).is_none());
+    }
+}

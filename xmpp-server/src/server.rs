@@ -1,0 +1,332 @@
+//! Puts hosts, store, modules and listeners together; orderly start and end.
+//!
+//! DESIGN 1: what a start makes and says, and how a drain ends. Used by the command, by whoever
+//! embeds the server, and by every test.
+
+use crate::c2s::{self, Shared};
+use crate::clock::Clock;
+use crate::config::{Config, ConfigError, DomainConfig, Storage, without_effect};
+use crate::core::Core;
+use crate::datadir::{DataDir, DataDirError};
+use crate::host::Host;
+use crate::listener::{self, Certificates, DomainTls, Gate, ListenerKind};
+use crate::modules::{self, Module, RegisterError};
+use crate::router::HostMap;
+use crate::store::{Store, StoreError};
+use std::collections::{BTreeMap, HashMap};
+use std::fmt;
+use std::io;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+use tracing::{info, warn};
+use xmpp_certs::{CertError, DevCa};
+use xmpp_stream::driver::Transport;
+use xmpp_stream::jid::{Jid, JidError};
+use xmpp_stream::tls::{self, TlsError};
+
+/// Real addresses by listener.
+pub type Addresses = BTreeMap<ListenerKind, Vec<SocketAddr>>;
+
+/// A way to start.
+pub struct Server;
+
+/// A running server. Dropped without `shutdown`, it ends at once.
+pub struct Running {
+    handle: Handle,
+    addresses: Addresses,
+    ca_pem: Option<String>,
+    accepting: Vec<JoinHandle<()>>,
+    shutdown: watch::Sender<bool>,
+    admin: Option<JoinHandle<()>>,
+    data_dir: Option<DataDir>,
+}
+
+/// What an embedder or a test may do with a running server.
+#[derive(Clone)]
+pub struct Handle {
+    shared: Arc<Shared>,
+}
+
+/// Why a server does not start.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum StartError {
+    /// An address cannot be had.
+    Bind(SocketAddr, io::Error),
+    /// The development CA or a certificate from it.
+    Certificate(CertError),
+    /// The configuration.
+    Config(ConfigError),
+    /// The data directory.
+    DataDir(DataDirError),
+    /// A domain name.
+    Domain(JidError),
+    /// Two modules want the same query.
+    Module(RegisterError),
+    /// The store.
+    Store(StoreError),
+    /// Certificate and key of a domain.
+    Tls {
+        /// The domain.
+        domain: Box<str>,
+        /// What is wrong with them.
+        error: TlsError,
+    },
+    /// A certificate or key file.
+    TlsFile(PathBuf, io::Error),
+}
+
+impl Server {
+    /// Starts with the modules of this package.
+    ///
+    /// # Errors
+    /// See `StartError`; nothing is left running.
+    pub async fn start(config: Config) -> Result<Running, StartError> {
+        Self::start_with(config, &[]).await
+    }
+
+    /// Starts with further modules of the caller's.
+    ///
+    /// # Errors
+    /// See `StartError`; nothing is left running.
+    pub async fn start_with(
+        config: Config,
+        more: &[&'static dyn Module],
+    ) -> Result<Running, StartError> {
+        let known: Vec<&str> = modules::ALL.iter().map(|module| module.info().name).collect();
+        config.check_modules(&known).map_err(StartError::Config)?;
+        for key in without_effect(&config) {
+            warn!(key, "configured, but without effect until the feature is built");
+        }
+        let data_dir = match (&config.data_dir, config.storage) {
+            (None, Storage::Memory) => None,
+            _ => Some(DataDir::open(config.data_dir()).map_err(StartError::DataDir)?),
+        };
+        let clock = Clock::start();
+        let store = match (config.storage, &data_dir) {
+            (Storage::Sqlite, Some(dir)) => Store::open_sqlite(&dir.database()),
+            _ => Ok(Store::memory()),
+        };
+        let store = store.map_err(StartError::Store)?;
+        let secret = store.secret().await.map_err(StartError::Store)?;
+        let hosts = hosts(&config)?;
+        let (certificates, ca_pem) = certificates(&config, data_dir.as_ref(), &clock)?;
+        let listeners = bind_all(&config).await?;
+        let mut modules = modules::enabled(&config.modules.off);
+        modules.extend_from_slice(more);
+        let core = Core::new(config, hosts, store, clock, secret, &modules);
+        let core = Arc::new(core.map_err(StartError::Module)?);
+        let (shutdown, down) = watch::channel(false);
+        let shared = Arc::new(Shared { core, certificates: Arc::new(certificates), shutdown: down });
+        let handle = Handle { shared };
+        let mut running = Running {
+            handle,
+            addresses: Addresses::new(),
+            ca_pem,
+            accepting: Vec::new(),
+            shutdown,
+            admin: None,
+            data_dir,
+        };
+        running.listen(listeners)?;
+        Ok(running)
+    }
+}
+
+impl Running {
+    fn listen(
+        &mut self,
+        listeners: Vec<(ListenerKind, tokio::net::TcpListener)>,
+    ) -> Result<(), StartError> {
+        let gate = Arc::new(Gate::default());
+        for (kind, listener) in listeners {
+            if let Ok(address) = listener.local_addr() {
+                self.addresses.entry(kind).or_default().push(address);
+            }
+            let shared = Arc::clone(&self.handle.shared);
+            let accepting = listener::accept(listener, kind, shared, Arc::clone(&gate));
+            self.accepting.push(tokio::spawn(accepting));
+        }
+        if let Some(dir) = &self.data_dir {
+            let backend = Arc::clone(&self.handle.shared.core);
+            let admin = crate::admin::serve(dir, backend).map_err(StartError::DataDir)?;
+            self.admin = Some(admin);
+            let addresses: BTreeMap<&str, Vec<SocketAddr>> =
+                self.addresses.iter().map(|(kind, list)| (kind.as_str(), list.clone())).collect();
+            dir.write_addresses(&addresses).map_err(StartError::DataDir)?;
+        }
+        Ok(())
+    }
+
+    /// Where it listens, with real ports.
+    #[must_use]
+    pub fn addresses(&self) -> &Addresses {
+        &self.addresses
+    }
+
+    /// The first address of a listener.
+    #[must_use]
+    pub fn address(&self, kind: ListenerKind) -> Option<SocketAddr> {
+        self.addresses.get(&kind)?.first().copied()
+    }
+
+    /// The development CA's certificate, when some domain's certificate comes from it.
+    #[must_use]
+    pub fn ca_pem(&self) -> Option<&str> {
+        self.ca_pem.as_deref()
+    }
+
+    /// For use beside the owner of this value.
+    #[must_use]
+    pub fn handle(&self) -> Handle {
+        self.handle.clone()
+    }
+
+    /// Drains: no more connections, unavailable presence, stream error system-shutdown, streams
+    /// closed, writes committed; within `limits.drain_max`.
+    pub async fn shutdown(mut self) {
+        info!("shutting down");
+        let _ = self.shutdown.send(true);
+        let core = &self.handle.shared.core;
+        let drained = async {
+            for accepting in std::mem::take(&mut self.accepting) {
+                let _ = accepting.await;
+            }
+            if let Some(admin) = self.admin.take() {
+                admin.abort();
+            }
+            core.store.close().await;
+        };
+        if tokio::time::timeout(core.limits.drain_max, drained).await.is_err() {
+            warn!("not everything ended in time");
+        }
+        if let Some(dir) = &self.data_dir {
+            dir.clean();
+        }
+    }
+}
+
+impl Handle {
+    /// Serves one connection over any transport, e.g. an in-memory pipe in tests.
+    pub async fn serve(&self, transport: Box<dyn Transport>, peer: SocketAddr, direct_tls: bool) {
+        c2s::serve(Arc::clone(&self.shared), transport, peer, direct_tls, || ()).await;
+    }
+
+    /// Accounts, routes and modules.
+    #[must_use]
+    pub fn core(&self) -> &Arc<Core> {
+        &self.shared.core
+    }
+}
+
+fn hosts(config: &Config) -> Result<HostMap, StartError> {
+    let mut hosts = HostMap::new();
+    for domain in &config.domains {
+        let jid = Jid::domain_only(&domain.name).map_err(StartError::Domain)?;
+        let name: Box<str> = jid.domain().into();
+        let host = Host { domain: name.clone(), jid, config: domain.clone() };
+        hosts.insert(name, Arc::new(host));
+    }
+    Ok(hosts)
+}
+
+/// Certificates as configured; a domain without gets one from the development CA, which is made
+/// when first needed: on disk, or in memory for a server without a data directory.
+fn certificates(
+    config: &Config,
+    dir: Option<&DataDir>,
+    clock: &Clock,
+) -> Result<(Certificates, Option<String>), StartError> {
+    let mut by_domain = HashMap::new();
+    let mut ca = None;
+    for domain in &config.domains {
+        let (chain, key) = match &domain.certificate {
+            Some(files) => (read(&files.certificate)?, read(&files.key)?),
+            None => issue(domain, dir, clock, &mut ca)?,
+        };
+        let tls = domain_tls(&domain.name, &chain, &key)?;
+        by_domain.insert(domain.name.as_str().into(), Arc::new(tls));
+    }
+    let fallback = config.domains.first().map_or("", |domain| &*domain.name).into();
+    Ok((Certificates::new(by_domain, fallback), ca.map(|ca| ca.pem().to_owned())))
+}
+
+fn issue(
+    domain: &DomainConfig,
+    dir: Option<&DataDir>,
+    clock: &Clock,
+    ca: &mut Option<DevCa>,
+) -> Result<(String, String), StartError> {
+    let now = clock.system_now();
+    if ca.is_none() {
+        let made = match dir {
+            Some(dir) => DevCa::load_or_create(&dir.ca(), now),
+            None => DevCa::new(now),
+        };
+        *ca = Some(made.map_err(StartError::Certificate)?);
+    }
+    let Some(ca) = ca else { return Ok(Default::default()) };
+    match dir {
+        Some(dir) => {
+            let files = ca.ensure_domain(&dir.certs(), &domain.name, now);
+            let files = files.map_err(StartError::Certificate)?;
+            Ok((read(&files.certificate)?, read(&files.key)?))
+        }
+        None => {
+            let leaf = ca.issue_for_domain(&domain.name, now).map_err(StartError::Certificate)?;
+            Ok((leaf.chain_pem, leaf.key_pem))
+        }
+    }
+}
+
+fn read(path: &std::path::Path) -> Result<String, StartError> {
+    std::fs::read_to_string(path).map_err(|error| StartError::TlsFile(path.to_owned(), error))
+}
+
+fn domain_tls(domain: &str, chain: &str, key: &str) -> Result<DomainTls, StartError> {
+    let error = |error| StartError::Tls { domain: domain.into(), error };
+    let (starttls, leaf) = tls::server_config(chain, key, false).map_err(error)?;
+    let (direct, _) = tls::server_config(chain, key, true).map_err(error)?;
+    Ok(DomainTls { starttls, direct, leaf })
+}
+
+async fn bind_all(
+    config: &Config,
+) -> Result<Vec<(ListenerKind, tokio::net::TcpListener)>, StartError> {
+    let starttls = config.c2s.listen.iter().map(|address| (ListenerKind::C2sStartTls, *address));
+    let direct = config.c2s.listen_tls.iter().map(|address| (ListenerKind::C2sTls, *address));
+    let mut listeners = Vec::new();
+    for (kind, address) in starttls.chain(direct) {
+        match listener::bind(address).await {
+            Ok(Some(listener)) => listeners.push((kind, listener)),
+            Ok(None) => {}
+            Err(error) => return Err(StartError::Bind(address, error)),
+        }
+    }
+    Ok(listeners)
+}
+
+impl fmt::Display for StartError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Bind(address, error) => write!(f, "cannot listen on {address}: {error}"),
+            Self::Certificate(error) => write!(f, "development certificate: {error}"),
+            Self::Config(error) => write!(f, "{error}"),
+            Self::DataDir(error) => write!(f, "{error}"),
+            Self::Domain(error) => write!(f, "domain name: {error}"),
+            Self::Module(error) => write!(
+                f,
+                "modules {} and {} both want queries in {}",
+                error.first, error.second, error.ns
+            ),
+            Self::Store(error) => write!(f, "store: {error}"),
+            Self::Tls { domain, error } => write!(f, "certificate of {domain}: {error}"),
+            Self::TlsFile(path, error) => write!(f, "{}: {error}", path.display()),
+        }
+    }
+}
+
+impl std::error::Error for StartError {}
