@@ -163,7 +163,7 @@ impl Core {
         if state.removed {
             return Err(StanzaError::not_authorized());
         }
-        if state.sessions.len() >= self.limits.resources_max {
+        if state.sessions.len() >= self.limits.resources_per_account_max {
             return Err(StanzaError::resource_constraint());
         }
         let free = full.filter(|full| state.resource(full.resource_str()).is_none());

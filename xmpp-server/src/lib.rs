@@ -1,4 +1,6 @@
 //! XMPP server: sessions, router, rosters and modules; also a library to embed.
+pub mod auth;
+pub mod c2s;
 pub mod clock;
 pub mod config;
 pub mod core;
@@ -8,6 +10,12 @@ pub mod host;
 pub mod im;
 pub mod iq;
 pub mod limits;
+pub mod listener;
 pub mod modules;
+pub mod random;
+pub mod router;
+pub mod server;
 pub mod session;
 pub mod store;
+
+pub use server::{Handle, Running, Server, StartError};

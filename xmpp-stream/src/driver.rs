@@ -1,18 +1,44 @@
-//! Runs a machine over a transport. With transport.rs and tls.rs the only file of this crate that awaits.
+//! Runs a machine over a transport. With transport.rs the only file of this crate that awaits.
+//!
+//! One `turn` waits for exactly one of: written, readable (only if the machine wants input), the
+//! machine's deadline. Everything else is the caller's select.
 
 use crate::stream::{Machine, TlsInfo};
+use crate::tls;
+use crate::transport::Link;
+pub use crate::transport::Transport;
+use rustls::ServerConfig;
+use rustls::pki_types::{CertificateDer, ServerName};
+use std::cell::RefCell;
+use std::future::{Future, poll_fn};
 use std::io;
+use std::pin::Pin;
 use std::sync::Arc;
-use tokio::io::{AsyncRead, AsyncWrite};
+use std::task::{Context, Poll, ready};
+use std::time::{Duration, Instant};
+use tokio::time::Sleep;
+use tokio_rustls::{LazyConfigAcceptor, TlsConnector};
 
-/// Any byte stream: TCP, or an in-memory pipe in tests.
-pub trait Transport: AsyncRead + AsyncWrite + Send + Unpin {}
-impl<T: AsyncRead + AsyncWrite + Send + Unpin> Transport for T {}
+/// One read: a TLS record. A turn reads once, so that one busy peer does not keep a thread.
+const READ_BYTES: usize = 16 * 1024;
+/// A write buffer that grew above this is given back when it is empty.
+const KEEP_BYTES: usize = 1024;
+
+thread_local! {
+    // Shared by all connections of a worker thread: an idle one owns no read buffer. Never borrowed
+    // across an await, as `poll_turn` has none.
+    static READ: RefCell<Box<[u8]>> = RefCell::new(vec![0; READ_BYTES].into());
+}
 
 /// One machine, one transport, and the bytes between them.
 pub struct Driver<M> {
     /// The machine.
-    pub machine: M, /* private: transport (plain or TLS), write buffer, timer */
+    pub machine: M,
+    link: Link,
+    out: Vec<u8>,
+    written: usize,
+    timer: Option<Pin<Box<Sleep>>>,
+    eof: bool,
 }
 
 /// Why `turn` returned.
@@ -26,43 +52,233 @@ pub enum Turn {
 
 /// Chooses certificate and protocol settings for an accepted TLS connection.
 pub trait TlsSource: Send + Sync {
-    /// `sni` wins over `to` (of the stream header; `None` on direct TLS). Returns the configuration and the DER of the leaf in it.
+    /// `sni` wins over `to` (of the stream header; `None` on direct TLS). Gives the configuration
+    /// and the leaf in it.
     fn choose(
         &self,
         sni: Option<&str>,
         to: Option<&str>,
         direct: bool,
-    ) -> Option<(
-        Arc<rustls::ServerConfig>,
-        rustls::pki_types::CertificateDer<'static>,
-    )>;
+    ) -> Option<(Arc<ServerConfig>, CertificateDer<'static>)>;
 }
 
 impl<M: Machine> Driver<M> {
     /// A driver over a fresh transport.
-    pub fn new(_machine: M, _transport: Box<dyn Transport>) -> Self {
-        todo!()
+    pub fn new(machine: M, transport: Box<dyn Transport>) -> Self {
+        let link = Link::Plain(transport);
+        Self { machine, link, out: Vec::new(), written: 0, timer: None, eof: false }
     }
-    /// Waits for exactly one of: readable (only if the machine wants input and `read` is true), writable (if bytes are pending), deadline.
-    /// Cancel-safe. At most 64 KiB are read a turn. `Err`: the transport failed (the machine was told eof).
-    pub async fn turn(&mut self, _read: bool) -> io::Result<Turn> {
-        todo!()
+
+    /// Waits for exactly one of: pending bytes written, readable (only if the machine wants input
+    /// and `read` is true), deadline. Cancel-safe.
+    ///
+    /// # Errors
+    /// The transport failed; the machine was told.
+    pub async fn turn(&mut self, read: bool) -> io::Result<Turn> {
+        poll_fn(|cx| self.poll_turn(cx, read)).await
     }
+
+    fn poll_turn(&mut self, cx: &mut Context<'_>, read: bool) -> Poll<io::Result<Turn>> {
+        if let Poll::Ready(written) = self.poll_out(cx) {
+            match written {
+                Ok(true) => return Poll::Ready(Ok(Turn::Flushed)),
+                Ok(false) => {}
+                Err(error) => return Poll::Ready(Err(self.lost(error))),
+            }
+        }
+        if read
+            && self.machine.wants_input()
+            && let Poll::Ready(got) = self.poll_in(cx)
+        {
+            return Poll::Ready(got.map(|()| Turn::Handled));
+        }
+        if self.poll_deadline(cx).is_ready() {
+            self.machine.handle_timeout(now());
+            return Poll::Ready(Ok(Turn::Handled));
+        }
+        self.machine.release();
+        Poll::Pending
+    }
+
+    /// Writes until nothing is left; true when something was written.
+    fn poll_out(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<bool>> {
+        let mut wrote = false;
+        loop {
+            if self.out.is_empty() {
+                self.machine.take_bytes(&mut self.out);
+            }
+            if self.out.is_empty() {
+                self.out.shrink_to(KEEP_BYTES);
+                return Poll::Ready(Ok(wrote));
+            }
+            while let Some(rest) = self.out.get(self.written..).filter(|rest| !rest.is_empty()) {
+                match ready!(self.link.poll_write(cx, rest))? {
+                    0 => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
+                    n => self.written += n,
+                }
+            }
+            ready!(self.link.poll_flush(cx))?;
+            self.written = 0;
+            self.out.clear();
+            wrote = true;
+        }
+    }
+
+    fn poll_in(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if self.eof {
+            return Poll::Ready(Err(io::ErrorKind::UnexpectedEof.into()));
+        }
+        READ.with_borrow_mut(|buffer| match ready!(self.link.poll_read(cx, buffer)) {
+            Ok([]) => {
+                self.eof = true;
+                self.machine.handle_eof(now());
+                Poll::Ready(Ok(()))
+            }
+            Ok(data) => {
+                self.machine.handle_bytes(data, now());
+                Poll::Ready(Ok(()))
+            }
+            // Many peers close TLS without close_notify.
+            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
+                self.eof = true;
+                self.machine.handle_eof(now());
+                Poll::Ready(Ok(()))
+            }
+            Err(error) => Poll::Ready(Err(self.lost(error))),
+        })
+    }
+
+    fn poll_deadline(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let Some(deadline) = self.machine.poll_timeout() else { return Poll::Pending };
+        let deadline = tokio::time::Instant::from_std(deadline);
+        let timer =
+            self.timer.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(deadline)));
+        if timer.deadline() != deadline {
+            timer.as_mut().reset(deadline);
+        }
+        timer.as_mut().poll(cx)
+    }
+
+    fn lost(&mut self, error: io::Error) -> io::Error {
+        self.eof = true;
+        self.machine.handle_eof(now());
+        error
+    }
+
     /// Bytes not yet accepted by the transport, the machine's included.
     pub fn pending(&self) -> usize {
-        todo!()
+        self.out.len() - self.written + self.machine.pending_bytes()
     }
-    /// Accepts TLS (after `Output::StartTls`, or first thing on a direct-TLS port); tells the machine. Bounded by the machine's deadline.
+
+    /// Accepts TLS (after `Output::StartTls`, or first thing on a direct-TLS port) and tells the
+    /// machine. Bounded by the machine's deadline.
+    ///
+    /// # Errors
+    /// The handshake failed or took too long, or no certificate fits.
     pub async fn accept_tls(
         &mut self,
-        _source: &dyn TlsSource,
-        _to: Option<&str>,
-        _direct: bool,
+        source: &dyn TlsSource,
+        to: Option<&str>,
+        direct: bool,
     ) -> io::Result<TlsInfo> {
-        todo!()
+        self.flush().await?;
+        let transport = self.take_plain()?;
+        let deadline = self.machine.poll_timeout();
+        let handshake = async {
+            let acceptor = rustls::server::Acceptor::default();
+            let start = LazyConfigAcceptor::new(acceptor, transport).await?;
+            let sni: Option<Box<str>> = start.client_hello().server_name().map(Into::into);
+            let chosen = source.choose(sni.as_deref(), to, direct);
+            let Some((config, leaf)) = chosen else {
+                return Err(io::Error::other("no certificate"));
+            };
+            let stream = start.into_stream(config).await?;
+            let info = tls::server_info(stream.get_ref().1, &leaf, sni);
+            Ok((Link::Server(Box::new(stream)), info))
+        };
+        let (link, info) = within(deadline, Box::pin(handshake)).await?;
+        self.link = link;
+        self.machine.tls_established(info.clone(), now());
+        Ok(info)
     }
-    /// Flushes what is pending and closes: TLS close_notify, then the transport. Bounded by `within`.
-    pub async fn finish(self, _within: std::time::Duration) {
-        todo!()
+
+    /// Begins TLS as the calling side (after `Output::StartTls`, or first thing for direct TLS) and
+    /// tells the machine. The certificate must be good for `name`.
+    ///
+    /// # Errors
+    /// The handshake failed, or took longer than the machine's deadline.
+    pub async fn connect_tls(
+        &mut self,
+        config: Arc<rustls::ClientConfig>,
+        name: ServerName<'static>,
+    ) -> io::Result<TlsInfo> {
+        self.flush().await?;
+        let transport = self.take_plain()?;
+        let deadline = self.machine.poll_timeout();
+        let handshake = TlsConnector::from(config).connect(name, transport);
+        let stream = within(deadline, Box::pin(handshake)).await?;
+        let info = tls::client_info(stream.get_ref().1);
+        self.link = Link::Client(Box::new(stream));
+        self.machine.tls_established(info.clone(), now());
+        Ok(info)
+    }
+
+    fn take_plain(&mut self) -> io::Result<Box<dyn Transport>> {
+        match std::mem::replace(&mut self.link, Link::Gone) {
+            Link::Plain(transport) => Ok(transport),
+            other => {
+                self.link = other;
+                Err(io::Error::other("TLS inside TLS"))
+            }
+        }
+    }
+
+    async fn flush(&mut self) -> io::Result<()> {
+        while self.pending() > 0 {
+            poll_fn(|cx| self.poll_out(cx)).await?;
+        }
+        Ok(())
+    }
+
+    /// Writes what is pending and closes: TLS close_notify, then our side of the transport, then
+    /// waits for the peer's end (RFC 6120 section 4.4). All within `bound`.
+    pub async fn finish(mut self, bound: Duration) {
+        let closing = async {
+            self.flush().await?;
+            poll_fn(|cx| self.link.poll_shutdown(cx)).await?;
+            // Reading to the end keeps the last bytes from being lost in a reset.
+            while !self.eof {
+                self.eof = poll_fn(|cx| self.poll_discard(cx)).await?;
+            }
+            io::Result::Ok(())
+        };
+        if !matches!(tokio::time::timeout(bound, closing).await, Ok(Ok(()))) {
+            tracing::debug!("transport not closed cleanly");
+        }
+    }
+
+    fn poll_discard(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<bool>> {
+        READ.with_borrow_mut(|buffer| {
+            let data = ready!(self.link.poll_read(cx, buffer))?;
+            Poll::Ready(Ok(data.is_empty()))
+        })
+    }
+}
+
+/// Time as tokio sees it, so that paused time in tests holds here too.
+fn now() -> Instant {
+    tokio::time::Instant::now().into_std()
+}
+
+async fn within<T>(
+    deadline: Option<Instant>,
+    work: impl Future<Output = io::Result<T>>,
+) -> io::Result<T> {
+    match deadline {
+        None => work.await,
+        Some(deadline) => match tokio::time::timeout_at(deadline.into(), work).await {
+            Ok(done) => done,
+            Err(_) => Err(io::ErrorKind::TimedOut.into()),
+        },
     }
 }

@@ -7,4 +7,8 @@ pub mod limits;
 pub mod ns;
 pub mod stanza;
 pub mod stream;
+#[cfg(feature = "tokio")]
+pub mod tls;
+#[cfg(feature = "tokio")]
+mod transport;
 pub mod xml;

@@ -1,0 +1,146 @@
+//! TLS for streams: configurations from PEM, and what a finished handshake tells the machine.
+//!
+//! TLS 1.3 and 1.2 only, by rustls with the ring provider. Channel binding: tls-exporter (RFC 9266,
+//! TLS 1.3 only, as rustls does not tell whether TLS 1.2 used the extended master secret) and
+//! tls-server-end-point (RFC 5929 section 4). ALPN (XEP-0368) on direct TLS only.
+
+use crate::stream::TlsInfo;
+use ring::digest;
+use rustls::crypto::{CryptoProvider, ring as provider};
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::{ClientConfig, ClientConnection, ProtocolVersion, RootCertStore, ServerConfig};
+use rustls::{ConnectionCommon, ServerConnection};
+use std::fmt;
+use std::sync::Arc;
+
+/// ALPN name of client streams (XEP-0368 section 4).
+pub const ALPN_CLIENT: &[u8] = b"xmpp-client";
+
+/// Why certificates or keys cannot be used.
+#[derive(Clone, Debug, Eq, PartialEq)]
+#[non_exhaustive]
+pub enum TlsError {
+    /// No certificate, or none that can be read, in the PEM text.
+    Certificate,
+    /// No private key, or none that can be read, in the PEM text.
+    Key,
+    /// The key does not belong to the certificate.
+    Mismatch,
+}
+
+impl fmt::Display for TlsError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Certificate => "no readable certificate in the PEM text",
+            Self::Key => "no readable private key in the PEM text",
+            Self::Mismatch => "the key does not belong to the certificate",
+        })
+    }
+}
+
+impl std::error::Error for TlsError {}
+
+fn ring_provider() -> Arc<CryptoProvider> {
+    Arc::new(provider::default_provider())
+}
+
+fn certificates(pem: &str) -> Result<Vec<CertificateDer<'static>>, TlsError> {
+    let all: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(pem.as_bytes()).collect();
+    all.ok().filter(|all| !all.is_empty()).ok_or(TlsError::Certificate)
+}
+
+/// Settings of the accepting side from PEM texts; `direct` adds ALPN. Also gives the leaf.
+///
+/// # Errors
+/// `TlsError` says which of the texts is at fault.
+pub fn server_config(
+    chain_pem: &str,
+    key_pem: &str,
+    direct: bool,
+) -> Result<(Arc<ServerConfig>, CertificateDer<'static>), TlsError> {
+    let chain = certificates(chain_pem)?;
+    let leaf = chain.first().cloned().ok_or(TlsError::Certificate)?;
+    let key = PrivateKeyDer::from_pem_slice(key_pem.as_bytes()).map_err(|_| TlsError::Key)?;
+    let builder = ServerConfig::builder_with_provider(ring_provider())
+        .with_safe_default_protocol_versions()
+        .map_err(|_| TlsError::Key)?;
+    let mut config = builder
+        .with_no_client_auth()
+        .with_single_cert(chain, key)
+        .map_err(|_| TlsError::Mismatch)?;
+    if direct {
+        config.alpn_protocols = vec![ALPN_CLIENT.to_vec()];
+    }
+    Ok((Arc::new(config), leaf))
+}
+
+/// Trust anchors from a PEM text.
+///
+/// # Errors
+/// `TlsError::Certificate` when there is none to be read.
+pub fn roots(pem: &str) -> Result<RootCertStore, TlsError> {
+    let mut store = RootCertStore::empty();
+    for certificate in certificates(pem)? {
+        store.add(certificate).map_err(|_| TlsError::Certificate)?;
+    }
+    Ok(store)
+}
+
+/// Settings of the calling side with these trust anchors; `direct` adds ALPN.
+///
+/// # Errors
+/// `TlsError::Key` when the provider cannot do TLS 1.2 and 1.3; ours can.
+pub fn client_config(roots: RootCertStore, direct: bool) -> Result<Arc<ClientConfig>, TlsError> {
+    let builder = ClientConfig::builder_with_provider(ring_provider())
+        .with_safe_default_protocol_versions()
+        .map_err(|_| TlsError::Key)?;
+    let mut config = builder.with_root_certificates(roots).with_no_client_auth();
+    if direct {
+        config.alpn_protocols = vec![ALPN_CLIENT.to_vec()];
+    }
+    Ok(Arc::new(config))
+}
+
+pub(crate) fn server_info(
+    connection: &ServerConnection,
+    leaf: &CertificateDer<'_>,
+    sni: Option<Box<str>>,
+) -> TlsInfo {
+    TlsInfo { sni, ..info(connection, Some(leaf)) }
+}
+
+pub(crate) fn client_info(connection: &ClientConnection) -> TlsInfo {
+    info(connection, connection.peer_certificates().and_then(|chain| chain.first()))
+}
+
+fn info<T>(connection: &ConnectionCommon<T>, leaf: Option<&CertificateDer<'_>>) -> TlsInfo {
+    let is_13 = connection.protocol_version() == Some(ProtocolVersion::TLSv1_3);
+    let exporter = is_13.then(|| {
+        let label = b"EXPORTER-Channel-Binding";
+        connection.export_keying_material([0_u8; 32], label, Some(b"")).ok()
+    });
+    TlsInfo {
+        version: if is_13 { "TLSv1.3" } else { "TLSv1.2" },
+        exporter: exporter.flatten(),
+        server_end_point: leaf.and_then(|leaf| server_end_point(leaf)),
+        sni: None,
+    }
+}
+
+/// Hash of the leaf with the hash of its own signature; MD5 and SHA-1 count as SHA-256. Signatures
+/// without a single hash (Ed25519, RSA-PSS) have none: implementers differ there.
+fn server_end_point(leaf: &[u8]) -> Option<Box<[u8]>> {
+    let (_, certificate) = x509_parser::parse_x509_certificate(leaf).ok()?;
+    let algorithm = match certificate.signature_algorithm.algorithm.to_id_string().as_str() {
+        // ecdsa-with-SHA1/224/256/384/512 and the PKCS#1 v1.5 ones with MD5, SHA-1, SHA-256…512.
+        "1.2.840.10045.4.1" | "1.2.840.10045.4.3.2" => &digest::SHA256,
+        "1.2.840.10045.4.3.3" | "1.2.840.113549.1.1.12" => &digest::SHA384,
+        "1.2.840.10045.4.3.4" | "1.2.840.113549.1.1.13" => &digest::SHA512,
+        "1.2.840.113549.1.1.4" | "1.2.840.113549.1.1.5" | "1.2.840.113549.1.1.11" => {
+            &digest::SHA256
+        }
+        _ => return None,
+    };
+    Some(digest::digest(algorithm, leaf).as_ref().into())
+}
