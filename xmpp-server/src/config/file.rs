@@ -100,7 +100,7 @@ fn read_domains(
             return Err(r.fail(
                 table.span(),
                 Problem::Twice {
-                    domain: domain.name,
+                    domain: domain.name.into(),
                 },
             ));
         }
@@ -110,7 +110,7 @@ fn read_domains(
 }
 
 fn read_domain(r: &Reader<'_>, key: &str, value: &Value<'_>) -> Result<DomainConfig, ConfigError> {
-    let mut name: Option<Box<str>> = None;
+    let mut name: Option<String> = None;
     let mut domain = DomainConfig::localhost(Registration::Closed);
     let mut certificate: Option<PathBuf> = None;
     let mut private_key: Option<PathBuf> = None;
@@ -233,7 +233,7 @@ fn read_dns(
                     },
                 ));
             };
-            overrides.insert(domain, read_override(r, &whole, place)?);
+            overrides.insert(domain.into(), read_override(r, &whole, place)?);
         }
         Ok(())
     };
@@ -286,10 +286,10 @@ fn read_modules(
     for (name, value) in r.as_table(key, value)?.iter() {
         let whole = format!("{key}.{}", name.get_ref());
         if name.get_ref() == "off" {
-            let off: Vec<Box<str>> =
+            let off: Vec<String> =
                 r.list(&whole, value, "names of modules", |text| Some(text.into()))?;
             let at = r.position(value.span());
-            modules.at.extend(off.iter().map(|name| (name.clone(), at)));
+            modules.at.extend(off.iter().map(|name| (name.as_str().into(), at)));
             modules.off.extend(off);
         } else {
             let table = plain_table(r, &whole, value)?;
@@ -336,6 +336,6 @@ const FILTER: &str = "a filter such as \"info\" or \"info,xmpp_server=debug\"";
 const OVERRIDE: &str = "an IP address with a port, such as \"127.0.0.2:5269\", or \
                         { addr = \"127.0.0.2:5270\", direct_tls = true }";
 
-fn prepared(name: &str) -> Option<Box<str>> {
-    Jid::domain_only(name).ok().map(|jid| jid.as_str().into())
+fn prepared(name: &str) -> Option<String> {
+    Jid::domain_only(name).ok().map(|jid| jid.as_str().to_owned())
 }

@@ -56,7 +56,7 @@ pub struct Config {
 #[derive(Clone, Debug)]
 pub struct DomainConfig {
     /// Prepared name (U-labels, lower case).
-    pub name: Box<str>,
+    pub name: String,
     /// Certificate chain and key; without: issued by the development CA.
     pub certificate: Option<CertificateFiles>,
     /// Who may register in-band.
@@ -141,7 +141,7 @@ pub struct DnsOverride {
 #[derive(Clone, Debug, Default)]
 pub struct Modules {
     /// Names of modules that are not loaded.
-    pub off: BTreeSet<Box<str>>,
+    pub off: Vec<String>,
     /// The table of each module that has one.
     pub tables: BTreeMap<Box<str>, toml::Table>,
     /// Where the file names them.
@@ -316,7 +316,7 @@ impl Config {
     /// The settings of a served domain, by its prepared name.
     #[must_use]
     pub fn domain(&self, name: &str) -> Option<&DomainConfig> {
-        self.domains.iter().find(|domain| &*domain.name == name)
+        self.domains.iter().find(|domain| domain.name == name)
     }
 
     /// Serves this domain too; the implied localhost goes. It gets the registration policy of the
@@ -384,10 +384,11 @@ impl Config {
     /// # Errors
     /// `Problem::UnknownModule` for the first other one.
     pub fn check_modules(&self, known: &[&str]) -> Result<(), ConfigError> {
-        let named = self.modules.off.iter().chain(self.modules.tables.keys());
+        let off = self.modules.off.iter().map(String::as_str);
+        let named = off.chain(self.modules.tables.keys().map(|name| &**name));
         for name in named {
             let mut all = known.iter().chain(MODULES_LATER).copied();
-            if all.clone().any(|module| module == &**name) {
+            if all.clone().any(|module| module == name) {
                 continue;
             }
             let nearest = nearest(name, &mut all).into();
@@ -395,7 +396,7 @@ impl Config {
                 file: self.file.clone(),
                 at: self.modules.at.get(name).copied(),
                 problem: Problem::UnknownModule {
-                    name: name.clone(),
+                    name: name.into(),
                     nearest,
                 },
             });
