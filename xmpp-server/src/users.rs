@@ -116,10 +116,7 @@ impl Users {
     /// `Store`; `Name` when the domain is no name.
     pub async fn list(&self, domain: Option<&str>) -> Result<Vec<BareJid>, UserError> {
         let domain = domain.map(Jid::domain_only).transpose().map_err(UserError::Name)?;
-        let mut accounts = self.store().accounts(domain).await?;
-        if let Some(domain) = domain {
-            accounts.retain(|account| account.domain() == domain.domain());
-        }
+        let mut accounts = self.store().accounts(domain.as_ref().map(Jid::domain)).await?;
         accounts.sort_unstable_by(|a, b| (a.domain(), a.local()).cmp(&(b.domain(), b.local())));
         Ok(accounts)
     }
