@@ -1,7 +1,8 @@
 //! What tests of this workspace are written with.
 //!
-//! Two recipes, from small to large:
+//! Three recipes, from small to large:
 //!
+//! * [`lab`]: a server in this process, with accounts on demand.
 //! * [`wire`]: raw peers talk to a server and say what they expect, element by element.
 //!   This is what a scripted stanza test is until there is a script language.
 //! * [`tree`]: expected XML is written as XML and compared as a tree.
@@ -16,11 +17,13 @@
     reason = "a test kit: what is not as expected is a panic"
 )]
 
+pub mod lab;
 pub mod login;
 pub mod tree;
 pub mod trust;
 pub mod wire;
 
+pub use lab::{LabError, TestLab};
 pub use tree::Tree;
 pub use trust::Trust;
 pub use wire::{Place, Received, Wire};

@@ -77,11 +77,9 @@ impl ConnectError {
     #[must_use]
     pub fn step(&self) -> Step {
         match self {
-            Self::Jid(_)
-            | Self::NoLocalPart
-            | Self::NoPassword
-            | Self::CaFile(..)
-            | Self::NoCa => Step::Configuration,
+            Self::Jid(_) | Self::NoLocalPart | Self::NoPassword | Self::CaFile(..) | Self::NoCa => {
+                Step::Configuration
+            }
             Self::Resolve(_) => Step::Resolve,
             Self::Connect(_) => Step::Connect,
             Self::Tls(_) => Step::Tls,

@@ -57,7 +57,7 @@ impl Events {
 
 impl Drop for Events {
     fn drop(&mut self) {
-        self.mailbox.close();
+        self.mailbox.discard();
         self.shared.room.notify_one();
     }
 }
@@ -77,7 +77,7 @@ pub struct Callback {
 impl Callback {
     /// No more calls, but one that is running may still be.
     pub fn remove(self) {
-        self.mailbox.close();
+        self.mailbox.discard();
         self.shared.room.notify_one();
     }
 }

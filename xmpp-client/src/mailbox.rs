@@ -71,6 +71,16 @@ impl Mailbox {
         self.shared.changed.notify_one();
     }
 
+    /// Nothing more comes in or goes out.
+    pub(crate) fn discard(&self) {
+        let mut queue = self.lock();
+        queue.closed = true;
+        queue.events.clear();
+        queue.bytes = 0;
+        drop(queue);
+        self.shared.changed.notify_one();
+    }
+
     pub(crate) fn is_closed(&self) -> bool {
         self.lock().closed
     }
@@ -86,7 +96,10 @@ impl Mailbox {
     }
 
     fn lock(&self) -> MutexGuard<'_, Queue> {
-        self.shared.queue.lock().unwrap_or_else(PoisonError::into_inner)
+        self.shared
+            .queue
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 }
 

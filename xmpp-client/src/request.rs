@@ -21,7 +21,11 @@ pub(crate) struct Requests {
 
 impl Requests {
     pub(crate) fn new(own: FullJid) -> Self {
-        Self { own, waiting: HashMap::new(), ids: 0 }
+        Self {
+            own,
+            waiting: HashMap::new(),
+            ids: 0,
+        }
     }
 
     /// Gives the request an id where it has none, and remembers who is asked. `None`: it is no
@@ -48,12 +52,16 @@ impl Requests {
     /// Hands an answer to who waits for it; whatever is no such answer changes nothing.
     pub(crate) fn answer(&mut self, stanza: &Stanza) {
         let is_answer = stanza.kind == Kind::Iq && matches!(stanza.head.ty, Ty::Result | Ty::Error);
-        let (true, Some(id)) = (is_answer, stanza.head.id.as_deref()) else { return };
+        let (true, Some(id)) = (is_answer, stanza.head.id.as_deref()) else {
+            return;
+        };
         let asked = self.waiting.get(id);
         if !asked.is_some_and(|(to, _)| self.may_answer(to.as_ref(), stanza.head.from.as_ref())) {
             return;
         }
-        let Some((_, reply)) = self.waiting.remove(id) else { return };
+        let Some((_, reply)) = self.waiting.remove(id) else {
+            return;
+        };
         let result = match stanza.error() {
             Some(error) => Err(IqError::Stanza(error)),
             None => Ok(stanza.clone()),
@@ -122,7 +130,11 @@ mod tests {
         let mut result = Stanza::iq(Ty::Result, "1");
         result.head.from = from.map(jid);
         requests.answer(&result);
-        assert_eq!(answer.try_recv().is_ok(), taken, "{to:?} answered by {from:?}");
+        assert_eq!(
+            answer.try_recv().is_ok(),
+            taken,
+            "{to:?} answered by {from:?}"
+        );
     }
 
     #[test]
@@ -164,10 +176,14 @@ mod tests {
     #[test]
     fn an_error_is_an_answer() {
         let (mut requests, mut answer) = ask(Some("a.test"));
-        let asked = Stanza::iq(Ty::Get, "1").with_from(jid("ann@a.test/x")).with_to(jid("a.test"));
-        let error = StanzaError::of(StanzaCondition::ItemNotFound);
+        let asked = Stanza::iq(Ty::Get, "1")
+            .with_from(jid("ann@a.test/x"))
+            .with_to(jid("a.test"));
+        let error = StanzaError::from(StanzaCondition::ItemNotFound);
         requests.answer(&asked.error_reply(&error).unwrap());
-        let Ok(Err(IqError::Stanza(error))) = answer.try_recv() else { panic!("no error") };
+        let Ok(Err(IqError::Stanza(error))) = answer.try_recv() else {
+            panic!("no error")
+        };
         assert_eq!(error.condition, StanzaCondition::ItemNotFound);
         assert!(!requests.any());
     }
@@ -180,9 +196,18 @@ mod tests {
             assert!(requests.begin(iq, reply).is_none());
             answer.try_recv().unwrap().unwrap_err()
         };
-        assert_eq!(refused(&mut requests, Stanza::iq(Ty::Get, "1")), IqError::IdInUse);
-        assert_eq!(refused(&mut requests, Stanza::iq(Ty::Result, "2")), IqError::NotARequest);
-        assert_eq!(refused(&mut requests, Stanza::message(Ty::None)), IqError::NotARequest);
+        assert_eq!(
+            refused(&mut requests, Stanza::iq(Ty::Get, "1")),
+            IqError::IdInUse
+        );
+        assert_eq!(
+            refused(&mut requests, Stanza::iq(Ty::Result, "2")),
+            IqError::NotARequest
+        );
+        assert_eq!(
+            refused(&mut requests, Stanza::message(Ty::None)),
+            IqError::NotARequest
+        );
     }
 
     #[test]
@@ -191,7 +216,9 @@ mod tests {
         drop(answer);
         assert!(!requests.any());
         let (reply, _answer) = oneshot::channel();
-        let sent = requests.begin(Stanza::new(Kind::Iq, Ty::Set), reply).unwrap();
+        let sent = requests
+            .begin(Stanza::new(Kind::Iq, Ty::Set), reply)
+            .unwrap();
         assert!(sent.head.id.is_some());
     }
 }
