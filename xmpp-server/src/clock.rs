@@ -37,7 +37,13 @@ impl Clock {
 
     /// A clock whose wall shows `wall` now.
     pub fn start_at(wall: SystemTime) -> Self {
-        Self { shared: Arc::new(Shared { start: now(), wall, ahead: AtomicI64::new(0) }) }
+        Self {
+            shared: Arc::new(Shared {
+                start: now(),
+                wall,
+                ahead: AtomicI64::new(0),
+            }),
+        }
     }
 
     /// The time for deadlines.
@@ -50,13 +56,19 @@ impl Clock {
         let ahead = self.shared.ahead.load(Ordering::Relaxed);
         let by = Duration::from_millis(ahead.unsigned_abs());
         let steady = self.steady();
-        let wall = if ahead < 0 { steady.checked_sub(by) } else { steady.checked_add(by) };
+        let wall = if ahead < 0 {
+            steady.checked_sub(by)
+        } else {
+            steady.checked_add(by)
+        };
         wall.unwrap_or(steady)
     }
 
     /// Seconds since 1970.
     pub fn unix_secs(&self) -> u64 {
-        self.system_now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
+        self.system_now()
+            .duration_since(UNIX_EPOCH)
+            .map_or(0, |since| since.as_secs())
     }
 
     /// The time on the wall as XEP-0082 writes it, in UTC.
@@ -66,7 +78,11 @@ impl Clock {
 
     /// A moment given in seconds since 1970, as XEP-0082 writes it.
     pub fn stamp_of(unix_secs: u64) -> String {
-        stamp(UNIX_EPOCH.checked_add(Duration::from_secs(unix_secs)).unwrap_or(UNIX_EPOCH))
+        stamp(
+            UNIX_EPOCH
+                .checked_add(Duration::from_secs(unix_secs))
+                .unwrap_or(UNIX_EPOCH),
+        )
     }
 
     /// Puts the wall right by the system's time, which a suspended machine or an operator may
@@ -77,18 +93,25 @@ impl Clock {
             Ok(ahead) => i64::try_from(ahead.as_millis()),
             Err(behind) => i64::try_from(behind.duration().as_millis()).map(|ms| -ms),
         };
-        self.shared.ahead.store(ahead.unwrap_or(0), Ordering::Relaxed);
+        self.shared
+            .ahead
+            .store(ahead.unwrap_or(0), Ordering::Relaxed);
     }
 
     fn steady(&self) -> SystemTime {
         let since = now().saturating_duration_since(self.shared.start);
-        self.shared.wall.checked_add(since).unwrap_or(self.shared.wall)
+        self.shared
+            .wall
+            .checked_add(since)
+            .unwrap_or(self.shared.wall)
     }
 }
 
 /// `2026-11-21T14:05:00.123Z` (XEP-0082 section 3.2, DateTime).
 pub fn stamp(at: SystemTime) -> String {
-    let millis = at.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis());
+    let millis = at
+        .duration_since(UNIX_EPOCH)
+        .map_or(0, |since| since.as_millis());
     let at = i128::try_from(millis)
         .ok()
         .and_then(|millis| OffsetDateTime::from_unix_timestamp_nanos(millis * 1_000_000).ok())
@@ -105,7 +128,10 @@ pub fn stamp(at: SystemTime) -> String {
     )
 }
 
-#[expect(clippy::disallowed_methods, reason = "the one place where the server looks at the wall")]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the one place where the server looks at the wall"
+)]
 fn system_time() -> SystemTime {
     SystemTime::now()
 }
@@ -129,7 +155,10 @@ mod tests {
         check(u64::MAX, "1970-01-01T00:00:00.000Z");
         assert_eq!(Clock::stamp_of(u64::MAX), "1970-01-01T00:00:00.000Z");
         assert_eq!(Clock::stamp_of(951_782_400), "2000-02-29T00:00:00.000Z");
-        assert_eq!(stamp(UNIX_EPOCH - Duration::from_secs(1)), "1970-01-01T00:00:00.000Z");
+        assert_eq!(
+            stamp(UNIX_EPOCH - Duration::from_secs(1)),
+            "1970-01-01T00:00:00.000Z"
+        );
     }
 
     #[tokio::test(start_paused = true)]
@@ -149,7 +178,8 @@ mod tests {
             let off = |clock: &Clock| {
                 let wall = clock.system_now();
                 let system = system_time();
-                wall.duration_since(system).unwrap_or_else(|behind| behind.duration())
+                wall.duration_since(system)
+                    .unwrap_or_else(|behind| behind.duration())
             };
             assert!(off(&clock) > Duration::from_secs(8_000));
             clock.follow_system();

@@ -43,7 +43,10 @@ struct Unexpected;
 
 impl MemoryStore {
     pub(super) fn new() -> Self {
-        Self { tables: Mutex::default(), secret: OnceLock::new() }
+        Self {
+            tables: Mutex::default(),
+            secret: OnceLock::new(),
+        }
     }
 
     pub(super) fn account(&self, jid: &BareJid) -> Option<Arc<AccountRecord>> {
@@ -66,18 +69,36 @@ impl MemoryStore {
 
     pub(super) fn roster(&self, account: &BareJid) -> RosterRecord {
         let tables = self.lock();
-        let Some(owner) = tables.owners.get(account) else { return RosterRecord::default() };
-        RosterRecord { ver: owner.roster_ver, items: owner.roster.values().cloned().collect() }
+        let Some(owner) = tables.owners.get(account) else {
+            return RosterRecord::default();
+        };
+        RosterRecord {
+            ver: owner.roster_ver,
+            items: owner.roster.values().cloned().collect(),
+        }
     }
 
     pub(super) fn kv(&self, space: &str, owner: &BareJid, key: &str) -> Option<KvRecord> {
-        self.lock().owners.get(owner)?.spaces.get(space)?.get(key).cloned()
+        self.lock()
+            .owners
+            .get(owner)?
+            .spaces
+            .get(space)?
+            .get(key)
+            .cloned()
     }
 
     pub(super) fn kv_list(&self, space: &str, owner: &BareJid) -> Vec<(String, KvRecord)> {
         let tables = self.lock();
-        let values = tables.owners.get(owner).and_then(|owner| owner.spaces.get(space));
-        values.into_iter().flatten().map(|(key, record)| (key.clone(), record.clone())).collect()
+        let values = tables
+            .owners
+            .get(owner)
+            .and_then(|owner| owner.spaces.get(space));
+        values
+            .into_iter()
+            .flatten()
+            .map(|(key, record)| (key.clone(), record.clone()))
+            .collect()
     }
 
     pub(super) fn secret(&self) -> Result<[u8; super::SECRET_BYTES], StoreError> {
@@ -133,11 +154,22 @@ impl Tables {
 
     fn apply_one(&mut self, op: &WriteOp) -> Result<(), Unexpected> {
         match op {
-            WriteOp::AccountCreate { account, keys, created } => {
+            WriteOp::AccountCreate {
+                account,
+                keys,
+                created,
+            } => {
                 ensure(self.account_mut(account).is_err())?;
                 let keys = keys.iter().cloned().map(Arc::new).collect();
-                let record = AccountRecord { keys, banned: None, created: *created };
-                let owner = Owner { account: Some(Arc::new(record)), ..Owner::default() };
+                let record = AccountRecord {
+                    keys,
+                    banned: None,
+                    created: *created,
+                };
+                let owner = Owner {
+                    account: Some(Arc::new(record)),
+                    ..Owner::default()
+                };
                 self.owners.insert(account.clone(), owner);
             }
             WriteOp::AccountKeys { account, keys } => {
@@ -147,17 +179,35 @@ impl Tables {
                 self.owners.remove(account);
             }
             WriteOp::AccountBan { account, reason } => {
-                self.account_mut(account)?.banned = Some(Ban { reason: reason.clone() });
+                self.account_mut(account)?.banned = Some(Ban {
+                    reason: reason.clone(),
+                });
             }
             WriteOp::AccountUnban { account } => self.account_mut(account)?.banned = None,
-            WriteOp::Roster { account, item, expect, ver } => {
+            WriteOp::Roster {
+                account,
+                item,
+                expect,
+                ver,
+            } => {
                 let owner = self.roster_mut(account, *expect, *ver)?;
                 owner.roster.insert(item.jid.clone(), item.clone());
             }
-            WriteOp::RosterRemove { account, jid, expect, ver } => {
+            WriteOp::RosterRemove {
+                account,
+                jid,
+                expect,
+                ver,
+            } => {
                 self.roster_mut(account, *expect, *ver)?.roster.remove(jid);
             }
-            WriteOp::Kv { space, owner, key, val, expect } => {
+            WriteOp::Kv {
+                space,
+                owner,
+                key,
+                val,
+                expect,
+            } => {
                 self.apply_kv(space, owner, key, val.as_ref(), *expect)?;
             }
         }
@@ -165,7 +215,10 @@ impl Tables {
     }
 
     fn account_mut(&mut self, jid: &BareJid) -> Result<&mut AccountRecord, Unexpected> {
-        let account = self.owners.get_mut(jid).and_then(|owner| owner.account.as_mut());
+        let account = self
+            .owners
+            .get_mut(jid)
+            .and_then(|owner| owner.account.as_mut());
         account.map(Arc::make_mut).ok_or(Unexpected)
     }
 
@@ -191,15 +244,25 @@ impl Tables {
         val: Option<&Bytes>,
         expect: Option<Option<u64>>,
     ) -> Result<(), Unexpected> {
-        let found = self.owners.get(owner).and_then(|owner| owner.spaces.get(space)?.get(key));
+        let found = self
+            .owners
+            .get(owner)
+            .and_then(|owner| owner.spaces.get(space)?.get(key));
         let found = found.map(|record| record.ver);
         ensure(expect.is_none_or(|expect| expect == found))?;
         match val {
             Some(val) => {
                 self.kv_ver += 1;
-                let record = KvRecord { ver: self.kv_ver, val: val.clone() };
+                let record = KvRecord {
+                    ver: self.kv_ver,
+                    val: val.clone(),
+                };
                 let owner = self.owners.entry(owner.clone()).or_default();
-                owner.spaces.entry(space).or_default().insert(key.to_owned(), record);
+                owner
+                    .spaces
+                    .entry(space)
+                    .or_default()
+                    .insert(key.to_owned(), record);
             }
             None => {
                 let owner = self.owners.get_mut(owner);

@@ -146,7 +146,9 @@ impl Store {
 
 fn random_secret() -> Result<[u8; SECRET_BYTES], StoreError> {
     let mut secret = [0; SECRET_BYTES];
-    SystemRandom::new().fill(&mut secret).map_err(|_| StoreError::Random)?;
+    SystemRandom::new()
+        .fill(&mut secret)
+        .map_err(|_| StoreError::Random)?;
     Ok(secret)
 }
 

@@ -8,12 +8,12 @@ mod read;
 mod schema;
 mod write;
 
-use std::fmt;
-use std::fs::OpenOptions;
+use std::fs::{File, OpenOptions};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
+use std::{fmt, io};
 
 use rusqlite::{Connection, OpenFlags, OptionalExtension, params};
 use tracing::error;
@@ -40,14 +40,23 @@ pub struct SqliteStore {
 
 impl SqliteStore {
     pub(super) fn open(path: &Path) -> Result<Self, StoreError> {
-        let io_error = |source| StoreError::Io { path: path.to_owned(), source };
+        let io_error = |source| StoreError::Io {
+            path: path.to_owned(),
+            source,
+        };
         create_private(path).map_err(io_error)?;
-        let mut db = connect(path).and_then(prepare).map_err(|error| fault(&error))?;
+        let mut db = connect(path)
+            .and_then(prepare)
+            .map_err(|error| fault(&error))?;
         schema::migrate(&mut db)?;
         let secret = load_secret(&db)?;
         let kv_ver = next_epoch(&db).map_err(|error| fault(&error))? << KV_VER_BITS;
         let writer = Writer::start(SqliteWriter::new(db, kv_ver)).map_err(io_error)?;
-        Ok(Self { readers: Arc::new(Readers::new(path)), secret, writer })
+        Ok(Self {
+            readers: Arc::new(Readers::new(path)),
+            secret,
+            writer,
+        })
     }
 
     pub(super) async fn account(
@@ -60,7 +69,9 @@ impl SqliteStore {
 
     pub(super) async fn accounts(&self, domain: Option<&str>) -> Result<Vec<BareJid>, StoreError> {
         let domain = domain.map(str::to_owned);
-        self.readers.run(move |db| read::accounts(db, domain.as_deref())).await
+        self.readers
+            .run(move |db| read::accounts(db, domain.as_deref()))
+            .await
     }
 
     pub(super) async fn roster(&self, account: &BareJid) -> Result<RosterRecord, StoreError> {
@@ -75,7 +86,9 @@ impl SqliteStore {
         key: &str,
     ) -> Result<Option<KvRecord>, StoreError> {
         let (space, owner, key) = (space.to_owned(), owner.clone(), key.to_owned());
-        self.readers.run(move |db| read::kv(db, &space, &owner, &key)).await
+        self.readers
+            .run(move |db| read::kv(db, &space, &owner, &key))
+            .await
     }
 
     pub(super) async fn kv_list(
@@ -84,7 +97,9 @@ impl SqliteStore {
         owner: &BareJid,
     ) -> Result<Vec<(String, KvRecord)>, StoreError> {
         let (space, owner) = (space.to_owned(), owner.clone());
-        self.readers.run(move |db| read::kv_list(db, &space, &owner)).await
+        self.readers
+            .run(move |db| read::kv_list(db, &space, &owner))
+            .await
     }
 
     pub(super) fn secret(&self) -> [u8; SECRET_BYTES] {
@@ -109,15 +124,26 @@ impl fmt::Debug for SqliteStore {
 
 /// Makes the file for its owner only, before SQLite would make it for everybody; its log and
 /// shared memory take over the file's permissions.
-fn create_private(path: &Path) -> std::io::Result<()> {
-    OpenOptions::new()
-        .create(true)
-        .truncate(false)
-        .read(true)
+fn create_private(path: &Path) -> io::Result<()> {
+    let made = OpenOptions::new()
         .write(true)
+        .create_new(true)
         .mode(0o600)
-        .open(path)
-        .map(drop)
+        .open(path);
+    match made {
+        Ok(_) => sync_folder(path),
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+        Err(error) => Err(error),
+    }
+}
+
+/// SQLite does this only for files that it makes itself: without it a power failure could take a
+/// new file away with all that was committed to it.
+fn sync_folder(path: &Path) -> io::Result<()> {
+    let folder = path
+        .parent()
+        .filter(|folder| !folder.as_os_str().is_empty());
+    File::open(folder.unwrap_or_else(|| Path::new(".")))?.sync_all()
 }
 
 fn connect(path: &Path) -> rusqlite::Result<Connection> {
@@ -138,9 +164,12 @@ fn prepare(db: Connection) -> rusqlite::Result<Connection> {
 fn load_secret(db: &Connection) -> Result<[u8; SECRET_BYTES], StoreError> {
     let made = random_secret()?;
     let sql = "INSERT OR IGNORE INTO meta (key, val) VALUES ('secret', ?1)";
-    db.execute(sql, params![&made[..]]).map_err(|error| fault(&error))?;
+    db.execute(sql, params![&made[..]])
+        .map_err(|error| fault(&error))?;
     let found: Option<[u8; SECRET_BYTES]> = db
-        .query_row("SELECT val FROM meta WHERE key = 'secret'", [], |row| row.get(0))
+        .query_row("SELECT val FROM meta WHERE key = 'secret'", [], |row| {
+            row.get(0)
+        })
         .optional()
         .map_err(|error| fault(&error))?;
     found.ok_or(StoreError::Corrupt { table: "meta" })

@@ -98,16 +98,32 @@ fn keys(hash: ScramHash, seed: u8) -> StoredKeys {
 
 fn create(account: &BareJid) -> WriteOp {
     let keys = vec![keys(ScramHash::Sha1, 1), keys(ScramHash::Sha512, 2)];
-    WriteOp::AccountCreate { account: account.clone(), keys, created: 1_700_000_000 }
+    WriteOp::AccountCreate {
+        account: account.clone(),
+        keys,
+        created: 1_700_000_000,
+    }
 }
 
 fn put(key: &str, val: &'static str, expect: Option<Option<u64>>) -> WriteOp {
     let val = Some(Bytes::from_static(val.as_bytes()));
-    WriteOp::Kv { space: "test", owner: alice(), key: key.to_owned(), val, expect }
+    WriteOp::Kv {
+        space: "test",
+        owner: alice(),
+        key: key.to_owned(),
+        val,
+        expect,
+    }
 }
 
 fn delete(key: &str, expect: Option<Option<u64>>) -> WriteOp {
-    WriteOp::Kv { space: "test", owner: alice(), key: key.to_owned(), val: None, expect }
+    WriteOp::Kv {
+        space: "test",
+        owner: alice(),
+        key: key.to_owned(),
+        val: None,
+        expect,
+    }
 }
 
 fn contact(text: &str) -> RosterRow {
@@ -123,7 +139,12 @@ fn contact(text: &str) -> RosterRow {
 }
 
 fn roster_op(item: RosterRow, expect: Option<u64>, ver: u64) -> WriteOp {
-    WriteOp::Roster { account: alice(), item, expect, ver }
+    WriteOp::Roster {
+        account: alice(),
+        item,
+        expect,
+        ver,
+    }
 }
 
 async fn write(store: &Store, op: WriteOp) -> Result<(), CommitError> {
@@ -131,7 +152,11 @@ async fn write(store: &Store, op: WriteOp) -> Result<(), CommitError> {
 }
 
 async fn ver_of(store: &Store, key: &str) -> Option<u64> {
-    store.kv("test", &alice(), key).await.unwrap().map(|record| record.ver)
+    store
+        .kv("test", &alice(), key)
+        .await
+        .unwrap()
+        .map(|record| record.ver)
 }
 
 async fn val_of(store: &Store, key: &str) -> Option<String> {
@@ -148,9 +173,16 @@ async fn accounts_are_made_once(store: Store) {
     let found: Vec<&StoredKeys> = first.keys.iter().map(|keys| &**keys).collect();
     assert!(found == [&keys(ScramHash::Sha1, 1), &keys(ScramHash::Sha512, 2)]);
 
-    let again = WriteOp::AccountCreate { account: alice(), keys: Vec::new(), created: 1 };
+    let again = WriteOp::AccountCreate {
+        account: alice(),
+        keys: Vec::new(),
+        created: 1,
+    };
     assert_eq!(write(&store, again).await, Err(CommitError::Expect));
-    assert_eq!(store.account(&alice()).await.unwrap().unwrap().keys.len(), 2);
+    assert_eq!(
+        store.account(&alice()).await.unwrap().unwrap().keys.len(),
+        2
+    );
     assert!(store.account(&jid("bob@a.test")).await.unwrap().is_none());
 }
 
@@ -171,7 +203,10 @@ async fn accounts_are_listed_in_order(store: Store) {
         let jids = store.accounts(domain).await.unwrap();
         jids.iter().map(ToString::to_string).collect::<Vec<_>>()
     };
-    assert_eq!(names(Some("a.test")).await, ["alice@a.test", "bob@a.test", "zoë@a.test"]);
+    assert_eq!(
+        names(Some("a.test")).await,
+        ["alice@a.test", "bob@a.test", "zoë@a.test"]
+    );
     assert_eq!(names(Some("c.test")).await, [""; 0]);
     let all = ["alice@a.test", "bob@a.test", "carol@b.test", "zoë@a.test"];
     assert_eq!(names(None).await, all);
@@ -188,8 +223,19 @@ async fn bans_come_and_go(store: Store) {
     write(&store, create(&alice())).await.unwrap();
     for reason in [Some("spam"), None] {
         assert_eq!(write(&store, ban(reason)).await, Ok(()));
-        let banned = store.account(&alice()).await.unwrap().unwrap().banned.clone();
-        assert_eq!(banned, Some(Ban { reason: reason.map(str::to_owned) }));
+        let banned = store
+            .account(&alice())
+            .await
+            .unwrap()
+            .unwrap()
+            .banned
+            .clone();
+        assert_eq!(
+            banned,
+            Some(Ban {
+                reason: reason.map(str::to_owned)
+            })
+        );
     }
     assert_eq!(write(&store, unban()).await, Ok(()));
     assert_eq!(store.account(&alice()).await.unwrap().unwrap().banned, None);
@@ -199,25 +245,46 @@ async fn closed_store_writes_nothing(store: Store) {
     let before = store.submit(smallvec![put("x", "1", None)]);
     store.close().await;
     assert_eq!(before.outcome(), Some(Ok(())));
-    assert_eq!(write(&store, put("x", "2", None)).await, Err(CommitError::Failed));
+    assert_eq!(
+        write(&store, put("x", "2", None)).await,
+        Err(CommitError::Failed)
+    );
     store.close().await;
 }
 
 async fn kv_compares_and_sets(store: Store) {
-    assert_eq!(write(&store, put("x", "1", Some(Some(1)))).await, Err(CommitError::Expect));
+    assert_eq!(
+        write(&store, put("x", "1", Some(Some(1)))).await,
+        Err(CommitError::Expect)
+    );
     assert_eq!(write(&store, put("x", "1", Some(None))).await, Ok(()));
-    assert_eq!(write(&store, put("x", "2", Some(None))).await, Err(CommitError::Expect));
+    assert_eq!(
+        write(&store, put("x", "2", Some(None))).await,
+        Err(CommitError::Expect)
+    );
     assert_eq!(val_of(&store, "x").await.as_deref(), Some("1"));
     let ver = ver_of(&store, "x").await;
     assert_eq!(write(&store, put("x", "2", Some(ver))).await, Ok(()));
-    assert_eq!(write(&store, put("x", "3", Some(ver))).await, Err(CommitError::Expect));
-    assert_eq!(write(&store, delete("x", Some(ver))).await, Err(CommitError::Expect));
+    assert_eq!(
+        write(&store, put("x", "3", Some(ver))).await,
+        Err(CommitError::Expect)
+    );
+    assert_eq!(
+        write(&store, delete("x", Some(ver))).await,
+        Err(CommitError::Expect)
+    );
     assert_eq!(val_of(&store, "x").await.as_deref(), Some("2"));
 
     // Another key, another space and another owner are other values.
     assert_eq!(write(&store, put("a", "4", None)).await, Ok(()));
     assert!(store.kv("other", &alice(), "x").await.unwrap().is_none());
-    assert!(store.kv("test", &jid("bob@a.test"), "x").await.unwrap().is_none());
+    assert!(
+        store
+            .kv("test", &jid("bob@a.test"), "x")
+            .await
+            .unwrap()
+            .is_none()
+    );
     let list = store.kv_list("test", &alice()).await.unwrap();
     let list: Vec<(&str, &[u8])> = list.iter().map(|(key, rec)| (&**key, &*rec.val)).collect();
     assert_eq!(list, [("a", &b"4"[..]), ("x", &b"2"[..])]);
@@ -242,7 +309,10 @@ async fn kv_versions_are_never_repeated(store: Store) {
 }
 
 async fn passwords_change_as_a_whole(store: Store) {
-    let change = || WriteOp::AccountKeys { account: alice(), keys: vec![keys(ScramHash::Sha256, 9)] };
+    let change = || WriteOp::AccountKeys {
+        account: alice(),
+        keys: vec![keys(ScramHash::Sha256, 9)],
+    };
     assert_eq!(write(&store, change()).await, Err(CommitError::Expect));
     assert!(store.account(&alice()).await.unwrap().is_none());
     write(&store, create(&alice())).await.unwrap();
@@ -271,13 +341,19 @@ async fn removal_takes_all_rows_of_one_account(store: Store) {
             val: Some(Bytes::from_static(b"1")),
             expect: None,
         };
-        assert_eq!(store.submit(smallvec![create(&account), roster, kv]).await, Ok(()));
+        assert_eq!(
+            store.submit(smallvec![create(&account), roster, kv]).await,
+            Ok(())
+        );
     }
     for _ in 0..2 {
         let remove = WriteOp::AccountRemove { account: alice() };
         assert_eq!(write(&store, remove).await, Ok(()));
         assert!(store.account(&alice()).await.unwrap().is_none());
-        assert_eq!(store.roster(&alice()).await.unwrap(), RosterRecord::default());
+        assert_eq!(
+            store.roster(&alice()).await.unwrap(),
+            RosterRecord::default()
+        );
         assert!(store.kv_list("test", &alice()).await.unwrap().is_empty());
     }
     assert_eq!(store.account(&bob).await.unwrap().unwrap().keys.len(), 2);
@@ -286,22 +362,40 @@ async fn removal_takes_all_rows_of_one_account(store: Store) {
 
     // A write that came too late is not inherited.
     assert_eq!(write(&store, put("x", "late", None)).await, Ok(()));
-    assert_eq!(write(&store, roster_op(contact("eve@b.test"), None, 1)).await, Ok(()));
+    assert_eq!(
+        write(&store, roster_op(contact("eve@b.test"), None, 1)).await,
+        Ok(())
+    );
     assert_eq!(write(&store, create(&alice())).await, Ok(()));
-    assert_eq!(store.roster(&alice()).await.unwrap(), RosterRecord::default());
+    assert_eq!(
+        store.roster(&alice()).await.unwrap(),
+        RosterRecord::default()
+    );
     assert_eq!(val_of(&store, "x").await, None);
 }
 
 async fn rosters_compare_and_set(store: Store) {
-    assert_eq!(store.roster(&alice()).await.unwrap(), RosterRecord::default());
+    assert_eq!(
+        store.roster(&alice()).await.unwrap(),
+        RosterRecord::default()
+    );
     let (bob, carol) = (contact("bob@a.test"), contact("carol@b.test"));
     let stale = roster_op(bob.clone(), Some(1), 2);
     assert_eq!(write(&store, stale).await, Err(CommitError::Expect));
-    assert_eq!(write(&store, roster_op(carol.clone(), Some(0), 1)).await, Ok(()));
-    assert_eq!(write(&store, roster_op(bob.clone(), Some(1), 2)).await, Ok(()));
+    assert_eq!(
+        write(&store, roster_op(carol.clone(), Some(0), 1)).await,
+        Ok(())
+    );
+    assert_eq!(
+        write(&store, roster_op(bob.clone(), Some(1), 2)).await,
+        Ok(())
+    );
     let stale = roster_op(contact("eve@b.test"), Some(1), 2);
     assert_eq!(write(&store, stale).await, Err(CommitError::Expect));
-    let expected = RosterRecord { ver: 2, items: vec![bob, carol.clone()] };
+    let expected = RosterRecord {
+        ver: 2,
+        items: vec![bob, carol.clone()],
+    };
     assert_eq!(store.roster(&alice()).await.unwrap(), expected);
 
     let remove = |expect, ver| WriteOp::RosterRemove {
@@ -310,38 +404,61 @@ async fn rosters_compare_and_set(store: Store) {
         expect,
         ver,
     };
-    assert_eq!(write(&store, remove(Some(1), 2)).await, Err(CommitError::Expect));
+    assert_eq!(
+        write(&store, remove(Some(1), 2)).await,
+        Err(CommitError::Expect)
+    );
     assert_eq!(store.roster(&alice()).await.unwrap(), expected);
     assert_eq!(write(&store, remove(Some(2), 3)).await, Ok(()));
     assert_eq!(write(&store, remove(None, 4)).await, Ok(()));
-    let expected = RosterRecord { ver: 4, items: vec![carol] };
+    let expected = RosterRecord {
+        ver: 4,
+        items: vec![carol],
+    };
     assert_eq!(store.roster(&alice()).await.unwrap(), expected);
 }
 
 async fn rosters_keep_every_field(store: Store) {
-    let subscriptions =
-        [Subscription::None, Subscription::To, Subscription::From, Subscription::Both];
+    let subscriptions = [
+        Subscription::None,
+        Subscription::To,
+        Subscription::From,
+        Subscription::Both,
+    ];
     let mut items = Vec::new();
     for (number, subscription) in subscriptions.into_iter().enumerate() {
         let odd = number % 2 == 1;
         let item = RosterRow {
             name: odd.then(|| "Zoë \"q\" <\n🦀>".into()),
-            groups: if odd { vec!["".into(), "a,b\n\"c\"".into()] } else { Vec::new() },
+            groups: if odd {
+                vec!["".into(), "a,b\n\"c\"".into()]
+            } else {
+                Vec::new()
+            },
             subscription,
             ask: odd,
             pending_in: odd.then(|| Bytes::from_static(b"<presence type='subscribe'/>\0\xff")),
             approved: !odd,
             ..contact(&format!("c{number}@b.test"))
         };
-        write(&store, roster_op(item.clone(), None, 7)).await.unwrap();
+        write(&store, roster_op(item.clone(), None, 7))
+            .await
+            .unwrap();
         items.push(item);
     }
     // A gateway is a contact too; an upsert replaces every field.
     items.push(contact("gateway.b.test"));
-    write(&store, roster_op(contact("gateway.b.test"), None, 8)).await.unwrap();
+    write(&store, roster_op(contact("gateway.b.test"), None, 8))
+        .await
+        .unwrap();
     items[1] = contact("c1@b.test");
-    write(&store, roster_op(items[1].clone(), None, u64::MAX)).await.unwrap();
-    let expected = RosterRecord { ver: u64::MAX, items };
+    write(&store, roster_op(items[1].clone(), None, u64::MAX))
+        .await
+        .unwrap();
+    let expected = RosterRecord {
+        ver: u64::MAX,
+        items,
+    };
     assert_eq!(store.roster(&alice()).await.unwrap(), expected);
 }
 
@@ -362,12 +479,18 @@ async fn submits_of_many_are_all_or_nothing(store: Store) {
         roster_op(contact("carol@a.test"), Some(7), 8),
     ]);
     let good = store.submit(smallvec![put("z", "1", None), put("z", "2", None)]);
-    assert_eq!([refused.await, good.await], [Err(CommitError::Expect), Ok(())]);
+    assert_eq!(
+        [refused.await, good.await],
+        [Err(CommitError::Expect), Ok(())]
+    );
     assert!(store.account(&alice()).await.unwrap().is_none());
     assert_eq!(val_of(&store, "x").await.as_deref(), Some("before"));
     assert_eq!(val_of(&store, "y").await, None);
     assert_eq!(val_of(&store, "z").await.as_deref(), Some("2"));
-    assert_eq!(store.roster(&alice()).await.unwrap(), RosterRecord::default());
+    assert_eq!(
+        store.roster(&alice()).await.unwrap(),
+        RosterRecord::default()
+    );
     // Within a submit each operation sees the ones before it.
     let chain: Ops = smallvec![
         roster_op(contact("bob@a.test"), Some(0), 1),
@@ -385,9 +508,14 @@ async fn file_is_private_and_outlives_the_store() {
     let secret = store.secret().await.unwrap();
     write(&store, create(&alice())).await.unwrap();
     write(&store, put("x", "1", None)).await.unwrap();
-    write(&store, roster_op(contact("bob@a.test"), None, 5)).await.unwrap();
+    write(&store, roster_op(contact("bob@a.test"), None, 5))
+        .await
+        .unwrap();
     for name in ["server.db", "server.db-wal"] {
-        let mode = fs::metadata(folder.0.join(name)).unwrap().permissions().mode();
+        let mode = fs::metadata(folder.0.join(name))
+            .unwrap()
+            .permissions()
+            .mode();
         assert_eq!(mode & 0o777, 0o600, "{name}");
     }
     let ver = ver_of(&store, "x").await.unwrap();
@@ -396,7 +524,10 @@ async fn file_is_private_and_outlives_the_store() {
 
     let store = folder.open();
     assert_eq!(store.secret().await.unwrap(), secret);
-    assert_eq!(store.account(&alice()).await.unwrap().unwrap().keys.len(), 2);
+    assert_eq!(
+        store.account(&alice()).await.unwrap().unwrap().keys.len(),
+        2
+    );
     assert_eq!(store.roster(&alice()).await.unwrap().ver, 5);
     assert_eq!(ver_of(&store, "x").await, Some(ver));
     write(&store, put("x", "2", Some(Some(ver)))).await.unwrap();
@@ -425,12 +556,20 @@ async fn a_fault_in_one_submit_is_no_other_submits_business() {
     folder.raw().execute_batch(sql).unwrap();
     let mut tickets = Vec::new();
     for number in 0..40 {
-        let key = if number % 10 == 3 { "bomb".to_owned() } else { format!("k{number:02}") };
+        let key = if number % 10 == 3 {
+            "bomb".to_owned()
+        } else {
+            format!("k{number:02}")
+        };
         let ops: Ops = smallvec![put("same", "x", None), put(&key, "x", None)];
         tickets.push((key, store.submit(ops)));
     }
     for (key, ticket) in tickets {
-        let expected = if key == "bomb" { Err(CommitError::Failed) } else { Ok(()) };
+        let expected = if key == "bomb" {
+            Err(CommitError::Failed)
+        } else {
+            Ok(())
+        };
         assert_eq!(ticket.await, expected, "{key}");
     }
     assert_eq!(store.kv_list("test", &alice()).await.unwrap().len(), 37);
@@ -441,9 +580,21 @@ async fn a_fault_in_one_submit_is_no_other_submits_business() {
 async fn newer_store_is_refused_and_left_alone() {
     let folder = Folder::new();
     folder.open().close().await;
-    folder.raw().pragma_update(None, "user_version", 1_000).unwrap();
+    folder
+        .raw()
+        .pragma_update(None, "user_version", 1_000)
+        .unwrap();
     let error = Store::open_sqlite(&folder.file()).unwrap_err();
-    assert!(matches!(error, StoreError::TooNew { found: 1_000, known: 1 }), "{error:?}");
+    assert!(
+        matches!(
+            error,
+            StoreError::TooNew {
+                found: 1_000,
+                known: 1
+            }
+        ),
+        "{error:?}"
+    );
     assert!(error.to_string().contains("newer version"), "{error}");
 }
 
@@ -454,7 +605,10 @@ fn what_is_no_store_is_refused() {
     assert!(matches!(error, StoreError::Io { .. }), "{error:?}");
     fs::write(folder.file(), [b'x'; 4_096]).unwrap();
     let error = Store::open_sqlite(&folder.file()).unwrap_err();
-    assert!(matches!(error, StoreError::Database { code: 26 }), "{error:?}");
+    assert!(
+        matches!(error, StoreError::Database { code: 26 }),
+        "{error:?}"
+    );
     assert_eq!(fs::read(folder.file()).unwrap(), [b'x'; 4_096]);
 }
 
@@ -463,7 +617,10 @@ async fn closed_file_is_not_read() {
     let folder = Folder::new();
     let store = folder.open();
     store.close().await;
-    assert!(matches!(store.account(&alice()).await, Err(StoreError::Closed)));
+    assert!(matches!(
+        store.account(&alice()).await,
+        Err(StoreError::Closed)
+    ));
     assert!(!folder.0.join("server.db-wal").exists());
 }
 
@@ -472,7 +629,9 @@ async fn rows_nobody_writes_are_an_error_and_no_panic() {
     let folder = Folder::new();
     let store = folder.open();
     write(&store, create(&alice())).await.unwrap();
-    write(&store, roster_op(contact("bob@a.test"), None, 1)).await.unwrap();
+    write(&store, roster_op(contact("bob@a.test"), None, 1))
+        .await
+        .unwrap();
     let raw = folder.raw();
     for sql in [
         "UPDATE roster SET subscription = 9",
@@ -481,9 +640,21 @@ async fn rows_nobody_writes_are_an_error_and_no_panic() {
     ] {
         raw.execute_batch(sql).unwrap();
         let error = store.roster(&alice()).await.unwrap_err();
-        assert!(matches!(error, StoreError::Corrupt { table: "roster" }), "{sql}: {error:?}");
+        assert!(
+            matches!(error, StoreError::Corrupt { table: "roster" }),
+            "{sql}: {error:?}"
+        );
     }
-    raw.execute_batch("UPDATE account_key SET hash = 3 WHERE hash = 1").unwrap();
+    raw.execute_batch("UPDATE account_key SET hash = 3 WHERE hash = 1")
+        .unwrap();
     let error = store.account(&alice()).await.err().unwrap();
-    assert!(matches!(error, StoreError::Corrupt { table: "account_key" }), "{error:?}");
+    assert!(
+        matches!(
+            error,
+            StoreError::Corrupt {
+                table: "account_key"
+            }
+        ),
+        "{error:?}"
+    );
 }

@@ -26,7 +26,11 @@ pub struct Ticket {
 #[derive(Debug)]
 enum State {
     Done(Result<(), CommitError>),
-    Waiting { slot: Arc<Slot>, deadline: Instant, timer: Option<Pin<Box<Sleep>>> },
+    Waiting {
+        slot: Arc<Slot>,
+        deadline: Instant,
+        timer: Option<Pin<Box<Sleep>>>,
+    },
 }
 
 /// Where the writer puts the outcome.
@@ -51,12 +55,20 @@ impl Ticket {
     }
 
     pub(super) fn done(outcome: Result<(), CommitError>) -> Self {
-        Self { state: State::Done(outcome) }
+        Self {
+            state: State::Done(outcome),
+        }
     }
 
     pub(super) fn waiting(slot: Arc<Slot>) -> Self {
         let deadline = Instant::from_std(clock::now()) + TICKET_WAIT;
-        Self { state: State::Waiting { slot, deadline, timer: None } }
+        Self {
+            state: State::Waiting {
+                slot,
+                deadline,
+                timer: None,
+            },
+        }
     }
 }
 
@@ -64,7 +76,12 @@ impl Future for Ticket {
     type Output = Result<(), CommitError>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let State::Waiting { slot, deadline, timer } = &mut self.state else {
+        let State::Waiting {
+            slot,
+            deadline,
+            timer,
+        } = &mut self.state
+        else {
             return Poll::Ready(self.outcome().unwrap_or(Err(CommitError::Failed)));
         };
         slot.waker.register(cx.waker());
@@ -73,8 +90,7 @@ impl Future for Ticket {
             *outcome
         } else {
             let deadline = *deadline;
-            let timer =
-                timer.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(deadline)));
+            let timer = timer.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(deadline)));
             ready!(timer.as_mut().poll(cx));
             Err(CommitError::TimedOut)
         };

@@ -225,7 +225,10 @@ impl WriteOp {
             | Self::AccountUnban { .. }
             | Self::AccountBan { reason: None, .. }
             | Self::RosterRemove { .. } => 0,
-            Self::AccountBan { reason: Some(reason), .. } => reason.len(),
+            Self::AccountBan {
+                reason: Some(reason),
+                ..
+            } => reason.len(),
             Self::Roster { item, .. } => row_bytes(item),
             Self::Kv { key, val, .. } => key.len() + val.as_ref().map_or(0, Bytes::len),
         };
@@ -242,15 +245,34 @@ impl fmt::Debug for WriteOp {
             Self::AccountRemove { account } => write!(f, "AccountRemove({account})"),
             Self::AccountBan { account, .. } => write!(f, "AccountBan({account})"),
             Self::AccountUnban { account } => write!(f, "AccountUnban({account})"),
-            Self::Roster { account, item, expect, ver } => {
+            Self::Roster {
+                account,
+                item,
+                expect,
+                ver,
+            } => {
                 write!(f, "Roster({account}, {item:?}, {expect:?} -> {ver})")
             }
-            Self::RosterRemove { account, jid, expect, ver } => {
+            Self::RosterRemove {
+                account,
+                jid,
+                expect,
+                ver,
+            } => {
                 write!(f, "RosterRemove({account}, {jid}, {expect:?} -> {ver})")
             }
-            Self::Kv { space, owner, key, val, expect } => {
+            Self::Kv {
+                space,
+                owner,
+                key,
+                val,
+                expect,
+            } => {
                 let bytes = val.as_ref().map(Bytes::len);
-                write!(f, "Kv({space}, {owner}, {key:?}, {bytes:?} bytes, {expect:?})")
+                write!(
+                    f,
+                    "Kv({space}, {owner}, {key:?}, {bytes:?} bytes, {expect:?})"
+                )
             }
         }
     }
@@ -261,7 +283,11 @@ fn key_bytes(keys: &StoredKeys) -> usize {
 }
 
 fn row_bytes(row: &RosterRow) -> usize {
-    let groups: usize = row.groups.iter().map(|group| size_of::<Box<str>>() + group.len()).sum();
+    let groups: usize = row
+        .groups
+        .iter()
+        .map(|group| size_of::<Box<str>>() + group.len())
+        .sum();
     let name = row.name.as_ref().map_or(0, |name| name.len());
     groups + name + row.jid.as_str().len() + row.pending_in.as_ref().map_or(0, Bytes::len)
 }

@@ -83,10 +83,12 @@ impl Writer {
         let shared = Arc::new(Shared::default());
         let (ending, ended) = watch::channel(());
         let theirs = Arc::clone(&shared);
-        thread::Builder::new().name("store-writer".into()).spawn(move || {
-            let _ending = ending;
-            run(&theirs, backend);
-        })?;
+        thread::Builder::new()
+            .name("store-writer".into())
+            .spawn(move || {
+                let _ending = ending;
+                run(&theirs, backend);
+            })?;
         Ok(Self { shared, ended })
     }
 
@@ -97,8 +99,7 @@ impl Writer {
         }
         let bytes = ops.iter().map(WriteOp::bytes).sum::<usize>();
         let mut queue = self.shared.lock();
-        let full =
-            queue.ops + ops.len() > QUEUE_OPS_MAX || queue.bytes + bytes > QUEUE_BYTES_MAX;
+        let full = queue.ops + ops.len() > QUEUE_OPS_MAX || queue.bytes + bytes > QUEUE_BYTES_MAX;
         if full || queue.closed {
             drop(queue);
             warn!(full, "write refused");
@@ -107,7 +108,11 @@ impl Writer {
         let slot = Arc::new(Slot::default());
         queue.ops += ops.len();
         queue.bytes += bytes;
-        queue.submits.push_back(Submit { ops, bytes, slot: Arc::clone(&slot) });
+        queue.submits.push_back(Submit {
+            ops,
+            bytes,
+            slot: Arc::clone(&slot),
+        });
         drop(queue);
         self.shared.arrived.notify_one();
         Ticket::waiting(slot)
@@ -159,7 +164,9 @@ impl Queue {
             if full && !group.is_empty() {
                 break;
             }
-            let Some(next) = self.submits.pop_front() else { break };
+            let Some(next) = self.submits.pop_front() else {
+                break;
+            };
             self.ops -= next.ops.len();
             self.bytes -= next.bytes;
             group.push(next);
@@ -170,7 +177,9 @@ impl Queue {
 
 impl std::fmt::Debug for Submit {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Submit").field("ops", &self.ops.len()).finish_non_exhaustive()
+        f.debug_struct("Submit")
+            .field("ops", &self.ops.len())
+            .finish_non_exhaustive()
     }
 }
 

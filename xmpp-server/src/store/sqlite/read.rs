@@ -53,7 +53,11 @@ impl From<ReadError> for StoreError {
 impl Readers {
     pub(super) fn new(path: &Path) -> Self {
         let permits = Arc::new(Semaphore::new(READERS_MAX));
-        Self { path: path.to_owned(), idle: Mutex::default(), permits }
+        Self {
+            path: path.to_owned(),
+            idle: Mutex::default(),
+            permits,
+        }
     }
 
     /// Runs a query on a connection that it has for itself.
@@ -116,12 +120,21 @@ pub(super) fn account(
         .prepare_cached(sql)?
         .query_row([jid.as_str()], |row| {
             let banned: bool = row.get(1)?;
-            Ok((row.get::<_, i64>(0)?.cast_unsigned(), banned.then_some(row.get(2)?)))
+            Ok((
+                row.get::<_, i64>(0)?.cast_unsigned(),
+                banned.then_some(row.get(2)?),
+            ))
         })
         .optional()?;
-    let Some((created, reason)) = found else { return Ok(None) };
+    let Some((created, reason)) = found else {
+        return Ok(None);
+    };
     let banned = reason.map(|reason| Ban { reason });
-    Ok(Some(Arc::new(AccountRecord { keys: keys(&db, jid)?, banned, created })))
+    Ok(Some(Arc::new(AccountRecord {
+        keys: keys(&db, jid)?,
+        banned,
+        created,
+    })))
 }
 
 fn keys(db: &Connection, account: &BareJid) -> Result<Vec<Arc<StoredKeys>>, ReadError> {
@@ -168,7 +181,10 @@ pub(super) fn roster(db: &mut Connection, account: &BareJid) -> Result<RosterRec
     // One transaction: the items are those of this very version.
     let db = db.transaction()?;
     let sql = "SELECT ver FROM roster_version WHERE account = ?1";
-    let ver = db.prepare_cached(sql)?.query_row([account.as_str()], |row| row.get(0)).optional()?;
+    let ver = db
+        .prepare_cached(sql)?
+        .query_row([account.as_str()], |row| row.get(0))
+        .optional()?;
     let sql = "SELECT jid, name, groups, subscription, ask, pending_in, approved FROM roster \
                WHERE account = ?1 ORDER BY jid";
     let mut statement = db.prepare_cached(sql)?;
@@ -177,7 +193,10 @@ pub(super) fn roster(db: &mut Connection, account: &BareJid) -> Result<RosterRec
     while let Some(row) = rows.next()? {
         items.push(roster_row(row)?);
     }
-    Ok(RosterRecord { ver: ver.map_or(0, i64::cast_unsigned), items })
+    Ok(RosterRecord {
+        ver: ver.map_or(0, i64::cast_unsigned),
+        items,
+    })
 }
 
 fn roster_row(row: &Row<'_>) -> Result<RosterRow, ReadError> {
@@ -220,16 +239,21 @@ pub(super) fn kv_list(
 ) -> Result<Vec<(String, KvRecord)>, ReadError> {
     let sql = "SELECT key, ver, val FROM kv WHERE owner = ?1 AND space = ?2 ORDER BY key";
     let mut statement = db.prepare_cached(sql)?;
-    let rows = statement
-        .query_map([owner.as_str(), space], |row| Ok((row.get(0)?, kv_record(row, 1)?)))?;
+    let rows = statement.query_map([owner.as_str(), space], |row| {
+        Ok((row.get(0)?, kv_record(row, 1)?))
+    })?;
     Ok(rows.collect::<rusqlite::Result<_>>()?)
 }
 
 fn kv_record(row: &Row<'_>, first: usize) -> rusqlite::Result<KvRecord> {
     let ver = row.get::<_, i64>(first)?.cast_unsigned();
-    Ok(KvRecord { ver, val: row.get::<_, Vec<u8>>(first + 1)?.into() })
+    Ok(KvRecord {
+        ver,
+        val: row.get::<_, Vec<u8>>(first + 1)?.into(),
+    })
 }
 
 fn address(text: Option<&str>, table: &'static str) -> Result<BareJid, ReadError> {
-    text.and_then(|text| BareJid::parse(text).ok()).ok_or(ReadError::Corrupt(table))
+    text.and_then(|text| BareJid::parse(text).ok())
+        .ok_or(ReadError::Corrupt(table))
 }

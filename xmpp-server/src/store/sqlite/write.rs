@@ -70,30 +70,51 @@ impl SqliteWriter {
 
     fn apply(&mut self, op: &WriteOp) -> Result<(), Refused> {
         match op {
-            WriteOp::AccountCreate { account, keys, created } => {
-                self.create_account(account, keys, *created)
-            }
+            WriteOp::AccountCreate {
+                account,
+                keys,
+                created,
+            } => self.create_account(account, keys, *created),
             WriteOp::AccountKeys { account, keys } => {
                 ensure(self.account_exists(account)?)?;
-                self.run("DELETE FROM account_key WHERE account = ?1", [account.as_str()])?;
+                self.run(
+                    "DELETE FROM account_key WHERE account = ?1",
+                    [account.as_str()],
+                )?;
                 Ok(self.insert_keys(account, keys)?)
             }
             WriteOp::AccountRemove { account } => Ok(self.remove_account(account)?),
-            WriteOp::AccountBan { account, reason } => self.set_ban(account, true, reason.as_deref()),
+            WriteOp::AccountBan { account, reason } => {
+                self.set_ban(account, true, reason.as_deref())
+            }
             WriteOp::AccountUnban { account } => self.set_ban(account, false, None),
-            WriteOp::Roster { account, item, expect, ver } => {
+            WriteOp::Roster {
+                account,
+                item,
+                expect,
+                ver,
+            } => {
                 self.set_roster_version(account, *expect, *ver)?;
                 Ok(self.put_roster_item(account, item, *ver)?)
             }
-            WriteOp::RosterRemove { account, jid, expect, ver } => {
+            WriteOp::RosterRemove {
+                account,
+                jid,
+                expect,
+                ver,
+            } => {
                 self.set_roster_version(account, *expect, *ver)?;
                 let sql = "DELETE FROM roster WHERE account = ?1 AND jid = ?2";
                 self.run(sql, [account.as_str(), jid.as_str()])?;
                 Ok(())
             }
-            WriteOp::Kv { space, owner, key, val, expect } => {
-                self.put_kv([owner.as_str(), space, key], val.as_deref(), *expect)
-            }
+            WriteOp::Kv {
+                space,
+                owner,
+                key,
+                val,
+                expect,
+            } => self.put_kv([owner.as_str(), space, key], val.as_deref(), *expect),
         }
     }
 
@@ -108,7 +129,10 @@ impl SqliteWriter {
         // of its name.
         self.remove_account(account)?;
         let sql = "INSERT INTO account (jid, domain, created) VALUES (?1, ?2, ?3)";
-        self.run(sql, params![account.as_str(), account.domain(), created.cast_signed()])?;
+        self.run(
+            sql,
+            params![account.as_str(), account.domain(), created.cast_signed()],
+        )?;
         Ok(self.insert_keys(account, keys)?)
     }
 
@@ -232,7 +256,9 @@ impl SqliteWriter {
 
     fn version(&self, sql: &str, params: impl Params) -> rusqlite::Result<Option<u64>> {
         let mut statement = self.db.prepare_cached(sql)?;
-        let found = statement.query_row(params, |row| row.get::<_, i64>(0)).optional()?;
+        let found = statement
+            .query_row(params, |row| row.get::<_, i64>(0))
+            .optional()?;
         Ok(found.map(i64::cast_unsigned))
     }
 
@@ -255,7 +281,9 @@ impl Backend for SqliteWriter {
 
     fn close(&mut self) {
         // What is not checkpointed now is read from the log at the next start.
-        let truncated = self.db.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()));
+        let truncated = self
+            .db
+            .query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()));
         if let Err(error) = truncated {
             let _ = fault(&error);
         }

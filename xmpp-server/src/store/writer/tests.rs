@@ -36,7 +36,11 @@ impl Backend for Scripted {
             return Err(Fault);
         }
         let verdict = |key: &String| {
-            if key == "unexpected" { Verdict::Unexpected } else { Verdict::Committed }
+            if key == "unexpected" {
+                Verdict::Unexpected
+            } else {
+                Verdict::Committed
+            }
         };
         let verdicts = keys.iter().map(verdict).collect();
         self.committed.lock().unwrap().push(keys);
@@ -67,7 +71,13 @@ fn held() -> (Rig, Ticket) {
         gate: Some((begin, wait)),
         closed: Arc::clone(&closed),
     };
-    let rig = Rig { writer: Writer::start(backend).unwrap(), committed, closed, begins, may };
+    let rig = Rig {
+        writer: Writer::start(backend).unwrap(),
+        committed,
+        closed,
+        begins,
+        may,
+    };
     let first = rig.writer.submit(value("first", 0));
     rig.begins.recv().unwrap();
     (rig, first)
@@ -102,12 +112,16 @@ async fn outcomes(tickets: Vec<Ticket>) -> Vec<Result<(), CommitError>> {
 #[tokio::test]
 async fn what_waits_during_a_commit_is_the_next_group() {
     let (rig, first) = held();
-    let tickets: Vec<Ticket> =
-        ["a", "unexpected", "b"].map(|key| rig.writer.submit(value(key, 0))).into();
+    let tickets: Vec<Ticket> = ["a", "unexpected", "b"]
+        .map(|key| rig.writer.submit(value(key, 0)))
+        .into();
     assert!(!first.is_done() && tickets.iter().all(|ticket| !ticket.is_done()));
     drop(rig.may);
     assert_eq!(first.await, Ok(()));
-    assert_eq!(outcomes(tickets).await, [Ok(()), Err(CommitError::Expect), Ok(())]);
+    assert_eq!(
+        outcomes(tickets).await,
+        [Ok(()), Err(CommitError::Expect), Ok(())]
+    );
     let expected: [&[&str]; 2] = [&["first"], &["a", "unexpected", "b"]];
     assert_eq!(*rig.committed.lock().unwrap(), expected);
 }
@@ -118,7 +132,12 @@ async fn a_group_that_fails_is_tried_one_submit_at_a_time() {
     let tickets = ["a", "fault", "unexpected", "b"].map(|key| rig.writer.submit(value(key, 0)));
     drop(rig.may);
     assert_eq!(first.await, Ok(()));
-    let expected = [Ok(()), Err(CommitError::Failed), Err(CommitError::Expect), Ok(())];
+    let expected = [
+        Ok(()),
+        Err(CommitError::Failed),
+        Err(CommitError::Expect),
+        Ok(()),
+    ];
     assert_eq!(outcomes(tickets.into()).await, expected);
     let expected: [&[&str]; 4] = [&["first"], &["a"], &["unexpected"], &["b"]];
     assert_eq!(*rig.committed.lock().unwrap(), expected);
@@ -184,7 +203,10 @@ async fn closing_writes_what_waits_and_refuses_the_rest() {
     let (rig, first) = held();
     let waiting = rig.writer.submit(value("waiting", 0));
     rig.writer.shared.close();
-    assert_eq!(rig.writer.submit(value("late", 0)).await, Err(CommitError::Failed));
+    assert_eq!(
+        rig.writer.submit(value("late", 0)).await,
+        Err(CommitError::Failed)
+    );
     drop(rig.may);
     rig.writer.close().await;
     rig.writer.close().await;
@@ -198,9 +220,15 @@ async fn no_ticket_outlives_a_writer_that_died() {
     let tickets = ["panic", "beside", "behind"].map(|key| rig.writer.submit(value(key, 0)));
     drop(rig.may);
     assert_eq!(first.await, Ok(()));
-    assert_eq!(outcomes(tickets.into()).await, [Err(CommitError::Failed); 3]);
+    assert_eq!(
+        outcomes(tickets.into()).await,
+        [Err(CommitError::Failed); 3]
+    );
     rig.writer.close().await;
-    assert_eq!(rig.writer.submit(value("late", 0)).await, Err(CommitError::Failed));
+    assert_eq!(
+        rig.writer.submit(value("late", 0)).await,
+        Err(CommitError::Failed)
+    );
 }
 
 #[tokio::test]
