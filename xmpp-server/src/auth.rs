@@ -71,7 +71,7 @@ impl Core {
         let checked = tokio::task::spawn_blocking(move || match keys {
             Some(keys) => keys.verify_password(&password.0),
             None => {
-                StoredKeys::derive(ScramHash::Sha256, &password.0, &salt, iterations);
+                drop(StoredKeys::derive(ScramHash::Sha256, &password.0, &salt, iterations));
                 false
             }
         });
@@ -163,7 +163,7 @@ impl Core {
         if state.removed {
             return Err(StanzaError::not_authorized());
         }
-        if state.sessions.len() >= self.limits.resources_max {
+        if state.sessions.len() >= self.limits.resources_per_account_max {
             return Err(StanzaError::resource_constraint());
         }
         let free = full.filter(|full| state.resource(full.resource_str()).is_none());

@@ -196,6 +196,7 @@ impl Core {
             let entry = state.session(session.sid);
             let mut cx = Cx {
                 host: &session.host,
+                limits: &self.limits,
                 account: Some(AccountCx {
                     jid: &session.account.jid,
                     roster: &roster,
@@ -274,6 +275,7 @@ impl Core {
         let mut state = account.lock();
         let mut cx = Cx {
             host,
+            limits: &self.limits,
             account: Some(AccountCx {
                 jid: &account.jid,
                 roster: &roster,
@@ -575,6 +577,7 @@ impl Core {
         let roster = account.roster();
         let mut cx = Cx {
             host,
+            limits: &self.limits,
             account: Some(AccountCx {
                 jid: &account.jid,
                 roster: &roster,

@@ -4,6 +4,7 @@ use crate::session::Sid;
 use crate::session::account::{Account, SessionEntry};
 use crate::session::outbox::Class;
 use crate::store::{RosterRow, WriteOp};
+use smallvec::SmallVec;
 use std::sync::Arc;
 use xmpp_stream::error::StreamError;
 use xmpp_stream::jid::{BareJid, Jid};
@@ -20,6 +21,8 @@ pub enum Which {
     AvailableExcept(Sid),
     /// Every interested resource (asked for the roster).
     Interested,
+    /// These, e.g. the available resources of the highest priority.
+    Sids(SmallVec<[Sid; 4]>),
 }
 
 impl Which {
@@ -31,6 +34,7 @@ impl Which {
             Self::Available => entry.is_available(),
             Self::AvailableExcept(sid) => entry.is_available() && entry.sid != *sid,
             Self::Interested => entry.interested,
+            Self::Sids(sids) => sids.contains(&entry.sid),
         }
     }
 }

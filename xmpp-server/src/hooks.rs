@@ -5,6 +5,7 @@
 
 use crate::effect::Effect;
 use crate::host::Host;
+use crate::limits::Limits;
 use crate::session::account::{RosterView, SessionEntry};
 use xmpp_stream::error::StanzaError;
 use xmpp_stream::jid::BareJid;
@@ -111,6 +112,8 @@ pub struct AccountCx<'a> {
 pub struct Cx<'a> {
     /// The domain whose modules run.
     pub host: &'a Host,
+    /// Bounds of this server.
+    pub limits: &'a Limits,
     /// The account of this side; `None` when the stanza is to or from the domain itself.
     pub account: Option<AccountCx<'a>>,
     /// The sending session at sender stages (it may have ended: unavailable presence of a lost link).

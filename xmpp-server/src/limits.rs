@@ -1,18 +1,306 @@
-//! Placeholder until the limits land.
-#![allow(missing_docs)]
-#[derive(Clone, Debug)]
-pub struct Limits {
-    pub outbox_items_max: usize,
-    pub outbox_bytes_max: usize,
-    pub outbox_items_soft: usize,
-    pub outbox_bytes_soft: usize,
-    pub directed_max: usize,
-    pub roster_items_max: usize,
-    pub roster_name_bytes_max: usize,
-    pub roster_groups_max: usize,
-    pub roster_group_bytes_max: usize,
-    pub pending_requests_max: usize,
-    pub pending_request_bytes_max: usize,
-    pub private_bytes_max: usize,
-    pub vcard_bytes_max: usize,
+//! What peers and accounts may use of this server, each number with its reason (DESIGN 9).
+//!
+//! One table: field, kind, default. The configuration file reads the same names under `[limits]`;
+//! the bounds of a single stream (`stream`) come from xmpp-stream and have keys there too.
+
+use crate::config::Slot;
+use std::time::Duration;
+use xmpp_stream::limits::Limits as StreamLimits;
+
+/// How many.
+pub type Count = usize;
+/// How many bytes.
+pub type Bytes = usize;
+/// How long.
+pub type Time = Duration;
+
+const KIB: usize = 1024;
+const MIB: usize = 1024 * KIB;
+
+macro_rules! limits {
+    ($($(#[doc = $doc:literal])+ $name:ident: $kind:ident = $value:expr,)+) => {
+        /// Every bound of the server; `Default` gives the documented numbers.
+        #[derive(Clone, Copy, Debug)]
+        pub struct Limits {
+            /// Peers on the loopback interface are not counted by address (connections, login
+            /// delay, registrations): local tools and proxies share one address.
+            pub loopback_exempt: bool,
+            /// Bounds of one stream.
+            pub stream: StreamLimits,
+            $($(#[doc = $doc])+ pub $name: $kind,)+
+        }
+
+        impl Default for Limits {
+            fn default() -> Self {
+                Self {
+                    loopback_exempt: true,
+                    stream: StreamLimits::default(),
+                    $($name: $value,)+
+                }
+            }
+        }
+
+        impl Limits {
+            /// The keys of `[limits]` and where each value goes.
+            pub(crate) fn slots(&mut self) -> Vec<(&'static str, Slot<'_>)> {
+                let mut slots = vec![("loopback_exempt", Slot::Flag(&mut self.loopback_exempt))];
+                $(slots.push((stringify!($name), Slot::$kind(&mut self.$name)));)+
+                slots.extend(stream_slots(&mut self.stream));
+                slots
+            }
+        }
+    };
+}
+
+limits! {
+    // Connections and logins.
+
+    /// Connections not yet signed in, per IPv4 address or IPv6 /64 (what one line of a provider
+    /// has): a household with many devices stays far below.
+    unauthenticated_per_address_max: Count = 64,
+    /// The same from everywhere: 4,096 handshakes in flight keep one core busy for a second.
+    unauthenticated_max: Count = 4096,
+    /// First delay of a login after a wrong password for the same account from the same address;
+    /// it doubles with each further one: a person does not notice, a guesser does.
+    login_delay: Time = Duration::from_millis(500),
+    /// Where the doubling ends: below the 30 s that a stream has to sign in.
+    login_delay_max: Time = Duration::from_secs(16),
+    /// (account, address) pairs remembered: 10,000 are about 1 MiB.
+    login_delay_entries_max: Count = 10_000,
+    /// How long a pair is remembered after its last wrong password.
+    login_delay_kept: Time = Duration::from_secs(15 * 60),
+    /// In-band registrations an hour, per IPv4 address or IPv6 /64: a family, not a farm.
+    registrations_per_address_max: Count = 10,
+
+    // Sessions.
+
+    /// Bound resources of one account: people have a handful, a bot farm should use accounts.
+    resources_per_account_max: Count = 32,
+    /// Sessions in all: 16 kB each make 1.6 GB.
+    sessions_max: Count = 100_000,
+    /// Addresses that a session told of its presence directly, beside its roster: rooms and
+    /// strangers; further ones are not told of its end.
+    directed_max: Count = 1000,
+    /// Effects of one stanza, those of its effects included: presence to a full roster at 32
+    /// sessions is far below; two handlers that feed each other end here.
+    effects_max: Count = 100_000,
+    /// Bytes read from one socket before its task yields: four TLS records.
+    turn_bytes_max: Bytes = 64 * KIB,
+    /// Received stanzas of a session whose writes are pending; then its socket is not read.
+    stanzas_pending_max: Count = 256,
+    /// The same in bytes: four of the largest stanzas.
+    stanza_bytes_pending_max: Bytes = MIB,
+    /// Items in an outbox from which presence is coalesced and producers pause.
+    outbox_items_soft: Count = 512,
+    /// The same in bytes.
+    outbox_bytes_soft: Bytes = 256 * KIB,
+    /// How long a producer that met a soft queue pauses once: a slow reader may not stop others.
+    outbox_pause_max: Time = Duration::from_millis(5),
+    /// Items pushed by others at which the socket is cut: what a login to large rooms brings at
+    /// once fits eight times.
+    outbox_items_hard: Count = 8192,
+    /// The same in bytes, beside four of the largest stanzas (`outbox_bytes_hard_total`).
+    outbox_bytes_hard: Bytes = MIB,
+    /// A write that makes no progress for this long cuts the socket: TCP has retried by then.
+    write_stall_max: Time = Duration::from_secs(60),
+    /// Free asynchronous IQs open per session.
+    iqs_free_max: Count = 16,
+    /// From the signal to the end of the process.
+    drain_max: Time = Duration::from_secs(10),
+
+    // Stream management.
+
+    /// Stanzas sent and not acknowledged: ten minutes of a busy room.
+    sm_unacked_max: Count = 1000,
+    /// The same in bytes.
+    sm_unacked_bytes_max: Bytes = 2 * MIB,
+    /// How long a session waits for its client to come back: a tunnel, a change of network.
+    sm_resume: Time = Duration::from_secs(300),
+    /// The longest that a client may ask for.
+    sm_resume_max: Time = Duration::from_secs(3600),
+
+    // Store.
+
+    /// Operations waiting for the group writer: sixteen full groups.
+    writer_ops_max: Count = 8192,
+    /// The same in bytes.
+    writer_bytes_max: Bytes = 32 * MIB,
+    /// Operations of one commit.
+    writer_group_ops_max: Count = 512,
+    /// The same in bytes.
+    writer_group_bytes_max: Bytes = MIB,
+    /// How long a commit may take until its stanza is answered internal-server-error.
+    ticket_max: Time = Duration::from_secs(10),
+    /// Accounts kept in memory: those of a busy hour.
+    accounts_cached_max: Count = 10_000,
+    /// How long it is remembered that an account does not exist.
+    account_miss_kept: Time = Duration::from_secs(60),
+
+    // Accounts.
+
+    /// Contacts of one roster: clients load it whole, at about 100 bytes each.
+    roster_items_max: Count = 2000,
+    /// Groups of one contact.
+    roster_groups_max: Count = 32,
+    /// Bytes of a contact's name: what a resource may have (RFC 7622).
+    roster_name_bytes_max: Bytes = 1023,
+    /// Bytes of a group's name: the same.
+    roster_group_bytes_max: Bytes = 1023,
+    /// Subscription requests kept for an account that does not answer them: more than a person
+    /// would read.
+    pending_requests_max: Count = 200,
+    /// Bytes of one of them: a nick and a sentence.
+    pending_request_bytes_max: Bytes = 4 * KIB,
+    /// Bytes of one element of private XML storage: a few hundred bookmarks.
+    private_bytes_max: Bytes = 64 * KIB,
+    /// Bytes of a vCard: a photo of 100 kB in base64 and some text.
+    vcard_bytes_max: Bytes = 160 * KIB,
+    /// Due messages of one account; then service-unavailable to the sender (RFC 6121 section 8.5.2.2.1).
+    offline_messages_max: Count = 2000,
+    /// Elements of private XML storage (XEP-0049) an account: one per client feature.
+    private_elements_max: Count = 128,
+    /// Messages of one archive page (XEP-0313 asks for a limit; clients ask for 20 to 100).
+    archive_page_max: Count = 250,
+    /// Rooms of one service: 10 kB each when idle.
+    rooms_max: Count = 10_000,
+    /// Nodes of one account or service.
+    nodes_max: Count = 1000,
+
+    // Links to other servers.
+
+    /// Stanzas waiting for a link to one domain.
+    s2s_pending_max: Count = 256,
+    /// The same in bytes.
+    s2s_pending_bytes_max: Bytes = MIB,
+    /// The same for all domains.
+    s2s_pending_bytes_total_max: Bytes = 64 * MIB,
+
+    // Operators.
+
+    /// Connections to the control socket: operators and a monitor.
+    admin_connections_max: Count = 16,
+    /// Bytes of one request there: an address and a password.
+    admin_line_bytes_max: Bytes = 16 * KIB,
+}
+
+impl Limits {
+    /// Bytes pushed by others at which an outbox is cut: the hard bound and four of the largest
+    /// stanzas, so that a few large ones never cut a session that reads.
+    #[must_use]
+    pub const fn outbox_bytes_hard_total(&self) -> usize {
+        let largest = self.stream.after_auth.stanza_bytes_max;
+        self.outbox_bytes_hard
+            .saturating_add(largest.saturating_mul(4))
+    }
+}
+
+/// Keys that have no effect until their feature is built.
+pub(crate) const LATER: &[&str] = &[
+    "archive_page_max",
+    "iqs_free_max",
+    "nodes_max",
+    "rooms_max",
+    "s2s_pending_bytes_max",
+    "s2s_pending_bytes_total_max",
+    "s2s_pending_max",
+    "sm_resume",
+    "sm_resume_max",
+    "sm_unacked_bytes_max",
+    "sm_unacked_max",
+];
+
+fn stream_slots(stream: &mut StreamLimits) -> [(&'static str, Slot<'_>); 10] {
+    [
+        (
+            "stanza_bytes_before_auth_max",
+            Slot::StanzaBytes(&mut stream.before_auth.stanza_bytes_max),
+        ),
+        (
+            "stanza_bytes_max",
+            Slot::StanzaBytes(&mut stream.after_auth.stanza_bytes_max),
+        ),
+        ("negotiation_max", Slot::Time(&mut stream.negotiation_max)),
+        ("registration_max", Slot::Time(&mut stream.registration_max)),
+        (
+            "login_failures_max",
+            Slot::Count32(&mut stream.login_failures_max, 1..=100),
+        ),
+        (
+            "login_refusals_max",
+            Slot::Count32(&mut stream.login_refusals_max, 1..=100),
+        ),
+        // RFC 6120 section 7.7.3: at least 5 and at most 10 tries.
+        (
+            "bind_tries_max",
+            Slot::Count32(&mut stream.bind_tries_max, 5..=10),
+        ),
+        ("silence_max", Slot::Time(&mut stream.silence_max)),
+        (
+            "silence_answer_max",
+            Slot::Time(&mut stream.silence_answer_max),
+        ),
+        ("close_max", Slot::Time(&mut stream.close_max)),
+    ]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeSet;
+
+    #[test]
+    fn keys_are_unique_and_later_ones_exist() {
+        let mut limits = Limits::default();
+        let slots = limits.slots();
+        let keys: BTreeSet<_> = slots.iter().map(|(key, _)| *key).collect();
+        assert_eq!(keys.len(), slots.len());
+        for key in LATER {
+            assert!(keys.contains(key), "{key}");
+        }
+    }
+
+    #[test]
+    fn defaults_are_those_of_the_design() {
+        let limits = Limits::default();
+        assert!(limits.loopback_exempt);
+        assert_eq!(limits.unauthenticated_per_address_max, 64);
+        assert_eq!(limits.unauthenticated_max, 4096);
+        assert_eq!(limits.stream.negotiation_max, Duration::from_secs(30));
+        assert_eq!(limits.stream.registration_max, Duration::from_secs(300));
+        assert_eq!(limits.stream.login_failures_max, 5);
+        assert_eq!(limits.stream.login_refusals_max, 10);
+        assert_eq!(limits.resources_per_account_max, 32);
+        assert_eq!(limits.sessions_max, 100_000);
+        assert_eq!(limits.stream.silence_max, Duration::from_secs(300));
+        assert_eq!(limits.stream.silence_answer_max, Duration::from_secs(60));
+        assert_eq!(
+            (limits.stanzas_pending_max, limits.stanza_bytes_pending_max),
+            (256, MIB)
+        );
+        assert_eq!(
+            (limits.outbox_items_soft, limits.outbox_bytes_soft),
+            (512, 256 * KIB)
+        );
+        assert_eq!(limits.outbox_pause_max, Duration::from_millis(5));
+        assert_eq!(limits.outbox_items_hard, 8192);
+        assert_eq!(limits.outbox_bytes_hard_total(), 2 * MIB);
+        assert_eq!(limits.write_stall_max, Duration::from_secs(60));
+        assert_eq!(
+            (limits.sm_unacked_max, limits.sm_unacked_bytes_max),
+            (1000, 2 * MIB)
+        );
+        assert_eq!(limits.sm_resume, Duration::from_secs(300));
+        assert_eq!(limits.sm_resume_max, Duration::from_secs(3600));
+        assert_eq!(
+            (limits.writer_ops_max, limits.writer_bytes_max),
+            (8192, 32 * MIB)
+        );
+        assert_eq!(limits.ticket_max, Duration::from_secs(10));
+        assert_eq!(
+            (limits.s2s_pending_max, limits.s2s_pending_bytes_max),
+            (256, MIB)
+        );
+        assert_eq!(limits.s2s_pending_bytes_total_max, 64 * MIB);
+        assert_eq!(limits.drain_max, Duration::from_secs(10));
+    }
 }

@@ -1,2 +1,95 @@
-//! Skeleton.
-fn main() {}
+//! The xmpp-server command: arguments, configuration, log, signals, exit code.
+//!
+//! DESIGN 1. stdout is for scripts and people who start it, stderr for the log.
+
+use std::fmt::Display;
+use std::io::{self, Write};
+use std::process::ExitCode;
+use tokio::signal::unix::{SignalKind, signal};
+use tracing::{info, warn};
+use tracing_subscriber::EnvFilter;
+use xmpp_server::cli::{Cli, Command};
+use xmpp_server::config::{Config, Log, LogFormat};
+use xmpp_server::server::{Running, Server};
+use xmpp_server::{console, datadir, guide};
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    let cli = Cli::from_process();
+    let config = match cli.config() {
+        Ok(config) => config,
+        Err(error) => return failed(&error),
+    };
+    start_log(&config.log);
+    match cli.command_word() {
+        Command::Run => run(config, cli.is_bare()).await,
+        Command::User { what, json } => match console::run(&what, json, &config).await {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => failed(&error),
+        },
+    }
+}
+
+/// `bare`: nothing was configured, so a first start explains itself.
+async fn run(config: Config, bare: bool) -> ExitCode {
+    if let Err(error) = rlimit::increase_nofile_limit(u64::MAX) {
+        warn!(%error, "the limit of open files stays as it is");
+    }
+    let first = bare && !datadir::database(config.data_dir()).exists();
+    datadir::wait_for_command(config.data_dir()).await;
+    // Before the start, so that no signal between start and `ready` ends the process undrained.
+    let signals = [SignalKind::terminate(), SignalKind::interrupt(), SignalKind::hangup()];
+    let [Ok(mut terminate), Ok(mut interrupt), Ok(mut hangup)] = signals.map(signal) else {
+        return failed(&"signals cannot be caught");
+    };
+    let running = match Server::start(config.clone()).await {
+        Ok(running) => running,
+        Err(error) => return failed(&error),
+    };
+    announce(&config, &running, first);
+    loop {
+        tokio::select! {
+            _ = terminate.recv() => break,
+            _ = interrupt.recv() => break,
+            _ = hangup.recv() => info!("SIGHUP: reload is not available yet; nothing changed"),
+        }
+    }
+    tokio::select! {
+        () = running.shutdown() => ExitCode::SUCCESS,
+        // Not by returning: that would wait for work in other threads.
+        _ = terminate.recv() => std::process::exit(1),
+        _ = interrupt.recv() => std::process::exit(1),
+    }
+}
+
+/// Tells where it listens. A reader that went away is no reason to end.
+fn announce(config: &Config, running: &Running, first: bool) {
+    let mut text = String::new();
+    if first {
+        text.push_str(&guide::first_start(config, running.addresses()));
+    }
+    for (kind, addresses) in running.addresses() {
+        for address in addresses {
+            text.push_str(&format!("listening {} {address}\n", kind.as_str()));
+        }
+    }
+    text.push_str("ready\n");
+    let mut stdout = io::stdout().lock();
+    let _ = stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush());
+}
+
+fn start_log(log: &Log) {
+    // The filter has been parsed once already, by the file's or the command line's reader.
+    let filter = EnvFilter::try_new(&log.filter).unwrap_or_default();
+    let output = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr);
+    match log.format {
+        LogFormat::Text => output.init(),
+        LogFormat::Json => output.json().init(),
+    }
+}
+
+/// One line to stderr, exit code 1.
+fn failed(error: &dyn Display) -> ExitCode {
+    let _ = writeln!(io::stderr(), "xmpp-server: {error}");
+    ExitCode::FAILURE
+}

@@ -248,7 +248,7 @@ fn certificates(
             None => issue(domain, dir, clock, &mut ca)?,
         };
         let tls = domain_tls(&domain.name, &chain, &key)?;
-        by_domain.insert(domain.name.clone(), Arc::new(tls));
+        by_domain.insert(domain.name.as_str().into(), Arc::new(tls));
     }
     let fallback = config.domains.first().map_or("", |domain| &*domain.name).into();
     Ok((Certificates::new(by_domain, fallback), ca.map(|ca| ca.pem().to_owned())))

@@ -3,7 +3,7 @@
 //! RFC 6120 sections 4.9.3 and 8.3.3 as tables: variant, wire name, one sentence.
 
 use crate::ns;
-use crate::xml::Element;
+use crate::xml::{Element, XmlError};
 use std::fmt;
 
 macro_rules! conditions {
@@ -207,10 +207,11 @@ pub struct StanzaError {
     /// Application condition.
     pub app: Option<Box<Element>>,
 }
+
 impl StreamError {
-    /// An error without a text.
+    /// An error of a condition alone.
     #[must_use]
-    pub fn new(condition: StreamCondition) -> Self {
+    pub const fn new(condition: StreamCondition) -> Self {
         Self {
             condition,
             text: None,
@@ -218,71 +219,96 @@ impl StreamError {
         }
     }
 
-    /// Adds a sentence for people.
+    /// Builder: a sentence for people.
     #[must_use]
     pub fn with_text(mut self, text: &str) -> Self {
         self.text = Some(text.into());
         self
     }
 
-    /// `<stream:error>…</stream:error>`, for a stream whose header declared the `stream` prefix.
+    /// Builder: an application condition.
     #[must_use]
-    pub fn to_xml(&self) -> String {
-        let condition = Element::new(ns::STREAM_ERRORS, self.condition.as_str());
-        let mut xml = format!("<stream:error>{}", condition.to_xml(ns::CLIENT));
-        if let Some(text) = &self.text {
-            xml.push_str(&text_element(ns::STREAM_ERRORS, text).to_xml(ns::CLIENT));
-        }
-        if let Some(app) = &self.app {
-            xml.push_str(&app.to_xml(ns::CLIENT));
-        }
-        xml + "</stream:error>"
+    pub fn with_app(mut self, app: Element) -> Self {
+        self.app = Some(Box::new(app));
+        self
     }
 
-    /// Reads a received error; an unknown condition is `undefined-condition` (RFC 6120 section 4.9.2).
+    /// As a tree in the streams namespace.
+    #[must_use]
+    pub fn to_element(&self) -> Element {
+        let error = Element::new(ns::STREAMS, "error");
+        let app = self.app.as_deref();
+        add_condition(
+            error,
+            ns::STREAM_ERRORS,
+            self.condition.as_str(),
+            self.text.as_deref(),
+            app,
+        )
+    }
+
+    /// The wire form `<stream:error>…</stream:error>`, for a stream that declared the prefix.
+    #[must_use]
+    pub fn to_xml(&self) -> String {
+        // No prefix is in scope here, so each child declares its own namespace.
+        let mut xml = "<stream:error>".to_owned();
+        for child in self.to_element().children() {
+            xml.push_str(&child.to_xml(ns::STREAMS));
+        }
+        xml.push_str("</stream:error>");
+        xml
+    }
+
+    /// Reads a received error; an unknown condition is undefined-condition (section 4.9.2).
     #[must_use]
     pub fn from_element(element: &Element) -> Self {
-        let mut error = Self::new(StreamCondition::UndefinedCondition);
-        for child in element.children() {
-            match (child.ns(), child.name()) {
-                (ns::STREAM_ERRORS, "text") => error.text = Some(child.text().into()),
-                // The name that RFC 3920 used.
-                (ns::STREAM_ERRORS, "xml-not-well-formed") => {
-                    error.condition = StreamCondition::NotWellFormed;
-                }
-                (ns::STREAM_ERRORS, name) => {
-                    if let Some(condition) = StreamCondition::from_wire(name) {
-                        error.condition = condition;
-                    }
-                }
-                _ => error.app = Some(Box::new(child.clone())),
-            }
+        let (name, text, app) = read_condition(element, ns::STREAM_ERRORS);
+        let condition = match name.as_deref() {
+            Some("xml-not-well-formed") => Some(StreamCondition::NotWellFormed), // RFC 3920
+            Some(name) => StreamCondition::from_wire(name),
+            None => None,
+        };
+        Self {
+            condition: condition.unwrap_or(StreamCondition::UndefinedCondition),
+            text,
+            app,
         }
-        error
     }
 }
 
 impl fmt::Display for StreamError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match &self.text {
-            Some(text) => write!(f, "{}: {text}", self.condition),
-            None => self.condition.fmt(f),
-        }
+        write_error(
+            f,
+            "stream error ",
+            self.condition.as_str(),
+            self.text.as_deref(),
+        )
     }
 }
 
 impl std::error::Error for StreamError {}
 
-fn text_element(ns: &str, text: &str) -> Element {
-    Element::new(ns, "text")
-        .with_attr_ns(ns::XML, "lang", "en")
-        .with_text(text)
+impl From<StreamCondition> for StreamError {
+    fn from(condition: StreamCondition) -> Self {
+        Self::new(condition)
+    }
+}
+
+impl From<&XmlError> for StreamError {
+    fn from(error: &XmlError) -> Self {
+        let plain = Self::new(error.condition());
+        match error {
+            XmlError::Limit(_) => plain.with_text(&error.to_string()),
+            _ => plain,
+        }
+    }
 }
 
 impl ErrorType {
     /// The attribute value.
     #[must_use]
-    pub const fn as_str(self) -> &'static str {
+    pub fn as_str(self) -> &'static str {
         match self {
             Self::Auth => "auth",
             Self::Cancel => "cancel",
@@ -292,13 +318,16 @@ impl ErrorType {
         }
     }
 
-    fn of(text: &str) -> Self {
+    /// Reads the attribute value.
+    #[must_use]
+    pub fn from_wire(text: &str) -> Option<Self> {
         match text {
-            "auth" => Self::Auth,
-            "continue" => Self::Continue,
-            "modify" => Self::Modify,
-            "wait" => Self::Wait,
-            _ => Self::Cancel,
+            "auth" => Some(Self::Auth),
+            "cancel" => Some(Self::Cancel),
+            "continue" => Some(Self::Continue),
+            "modify" => Some(Self::Modify),
+            "wait" => Some(Self::Wait),
+            _ => None,
         }
     }
 }
@@ -306,42 +335,77 @@ impl ErrorType {
 impl StanzaCondition {
     /// The type that usually goes with it (RFC 6120 section 8.3.3).
     #[must_use]
-    pub const fn usual_type(self) -> ErrorType {
+    pub fn usual_type(self) -> ErrorType {
         match self {
+            Self::Forbidden
+            | Self::NotAuthorized
+            | Self::RegistrationRequired
+            | Self::SubscriptionRequired => ErrorType::Auth,
             Self::BadRequest
             | Self::JidMalformed
             | Self::NotAcceptable
             | Self::PolicyViolation
             | Self::Redirect => ErrorType::Modify,
-            Self::Forbidden
-            | Self::NotAuthorized
-            | Self::RegistrationRequired
-            | Self::SubscriptionRequired => ErrorType::Auth,
             Self::RecipientUnavailable
             | Self::RemoteServerTimeout
             | Self::ResourceConstraint
             | Self::UnexpectedRequest => ErrorType::Wait,
-            _ => ErrorType::Cancel,
+            Self::Conflict
+            | Self::FeatureNotImplemented
+            | Self::Gone
+            | Self::InternalServerError
+            | Self::ItemNotFound
+            | Self::NotAllowed
+            | Self::RemoteServerNotFound
+            | Self::ServiceUnavailable
+            | Self::UndefinedCondition => ErrorType::Cancel,
         }
     }
 }
 
-macro_rules! shorthands {
-    ($($name:ident = $condition:ident,)*) => {
-        $(
-            #[doc = concat!("`", stringify!($condition), "` with its usual type.")]
-            #[must_use]
-            pub fn $name() -> Self {
-                Self::of(StanzaCondition::$condition)
-            }
-        )*
+macro_rules! short {
+    ($($name:ident = $condition:ident;)*) => {
+        /// The usual form of each condition, with the type of RFC 6120 section 8.3.3.
+        impl StanzaError {
+            $(
+                #[doc = concat!("`", stringify!($condition), "` with its usual type.")]
+                #[must_use]
+                pub fn $name() -> Self {
+                    Self::from(StanzaCondition::$condition)
+                }
+            )*
+        }
     };
 }
 
+short! {
+    bad_request = BadRequest;
+    conflict = Conflict;
+    feature_not_implemented = FeatureNotImplemented;
+    forbidden = Forbidden;
+    gone = Gone;
+    internal_server_error = InternalServerError;
+    item_not_found = ItemNotFound;
+    jid_malformed = JidMalformed;
+    not_acceptable = NotAcceptable;
+    not_allowed = NotAllowed;
+    not_authorized = NotAuthorized;
+    policy_violation = PolicyViolation;
+    recipient_unavailable = RecipientUnavailable;
+    registration_required = RegistrationRequired;
+    remote_server_not_found = RemoteServerNotFound;
+    remote_server_timeout = RemoteServerTimeout;
+    resource_constraint = ResourceConstraint;
+    service_unavailable = ServiceUnavailable;
+    subscription_required = SubscriptionRequired;
+    undefined_condition = UndefinedCondition;
+    unexpected_request = UnexpectedRequest;
+}
+
 impl StanzaError {
-    /// An error without a text.
+    /// An error of a type and a condition.
     #[must_use]
-    pub fn new(ty: ErrorType, condition: StanzaCondition) -> Self {
+    pub const fn new(ty: ErrorType, condition: StanzaCondition) -> Self {
         Self {
             ty,
             condition,
@@ -350,87 +414,187 @@ impl StanzaError {
         }
     }
 
-    /// A condition with its usual type.
-    #[must_use]
-    pub fn of(condition: StanzaCondition) -> Self {
-        Self::new(condition.usual_type(), condition)
-    }
-
-    shorthands! {
-        bad_request = BadRequest,
-        conflict = Conflict,
-        feature_not_implemented = FeatureNotImplemented,
-        forbidden = Forbidden,
-        internal_server_error = InternalServerError,
-        item_not_found = ItemNotFound,
-        jid_malformed = JidMalformed,
-        not_acceptable = NotAcceptable,
-        not_allowed = NotAllowed,
-        not_authorized = NotAuthorized,
-        policy_violation = PolicyViolation,
-        recipient_unavailable = RecipientUnavailable,
-        registration_required = RegistrationRequired,
-        remote_server_not_found = RemoteServerNotFound,
-        resource_constraint = ResourceConstraint,
-        service_unavailable = ServiceUnavailable,
-        unexpected_request = UnexpectedRequest,
-    }
-
-    /// Adds a sentence for people.
+    /// Builder: a sentence for people.
     #[must_use]
     pub fn with_text(mut self, text: &str) -> Self {
         self.text = Some(text.into());
         self
     }
 
-    /// Adds an application condition.
+    /// Builder: an application condition.
     #[must_use]
     pub fn with_app(mut self, app: Element) -> Self {
         self.app = Some(Box::new(app));
         self
     }
 
-    /// `<error type=…>` with the condition, the text and the application condition.
+    /// The `<error/>` child of an error stanza.
     #[must_use]
     pub fn to_element(&self) -> Element {
-        let mut error = Element::new(ns::CLIENT, "error").with_attr("type", self.ty.as_str());
-        error.push(Element::new(ns::STANZAS, self.condition.as_str()));
-        if let Some(text) = &self.text {
-            error.push(text_element(ns::STANZAS, text));
-        }
-        if let Some(app) = &self.app {
-            error.push((**app).clone());
-        }
-        error
+        let error = Element::new(ns::CLIENT, "error").with_attr("type", self.ty.as_str());
+        let app = self.app.as_deref();
+        add_condition(
+            error,
+            ns::STANZAS,
+            self.condition.as_str(),
+            self.text.as_deref(),
+            app,
+        )
     }
 
-    /// Reads a received error; an unknown condition is `undefined-condition`.
+    /// Reads a received `<error/>`; an unknown condition is undefined-condition, an unknown type
+    /// the condition's usual one.
     #[must_use]
     pub fn from_element(element: &Element) -> Self {
-        let ty = ErrorType::of(element.attr("type").unwrap_or_default());
-        let mut error = Self::new(ty, StanzaCondition::UndefinedCondition);
-        for child in element.children() {
-            match (child.ns(), child.name()) {
-                (ns::STANZAS, "text") => error.text = Some(child.text().into()),
-                (ns::STANZAS, name) => {
-                    if let Some(condition) = StanzaCondition::from_wire(name) {
-                        error.condition = condition;
-                    }
-                }
-                _ => error.app = Some(Box::new(child.clone())),
-            }
+        let (name, text, app) = read_condition(element, ns::STANZAS);
+        let condition = name.as_deref().and_then(StanzaCondition::from_wire);
+        let condition = condition.unwrap_or(StanzaCondition::UndefinedCondition);
+        let ty = element.attr("type").and_then(ErrorType::from_wire);
+        Self {
+            ty: ty.unwrap_or_else(|| condition.usual_type()),
+            condition,
+            text,
+            app,
         }
-        error
     }
 }
 
 impl fmt::Display for StanzaError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match &self.text {
-            Some(text) => write!(f, "{}: {text}", self.condition),
-            None => self.condition.fmt(f),
-        }
+        write_error(f, "", self.condition.as_str(), self.text.as_deref())?;
+        write!(f, " (type {})", self.ty.as_str())
     }
 }
 
 impl std::error::Error for StanzaError {}
+
+impl From<StanzaCondition> for StanzaError {
+    fn from(condition: StanzaCondition) -> Self {
+        Self::new(condition.usual_type(), condition)
+    }
+}
+
+fn add_condition(
+    error: Element,
+    ns: &str,
+    condition: &str,
+    text: Option<&str>,
+    app: Option<&Element>,
+) -> Element {
+    let mut error = error.with_child(Element::new(ns, condition));
+    if let Some(text) = text {
+        let text = Element::new(ns, "text").with_text(text);
+        error.push(text.with_attr_ns(ns::XML, "lang", "en"));
+    }
+    if let Some(app) = app {
+        error.push(app.clone());
+    }
+    error
+}
+
+type ReadCondition = (Option<String>, Option<Box<str>>, Option<Box<Element>>);
+
+/// Name of the condition, text, and the first child of a foreign namespace.
+fn read_condition(error: &Element, ns: &str) -> ReadCondition {
+    let is_condition = |child: &&Element| child.ns() == ns && child.name() != "text";
+    let name = error
+        .children()
+        .find(is_condition)
+        .map(|child| child.name().to_owned());
+    let text = error.child(ns, "text").map(|text| text.text().into());
+    let app = error
+        .children()
+        .find(|child| child.ns() != ns && child.ns() != error.ns());
+    (name, text, app.map(|app| Box::new(app.clone())))
+}
+
+fn write_error(
+    f: &mut fmt::Formatter<'_>,
+    prefix: &str,
+    condition: &str,
+    text: Option<&str>,
+) -> fmt::Result {
+    write!(f, "{prefix}{condition}")?;
+    match text {
+        Some(text) => write!(f, ": {text}"),
+        None => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn c6120_stanza_error_child_for_each_condition() {
+        for &condition in StanzaCondition::ALL {
+            let error = StanzaError::from(condition);
+            let element = error.to_element();
+            assert_eq!(element.attr("type"), Some(condition.usual_type().as_str()));
+            let conditions: Vec<_> = element.children().map(|c| (c.ns(), c.name())).collect();
+            assert_eq!(conditions, [(ns::STANZAS, condition.as_str())]);
+            assert_eq!(StanzaError::from_element(&element), error);
+        }
+    }
+
+    #[test]
+    fn stanza_error_keeps_text_and_application_condition() {
+        let app = Element::new(ns::ERRORS, "resource-limit-exceeded");
+        let error = StanzaError::resource_constraint()
+            .with_text("full")
+            .with_app(app);
+        let xml = error.to_element().to_xml(ns::CLIENT);
+        assert_eq!(
+            xml,
+            "<error type='wait'>\
+             <resource-constraint xmlns='urn:ietf:params:xml:ns:xmpp-stanzas'/>\
+             <text xmlns='urn:ietf:params:xml:ns:xmpp-stanzas' xml:lang='en'>full</text>\
+             <resource-limit-exceeded xmlns='urn:xmpp:errors'/></error>"
+        );
+        assert_eq!(StanzaError::from_element(&error.to_element()), error);
+        assert_eq!(error.to_string(), "resource-constraint: full (type wait)");
+    }
+
+    #[test]
+    fn c6120_st_20_unknown_conditions_are_undefined() {
+        let unknown = Element::new(ns::STREAMS, "error")
+            .with_child(Element::new(ns::STREAM_ERRORS, "brand-new"));
+        let read = StreamError::from_element(&unknown);
+        assert_eq!(read.condition, StreamCondition::UndefinedCondition);
+        let unknown = Element::new(ns::CLIENT, "error")
+            .with_attr("type", "brand-new")
+            .with_child(Element::new(ns::STANZAS, "brand-new"));
+        let read = StanzaError::from_element(&unknown);
+        assert_eq!(
+            read,
+            StanzaError::new(ErrorType::Cancel, StanzaCondition::UndefinedCondition)
+        );
+        let old = Element::new(ns::STREAMS, "error")
+            .with_child(Element::new(ns::STREAM_ERRORS, "xml-not-well-formed"));
+        assert_eq!(
+            StreamError::from_element(&old).condition,
+            StreamCondition::NotWellFormed
+        );
+    }
+
+    #[test]
+    fn c6120_stream_error_generate_each_condition() {
+        for &condition in StreamCondition::ALL {
+            let error = StreamError::new(condition).with_text("a < b");
+            let xml = error.to_xml();
+            assert_eq!(
+                xml,
+                format!(
+                    "<stream:error><{condition} xmlns='urn:ietf:params:xml:ns:xmpp-streams'/>\
+                     <text xmlns='urn:ietf:params:xml:ns:xmpp-streams' xml:lang='en'>a &lt; b</text>\
+                     </stream:error>"
+                )
+            );
+            assert_eq!(StreamError::from_element(&error.to_element()), error);
+            assert_eq!(
+                StreamCondition::from_wire(condition.as_str()),
+                Some(condition)
+            );
+        }
+    }
+}

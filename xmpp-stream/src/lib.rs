@@ -3,6 +3,7 @@
 pub mod driver;
 pub mod error;
 pub mod features;
+pub mod id;
 pub mod jid;
 pub mod limits;
 pub mod ns;

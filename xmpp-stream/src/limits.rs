@@ -7,6 +7,9 @@ use std::time::Duration;
 pub struct XmlLimits {
     /// Bytes of one first-level element, counted while they arrive, also of an unfinished one.
     pub stanza_bytes_max: usize,
+    /// An oversize stanza up to this size is skipped and refused alone, for streams that many
+    /// users share; 0: it ends the stream.
+    pub skip_bytes_max: usize,
     /// Nesting below the stream root.
     pub depth_max: usize,
     /// Elements in one stanza.
@@ -23,6 +26,7 @@ pub struct XmlLimits {
 
 impl XmlLimits {
     /// Before authentication: strangers get 16 KiB.
+    #[must_use]
     pub const fn before_auth() -> Self {
         Self {
             stanza_bytes_max: 16 * 1024,
@@ -30,9 +34,11 @@ impl XmlLimits {
         }
     }
     /// An authenticated client.
+    #[must_use]
     pub const fn c2s() -> Self {
         Self {
             stanza_bytes_max: 256 * 1024,
+            skip_bytes_max: 0,
             depth_max: 64,
             elements_max: 4096,
             attributes_max: 64,
@@ -41,7 +47,17 @@ impl XmlLimits {
             attribute_bytes_max: 16 * 1024,
         }
     }
+    /// A negotiated stream of another server.
+    #[must_use]
+    pub const fn s2s() -> Self {
+        Self {
+            stanza_bytes_max: 512 * 1024,
+            skip_bytes_max: 4 * 1024 * 1024,
+            ..Self::c2s()
+        }
+    }
     /// Our client, reading from its own server.
+    #[must_use]
     pub const fn client() -> Self {
         Self {
             stanza_bytes_max: 10 * 1024 * 1024,

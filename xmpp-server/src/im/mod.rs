@@ -1,11 +1,19 @@
 //! The always-on part of RFC 6121, written on the module interface: if it can be, so can anyone's.
 
+use crate::effect::Effect;
+use crate::hooks::AccountCx;
 use crate::modules::Module;
+use std::sync::Arc;
+use xmpp_stream::jid::Jid;
+use xmpp_stream::ns;
+use xmpp_stream::stanza::{Class, Rendered, Stanza, Ty};
 
 mod message;
 mod presence;
 mod roster;
 pub mod subscription;
+#[cfg(test)]
+mod testkit;
 
 /// Always loaded; they cannot be switched off.
 pub static ALL: &[&dyn Module] = &[
@@ -14,3 +22,42 @@ pub static ALL: &[&dyn Module] = &[
     &roster::Feature,
     &subscription::Feature,
 ];
+
+/// A presence stanza made ready for queues. Only availability may be coalesced, and not that of
+/// rooms, whose status codes each mean something.
+fn rendered(presence: Arc<Stanza>) -> Arc<Rendered> {
+    let is_room = || presence.kids.iter().any(|kid| kid.ns == ns::id::MUC_USER);
+    let class = match presence.head.ty {
+        Ty::None | Ty::Unavailable if !is_room() => Class::Presence,
+        _ => Class::PresenceOther,
+    };
+    Arc::new(Rendered::new(presence, class))
+}
+
+/// Presence of our own making.
+fn presence(ty: Ty, from: impl Into<Jid>, to: impl Into<Jid>) -> Stanza {
+    Stanza::presence(ty).with_from(from).with_to(to)
+}
+
+/// The last presence of each available resource, sent to `to`.
+fn current_presence(account: AccountCx<'_>, to: &Jid) -> impl Iterator<Item = Effect> {
+    let presences = account.sessions.iter().filter_map(|s| s.presence.as_ref());
+    presences.map(|presence| Effect::route(Stanza::clone(presence).with_to(to.clone())))
+}
+
+/// Unavailable presence of each available resource, sent to a contact that is about to lose sight of
+/// the account; whoever got directed presence there has then been told (RFC 6121 section 4.6.1).
+fn vanish(account: AccountCx<'_>, contact: &Jid) -> Vec<Effect> {
+    let mut effects = Vec::new();
+    for session in account.sessions {
+        if session.is_available() {
+            let gone = presence(Ty::Unavailable, session.jid.clone(), contact.clone());
+            effects.push(Effect::route(gone));
+        }
+        let told = |jid: &&Jid| jid.bare_str() == contact.as_str() && session.is_available();
+        for jid in session.directed.iter().filter(told) {
+            effects.push(Effect::SetDirected(session.sid, jid.clone(), false));
+        }
+    }
+    effects
+}

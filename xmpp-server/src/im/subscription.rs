@@ -1,13 +1,253 @@
-//! Placeholder.
-use crate::modules::{Info, Module, Scope};
+//! Presence subscriptions: what requests, grants and their opposites do to rosters.
+//!
+//! RFC 6121 section 3; the tables of appendix A are in `table`. Outbound stanzas are decided at
+//! `Route`, inbound ones at `Select`; changes are committed before anyone hears of them. A row that
+//! exists for a pending inbound request only is no roster item (section 3.1.3). Not here:
+//! pre-approval (section 3.4).
+
+use super::{current_presence, presence, rendered, roster, vanish};
+use crate::effect::{Effect, Which};
+use crate::hooks::{AccountCx, Cx, Filter, Flow, Stage, Undelivered};
+use crate::modules::{Coverage, Info, Module, Scope, Spec};
+use crate::session::Sid;
+use crate::session::account::RosterView;
+use crate::store::{RosterRow, Subscription};
+use bytes::Bytes;
+use std::sync::Arc;
+use xmpp_stream::error::StanzaError;
+use xmpp_stream::jid::{BareJid, Jid};
+use xmpp_stream::stanza::{Kind, Stanza, To};
+
+pub mod table;
+use table::{State, Verb};
+#[cfg(test)]
+mod tests;
+
 /// The module.
 pub struct Feature;
+
 impl Module for Feature {
     fn info(&self) -> &'static Info {
         &Info {
             name: "subscription",
-            specs: &[],
+            specs: &[Spec {
+                id: "RFC 6121",
+                version: "2011",
+                coverage: Coverage::Partial,
+            }],
         }
     }
-    fn register(&self, _scope: &mut Scope<'_>) {}
+
+    fn register(&self, scope: &mut Scope<'_>) {
+        scope.hook(Stage::Route, Filter::kind(Kind::Presence), outbound);
+        scope.hook(Stage::Select, Filter::kind(Kind::Presence), inbound);
+    }
+}
+
+/// True when the row is a roster item, false when it only keeps a pending inbound request. Listed
+/// rows that keep a request too have a name, empty if the account gave none.
+#[must_use]
+pub fn is_listed(row: &RosterRow) -> bool {
+    row.pending_in.is_none()
+        || row.name.is_some()
+        || row.subscription != Subscription::None
+        || row.ask
+        || row.approved
+        || !row.groups.is_empty()
+}
+
+/// Number of roster items.
+pub(super) fn listed(roster: &RosterView) -> usize {
+    roster.rows().filter(|row| is_listed(row)).count()
+}
+
+fn outbound(stanza: &Stanza, cx: &mut Cx<'_>) -> Flow {
+    let (Some(verb), Some(account)) = (Verb::of(&stanza.head.ty), cx.account) else {
+        return Flow::Continue;
+    };
+    let Some(to) = &stanza.head.to else {
+        return Flow::Refuse(StanzaError::bad_request());
+    };
+    let contact = to.to_bare();
+    if contact == *account.jid {
+        return Flow::Refuse(StanzaError::not_allowed());
+    }
+    // Sections 3 and 3.1.2: the contact sees the bare JID; a full JID stands for its bare one.
+    let stanza = stanza
+        .clone()
+        .with_from(account.jid.clone())
+        .with_to(contact.clone());
+    if verb == Verb::Subscribe && wire(&stanza).len() > cx.limits.pending_request_bytes_max {
+        // Told here, so that the silence at the recipient tells nothing.
+        return Flow::Refuse(StanzaError::policy_violation());
+    }
+    let row = account.roster.get(contact.as_str()).map(AsRef::as_ref);
+    let state = State::of(row);
+    let step = state.outbound(verb);
+    let change = Change::new(row, contact, step.next, None);
+    if change.adds_item && listed(account.roster) >= cx.limits.roster_items_max {
+        return Flow::Refuse(StanzaError::resource_constraint());
+    }
+    let contact = change.contact.as_jid().clone();
+    let push = change.push;
+    cx.effects.extend(change.write);
+    if state.shows_us() && !step.next.shows_us() {
+        cx.effects.extend(vanish(account, &contact));
+    }
+    if step.route {
+        cx.effect(Effect::route(stanza));
+    }
+    cx.effects.extend(push);
+    if !state.shows_us() && step.next.shows_us() {
+        cx.effects.extend(current_presence(account, &contact));
+    }
+    Flow::Stop
+}
+
+fn inbound(stanza: &Stanza, cx: &mut Cx<'_>) -> Flow {
+    let (Some(verb), Some(account)) = (Verb::of(&stanza.head.ty), cx.account) else {
+        return Flow::Continue;
+    };
+    cx.undelivered = Some(Undelivered::Silent);
+    let Some(contact) = stanza.head.from.as_ref().map(Jid::to_bare) else {
+        return Flow::Stop;
+    };
+    if contact == *account.jid || (verb != Verb::Subscribe && misses(stanza, account)) {
+        return Flow::Stop;
+    }
+    let stanza = stanza.clone().with_to(account.jid.clone());
+    let row = account.roster.get(contact.as_str()).map(AsRef::as_ref);
+    let state = State::of(row);
+    let step = state.inbound(verb);
+    let request = match step.next.is_asked() && !state.is_asked() {
+        true => match request(&stanza, account.roster, cx) {
+            Some(request) => Some(request),
+            None => return Flow::Stop,
+        },
+        false => None,
+    };
+    let change = Change::new(row, contact, step.next, request);
+    let contact = change.contact.as_jid().clone();
+    cx.effects.extend(change.write);
+    if step.deliver {
+        // Requests go to available resources (section 3.1.3), notices to interested ones.
+        let which = match verb {
+            Verb::Subscribe => Which::Available,
+            _ => Which::Interested,
+        };
+        let rendered = rendered(Arc::new(stanza.clone()));
+        cx.effect(Effect::Local(which, To::Bare, rendered));
+        cx.undelivered = None;
+    }
+    cx.effects.extend(change.push);
+    if state.shows_us() && !step.next.shows_us() {
+        cx.effects.extend(vanish(account, &contact));
+    }
+    if let Some(reply) = step.reply {
+        let mut answer = presence(reply.ty(), account.jid.clone(), contact.clone());
+        answer.head.id.clone_from(&stanza.head.id);
+        cx.effect(Effect::route(answer));
+        if reply == Verb::Subscribed {
+            // The contact's side had forgotten: what it missed since follows.
+            cx.effects.extend(current_presence(account, &contact));
+        }
+    }
+    Flow::Continue
+}
+
+/// Section 8.5.3.2.2: notices to a full JID that is not here are ignored.
+fn misses(stanza: &Stanza, account: AccountCx<'_>) -> bool {
+    let resource = stanza.head.to.as_ref().and_then(Jid::resource);
+    resource.is_some_and(|resource| {
+        let mut sessions = account.sessions.iter();
+        !sessions.any(|session| session.jid.resource_str() == resource)
+    })
+}
+
+/// The bytes of a request to keep, payload included; `None`: over a bound (section 3.1.3, security
+/// warning). The sender is not told: silence is what a contact that does not exist gives too.
+fn request(stanza: &Stanza, roster: &RosterView, cx: &Cx<'_>) -> Option<Bytes> {
+    let kept = roster.rows().filter(|row| row.pending_in.is_some()).count();
+    let bytes = wire(stanza);
+    let fits = kept < cx.limits.pending_requests_max
+        && bytes.len() <= cx.limits.pending_request_bytes_max;
+    if !fits {
+        tracing::warn!(kept, bytes = bytes.len(), "subscription request dropped");
+    }
+    fits.then(|| bytes.into())
+}
+
+fn wire(stanza: &Stanza) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    stanza.write(&mut bytes);
+    bytes
+}
+
+/// Pending requests, for a resource that has become available (section 3.1.3.4).
+pub(super) fn pending(account: AccountCx<'_>, sid: Sid) -> Vec<Effect> {
+    let mut effects = Vec::new();
+    for row in account.roster.rows() {
+        let Some(bytes) = &row.pending_in else { continue };
+        let request = std::str::from_utf8(bytes).ok().map(Stanza::parse);
+        let Some(Ok(request)) = request else {
+            tracing::error!(jid = %account.jid, contact = %row.jid, "kept request unreadable");
+            continue;
+        };
+        let rendered = rendered(Arc::new(request));
+        effects.push(Effect::Local(Which::One(sid), To::Bare, rendered));
+    }
+    effects
+}
+
+/// A step of one contact's row.
+struct Change {
+    contact: BareJid,
+    /// The row is to be stored or removed.
+    write: Option<Effect>,
+    /// Sent when something shows (appendix A.1): "Pending In" does not.
+    push: Option<Effect>,
+    /// The contact was not in the roster and is now.
+    adds_item: bool,
+}
+
+impl Change {
+    fn new(old: Option<&RosterRow>, contact: BareJid, next: State, request: Option<Bytes>) -> Self {
+        let state = State::of(old);
+        let was_listed = old.is_some_and(is_listed);
+        if next == state {
+            let (write, push) = (None, None);
+            return Self { contact, write, push, adds_item: false };
+        }
+        let mut row = old.cloned().unwrap_or_else(|| new_row(contact.clone()));
+        row.subscription = next.subscription();
+        row.ask = next.asks();
+        row.pending_in = match next.is_asked() {
+            true => request.or(row.pending_in),
+            false => None,
+        };
+        let listed = was_listed || row.subscription != Subscription::None || row.ask;
+        if listed {
+            row.name.get_or_insert_default();
+        }
+        let shows = next.subscription() != state.subscription() || next.asks() != state.asks();
+        let push = shows.then(|| roster::push(&row));
+        let write = match listed || row.pending_in.is_some() {
+            true => Effect::Roster(row),
+            false => Effect::RosterRemove(row.jid),
+        };
+        Self { contact, write: Some(write), push, adds_item: listed && !was_listed }
+    }
+}
+
+/// A contact that nothing is known of.
+pub(super) fn new_row(jid: BareJid) -> RosterRow {
+    RosterRow {
+        jid,
+        name: None,
+        groups: Vec::new(),
+        subscription: Subscription::None,
+        ask: false,
+        pending_in: None,
+        approved: false,
+    }
 }

@@ -4,7 +4,8 @@
 //! presence and message delivery (`crate::im`) are written on the same interface.
 
 use crate::hooks::{Cx, Filter, Flow, Hooks, Registered, Stage};
-pub use crate::iq::{Answer, At, AtSet, Iq, IqKind};
+use crate::host::Host;
+pub use crate::iq::{Answer, At, AtSet, Iq, IqKind, KeySpace};
 use crate::iq::{IqTable, Registered as IqRegistered};
 use std::future::Future;
 use xmpp_stream::error::StanzaError;
@@ -59,11 +60,16 @@ pub struct Identity {
     pub name: Option<&'static str>,
 }
 
+/// Says of which domains something is true.
+pub type HostRule = fn(&Host) -> bool;
+
 /// Everything that registrations announce: what is announced is what is handled.
 #[derive(Debug, Default)]
 pub struct Announced {
     /// disco#info features of the domain, sorted.
     pub host_features: Vec<&'static str>,
+    /// disco#info features of domains whose policy is as the predicate asks.
+    pub host_features_if: Vec<(&'static str, HostRule)>,
     /// disco#info features of accounts, sorted.
     pub account_features: Vec<&'static str>,
     /// Identities of the domain.
@@ -76,6 +82,20 @@ pub struct Announced {
     pub features_after_auth: Vec<Element>,
     /// Name and specs of each loaded module.
     pub infos: Vec<&'static Info>,
+}
+
+impl Announced {
+    /// disco#info features of one domain, sorted.
+    #[must_use]
+    pub fn features_of(&self, host: &Host) -> Vec<&'static str> {
+        let mut features = self.host_features.clone();
+        for (ns, holds) in &self.host_features_if {
+            if holds(host) {
+                insert(&mut features, ns);
+            }
+        }
+        features
+    }
 }
 
 /// What a module may say while it registers. All declarative: listing and documenting come for free.
@@ -160,6 +180,11 @@ impl Scope<'_> {
         insert(&mut self.announced.host_features, ns);
     }
 
+    /// Shown in disco#info of those domains for which `holds` is true.
+    pub fn feature_if(&mut self, ns: &'static str, holds: HostRule) {
+        self.announced.host_features_if.push((ns, holds));
+    }
+
     /// Shown in disco#info of accounts.
     pub fn account_feature(&mut self, ns: &'static str) {
         insert(&mut self.announced.account_features, ns);
@@ -172,18 +197,18 @@ impl Scope<'_> {
         ty: &'static str,
         name: Option<&'static str>,
     ) {
-        self.announced
-            .host_identities
-            .push(Identity { category, ty, name });
+        let identity = Identity { category, ty, name };
+        add_identity(&mut self.announced.host_identities, identity);
     }
 
     /// Shown in disco#info of accounts.
     pub fn account_identity(&mut self, category: &'static str, ty: &'static str) {
-        self.announced.account_identities.push(Identity {
+        let identity = Identity {
             category,
             ty,
             name: None,
-        });
+        };
+        add_identity(&mut self.announced.account_identities, identity);
     }
 
     /// Offered in stream features after login.
@@ -196,6 +221,35 @@ fn insert(list: &mut Vec<&'static str>, ns: &'static str) {
     if let Err(at) = list.binary_search(&ns) {
         list.insert(at, ns);
     }
+}
+
+// XEP-0030 section 3.1: no two identities of one category and type with different names.
+fn add_identity(list: &mut Vec<Identity>, identity: Identity) {
+    let is_same = |other: &Identity| (other.category, other.ty) == (identity.category, identity.ty);
+    if !list.iter().any(is_same) {
+        list.push(identity);
+    }
+}
+
+/// What this server calls itself.
+const SOFTWARE: &str = env!("CARGO_PKG_NAME");
+
+/// An element that a module has stored.
+///
+/// # Errors
+/// internal-server-error when the stored bytes are no XML: the store was changed by other hands.
+fn stored(xml: &[u8]) -> Result<Element, StanzaError> {
+    Element::parse(xml, "").map_err(|error| {
+        tracing::error!(?error, "stored element does not parse");
+        StanzaError::internal_server_error()
+    })
+}
+
+/// An element as `stored` reads it.
+fn to_store(element: &Element) -> Vec<u8> {
+    let mut xml = Vec::new();
+    element.write(&mut xml, "");
+    xml
 }
 
 macro_rules! modules {
@@ -221,4 +275,120 @@ pub fn enabled(off: &[String]) -> Vec<&'static dyn Module> {
         .iter()
         .filter(|module| !off.iter().any(|name| name == module.info().name));
     crate::im::ALL.iter().chain(optional).copied().collect()
+}
+
+#[cfg(test)]
+mod tests {
+    //! What the tests of all modules use.
+    use super::*;
+    use crate::config::{DomainConfig, Registration};
+    use xmpp_stream::error::{ErrorType, StanzaCondition};
+    use xmpp_stream::jid::Jid;
+
+    /// What one module registers.
+    #[derive(Default)]
+    pub(super) struct Registry {
+        iqs: IqTable,
+        pub(super) announced: Announced,
+    }
+
+    impl Registry {
+        pub(super) fn of(module: &dyn Module) -> Self {
+            let mut registry = Self::default();
+            assert_eq!(registry.add(module), []);
+            registry
+        }
+
+        /// The same module twice: its announcements are those of one.
+        pub(super) fn twice(module: &dyn Module) -> Self {
+            let mut registry = Self::of(module);
+            assert_ne!(registry.add(module), []);
+            registry
+        }
+
+        fn add(&mut self, module: &dyn Module) -> Vec<RegisterError> {
+            let mut errors = Vec::new();
+            module.register(&mut Scope {
+                module: module.info().name,
+                hooks: &mut Hooks::default(),
+                iqs: &mut self.iqs,
+                announced: &mut self.announced,
+                errors: &mut errors,
+            });
+            errors
+        }
+
+        /// Checks for which addresses ("host", "own", "other", "guest") a request has a handler.
+        pub(super) fn check(&self, kind: IqKind, ns: &str, name: &str, expected: &str) {
+            let mut found = Vec::new();
+            if let Some(handler) = self.iqs.get(kind, ns, name) {
+                let all = [(At::Host, "host"), (At::Own, "own"), (At::Other, "other")];
+                found.extend(
+                    all.iter()
+                        .filter(|(at, _)| handler.at.has(*at))
+                        .map(|(_, at)| *at),
+                );
+                found.extend(handler.guest.then_some("guest"));
+            }
+            assert_eq!(found.join(" "), expected, "{kind:?} {ns} {name}");
+        }
+    }
+
+    /// What the modules of this package announce.
+    pub(super) fn announced() -> Announced {
+        let mut registry = Registry::default();
+        for module in ALL {
+            registry.add(*module);
+        }
+        registry.announced
+    }
+
+    /// A domain with this policy.
+    pub(super) fn host(registration: Registration) -> Host {
+        let domain = "localhost";
+        Host {
+            domain: domain.into(),
+            jid: Jid::domain_only(domain).unwrap(),
+            config: DomainConfig::new(domain, registration).unwrap(),
+        }
+    }
+
+    /// An element from its text.
+    pub(super) fn element(xml: &str) -> Element {
+        Element::parse(xml.as_bytes(), "").unwrap()
+    }
+
+    /// Checks that something was refused so.
+    #[track_caller]
+    pub(super) fn refused<T>(
+        answer: Result<T, StanzaError>,
+        ty: ErrorType,
+        condition: StanzaCondition,
+    ) {
+        let error = answer.err().expect("must be refused");
+        assert_eq!((error.ty, error.condition), (ty, condition));
+    }
+
+    #[test]
+    fn every_module_registers_and_claims_what_no_other_does() {
+        let mut registry = Registry::default();
+        for module in ALL {
+            assert_eq!(registry.add(*module), []);
+            assert!(!module.info().specs.is_empty(), "{}", module.info().name);
+        }
+        let names: Vec<&str> = ALL.iter().map(|module| module.info().name).collect();
+        assert!(names.is_sorted(), "{names:?}");
+    }
+
+    #[test]
+    fn switched_off_modules_are_not_loaded() {
+        let names = |off: &[String]| -> Vec<&str> {
+            enabled(off)
+                .iter()
+                .map(|module| module.info().name)
+                .collect()
+        };
+        assert!(names(&[]).contains(&"ping"));
+        assert!(!names(&["ping".to_owned()]).contains(&"ping"));
+    }
 }

@@ -117,7 +117,7 @@ impl Outbox {
         }
         q.bytes += size(&item);
         q.items.push_back(item);
-        if q.items.len() > limits.outbox_items_max || q.bytes > limits.outbox_bytes_max {
+        if q.items.len() > limits.outbox_items_hard || q.bytes > limits.outbox_bytes_hard_total() {
             q.marked = true;
             Push::Full
         } else if q.items.len() > limits.outbox_items_soft || q.bytes > limits.outbox_bytes_soft {

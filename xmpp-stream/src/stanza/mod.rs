@@ -3,9 +3,9 @@
 use crate::error::StanzaError;
 use crate::jid::{Jid, JidError};
 use crate::limits::XmlLimits;
-use crate::ns::{self, NameId, NsId};
-use crate::xml::canon::unescape;
-use crate::xml::{Element, Frame, Reader, XmlError};
+use crate::ns::{self, NameId, NsId, name};
+use crate::xml::canon::{Canon, is_content_ns, unescape};
+use crate::xml::{Element, Frame, Reader, Refused, XmlError};
 use bytes::Bytes;
 use smallvec::SmallVec;
 
@@ -110,7 +110,6 @@ impl Kind {
             Self::Iq => "iq",
         }
     }
-
     /// The kind of an element name.
     #[must_use]
     pub fn of(name: &str) -> Option<Self> {
@@ -122,50 +121,51 @@ impl Kind {
         }
     }
 }
-
-/// Types and their names on the wire.
-const TYPES: [(Ty, &str); 15] = [
-    (Ty::Chat, "chat"),
-    (Ty::Error, "error"),
-    (Ty::Get, "get"),
-    (Ty::Groupchat, "groupchat"),
-    (Ty::Headline, "headline"),
-    (Ty::Normal, "normal"),
-    (Ty::Probe, "probe"),
-    (Ty::Result, "result"),
-    (Ty::Set, "set"),
-    (Ty::Subscribe, "subscribe"),
-    (Ty::Subscribed, "subscribed"),
-    (Ty::Unavailable, "unavailable"),
-    (Ty::Unsubscribe, "unsubscribe"),
-    (Ty::Unsubscribed, "unsubscribed"),
-    (Ty::None, ""),
-];
-
 impl Ty {
     /// Reads the attribute value.
     #[must_use]
     pub fn of(text: &str) -> Self {
-        let known = TYPES
-            .iter()
-            .find(|(ty, name)| *name == text && *ty != Self::None);
-        known.map_or_else(|| Self::Other(text.into()), |(ty, _)| ty.clone())
+        match text {
+            "chat" => Self::Chat,
+            "error" => Self::Error,
+            "get" => Self::Get,
+            "groupchat" => Self::Groupchat,
+            "headline" => Self::Headline,
+            "normal" => Self::Normal,
+            "probe" => Self::Probe,
+            "result" => Self::Result,
+            "set" => Self::Set,
+            "subscribe" => Self::Subscribe,
+            "subscribed" => Self::Subscribed,
+            "unavailable" => Self::Unavailable,
+            "unsubscribe" => Self::Unsubscribe,
+            "unsubscribed" => Self::Unsubscribed,
+            other => Self::Other(other.into()),
+        }
     }
-
     /// The attribute value; `None` when absent.
     #[must_use]
     pub fn as_str(&self) -> Option<&str> {
-        match self {
-            Self::None => None,
-            Self::Other(text) => Some(text),
-            known => TYPES
-                .iter()
-                .find(|(ty, _)| ty == known)
-                .map(|(_, name)| *name),
-        }
+        Some(match self {
+            Self::None => return None,
+            Self::Chat => "chat",
+            Self::Error => "error",
+            Self::Get => "get",
+            Self::Groupchat => "groupchat",
+            Self::Headline => "headline",
+            Self::Normal => "normal",
+            Self::Probe => "probe",
+            Self::Result => "result",
+            Self::Set => "set",
+            Self::Subscribe => "subscribe",
+            Self::Subscribed => "subscribed",
+            Self::Unavailable => "unavailable",
+            Self::Unsubscribe => "unsubscribe",
+            Self::Unsubscribed => "unsubscribed",
+            Self::Other(text) => text,
+        })
     }
 }
-
 impl Default for Head {
     fn default() -> Self {
         Self {
@@ -181,292 +181,302 @@ impl Default for Head {
 
 impl Stanza {
     /// An empty stanza.
-    #[must_use]
     pub fn new(kind: Kind, ty: Ty) -> Self {
-        let head = Head {
-            ty,
-            ..Head::default()
-        };
         Self {
             kind,
-            head,
+            head: Head {
+                ty,
+                ..Head::default()
+            },
             payload: Bytes::new(),
             kids: SmallVec::new(),
         }
     }
-
     /// `<message type=…>`.
-    #[must_use]
     pub fn message(ty: Ty) -> Self {
         Self::new(Kind::Message, ty)
     }
-
     /// `<presence type=…>`.
-    #[must_use]
     pub fn presence(ty: Ty) -> Self {
         Self::new(Kind::Presence, ty)
     }
-
     /// `<iq type=… id=…>` (RFC 6120 section 8.2.3: id is required).
     #[must_use]
     pub fn iq(ty: Ty, id: &str) -> Self {
         Self::new(Kind::Iq, ty).with_id(id)
     }
-
     /// A chat message with a body.
     ///
     /// # Errors
-    /// `JidError` when `to` is no address.
+    /// When `to` is no address.
     pub fn chat(to: &str, body: &str) -> Result<Self, JidError> {
-        let body = Element::new(ns::CLIENT, "body").with_text(body);
-        Ok(Self::message(Ty::Chat)
-            .with_to(Jid::parse(to)?)
-            .with_child(&body))
+        let stanza = Self::message(Ty::Chat).with_to(Jid::parse(to)?);
+        Ok(stanza.with_child(&Element::new(ns::CLIENT, "body").with_text(body)))
     }
-
     /// Builder: `to`.
     #[must_use]
     pub fn with_to(mut self, to: impl Into<Jid>) -> Self {
         self.head.to = Some(to.into());
         self
     }
-
     /// Builder: `from`.
     #[must_use]
     pub fn with_from(mut self, from: impl Into<Jid>) -> Self {
         self.head.from = Some(from.into());
         self
     }
-
     /// Builder: `id`.
     #[must_use]
     pub fn with_id(mut self, id: &str) -> Self {
         self.head.id = Some(id.into());
         self
     }
-
-    /// Builder: appends a child (meant for stanzas of our own making).
+    /// Builder: appends a child (re-indexes; meant for stanzas of our own making).
     #[must_use]
     pub fn with_child(self, child: &Element) -> Self {
-        self.splice(&[Edit::Append(child.clone())])
+        let mut payload = self.payload.to_vec();
+        let mut kids = self.kids;
+        append_child(&mut payload, &mut kids, child);
+        Self {
+            payload: payload.into(),
+            kids,
+            ..self
+        }
     }
-
     /// True when a top-level child matches.
-    #[must_use]
     pub fn has(&self, ns: NsId, name: NameId) -> bool {
-        self.kid(ns, name).is_some()
+        self.kids.iter().any(|kid| kid.ns == ns && kid.name == name)
     }
-
     /// The first top-level child that matches.
-    #[must_use]
     pub fn kid(&self, ns: NsId, name: NameId) -> Option<&Kid> {
         self.kids
             .iter()
             .find(|kid| kid.ns == ns && kid.name == name)
     }
-
-    fn kid_bytes(&self, kid: &Kid) -> &[u8] {
+    /// Parses one top-level child into a tree.
+    #[must_use]
+    pub fn element(&self, kid: &Kid) -> Element {
+        Element::parse(self.kid_bytes(kid), ns::CLIENT).unwrap_or_else(|_| {
+            // Canonical bytes always parse; a kid of another stanza might not.
+            let (ns, name) = self.kid_name(kid);
+            Element::new(&ns, &name)
+        })
+    }
+    /// The canonical bytes of one top-level child.
+    #[must_use]
+    pub fn kid_bytes(&self, kid: &Kid) -> &[u8] {
         self.payload
             .get(kid.start as usize..kid.end as usize)
             .unwrap_or_default()
     }
-
-    /// Parses one top-level child into a tree.
-    #[must_use]
-    pub fn element(&self, kid: &Kid) -> Element {
-        // Canonical bytes always parse; an index from another stanza gives an element without meaning.
-        Element::parse(self.kid_bytes(kid), ns::CLIENT).unwrap_or_else(|_| Element::new("", "_"))
-    }
-
     /// The first top-level child as a tree: the payload of an IQ.
-    #[must_use]
     pub fn first_element(&self) -> Option<Element> {
         self.kids.first().map(|kid| self.element(kid))
     }
-
     /// All top-level children as trees.
-    #[must_use]
     pub fn elements(&self) -> Vec<Element> {
         self.kids.iter().map(|kid| self.element(kid)).collect()
     }
-
-    /// Namespace and name of a child, also of an `OTHER` one, read from its start tag without
-    /// building a tree: canonical XML writes `xmlns` first.
+    /// Namespace and name of a child, also of an `OTHER` one, read from its start tag without building a tree.
     #[must_use]
     pub fn kid_name(&self, kid: &Kid) -> (String, String) {
         let text = std::str::from_utf8(self.kid_bytes(kid)).unwrap_or_default();
         let tag = text.strip_prefix('<').unwrap_or_default();
-        let end = tag.find([' ', '/', '>']).unwrap_or(tag.len());
-        let (name, rest) = tag.split_at(end);
+        let (name, rest) = tag.split_at(tag.find([' ', '/', '>']).unwrap_or(tag.len()));
+        // The canonical writer puts `xmlns` first.
         let ns = rest
             .strip_prefix(" xmlns='")
-            .and_then(|rest| rest.split('\'').next());
-        (
-            ns.map_or_else(|| ns::CLIENT.to_owned(), unescape),
-            name.to_owned(),
-        )
+            .and_then(|rest| rest.split_once('\''));
+        let ns = ns.map_or_else(|| ns::CLIENT.to_owned(), |(ns, _)| unescape(ns));
+        (ns, name.to_owned())
     }
-
-    /// Text of the first child in the stanza's namespace with this name, e.g. `body`, `show`.
+    /// Text of the first child in the stanza's namespace with this name, e.g. `body`, `show`, `priority`.
     #[must_use]
     pub fn child_text(&self, name: NameId) -> Option<String> {
         let kid = self.kid(ns::id::CLIENT, name)?;
-        let text = std::str::from_utf8(self.kid_bytes(kid)).unwrap_or_default();
-        if text.ends_with("/>") && !text.contains("</") {
-            return Some(String::new());
-        }
-        let inner = text
-            .split_once('>')
-            .and_then(|(_, rest)| rest.rsplit_once("</"));
-        match inner {
-            Some((inner, _)) if !inner.contains('<') => Some(unescape(inner)),
-            _ => Some(self.element(kid).text()),
+        let bytes = std::str::from_utf8(self.kid_bytes(kid)).unwrap_or_default();
+        match plain_text(bytes) {
+            Some(text) => Some(unescape(text)),
+            None => Some(self.element(kid).text()),
         }
     }
-
     /// Body text of a message.
-    #[must_use]
     pub fn body(&self) -> Option<String> {
-        self.child_text(ns::name::BODY)
+        self.child_text(name::BODY)
     }
-
     /// The stanza with children cut and appended (X9).
     #[must_use]
     pub fn splice(&self, edits: &[Edit]) -> Self {
-        let cut = |at: usize| {
+        if edits.is_empty() {
+            return self.clone();
+        }
+        let cut = |index| {
             edits
                 .iter()
-                .any(|edit| matches!(edit, Edit::Cut(cut) if *cut == at))
+                .any(|edit| matches!(edit, Edit::Cut(at) if *at == index))
         };
-        let mut payload = Vec::with_capacity(self.payload.len() + 128);
+        let mut payload = Vec::with_capacity(self.payload.len() + 256);
         let mut kids = SmallVec::new();
-        let mut push = |payload: &mut Vec<u8>, ns, name, write: &dyn Fn(&mut Vec<u8>)| {
-            let start = payload.len() as u32;
-            write(payload);
-            kids.push(Kid {
-                ns,
-                name,
-                start,
-                end: payload.len() as u32,
-            });
-        };
-        for (at, kid) in self.kids.iter().enumerate() {
-            if !cut(at) {
-                let bytes = self.kid_bytes(kid);
-                push(&mut payload, kid.ns, kid.name, &|out| {
-                    out.extend_from_slice(bytes)
+        let mut copied = 0;
+        let mut removed = 0;
+        for (index, kid) in self.kids.iter().enumerate() {
+            if cut(index) {
+                payload.extend(
+                    self.payload
+                        .get(copied..kid.start as usize)
+                        .unwrap_or_default(),
+                );
+                copied = kid.end as usize;
+                removed += kid.end - kid.start;
+            } else {
+                kids.push(Kid {
+                    start: kid.start - removed,
+                    end: kid.end - removed,
+                    ..*kid
                 });
             }
         }
+        payload.extend(self.payload.get(copied..).unwrap_or_default());
         for edit in edits {
             if let Edit::Append(child) = edit {
-                let (ns, name) = (NsId::of(child.ns()), NameId::of(child.name()));
-                push(&mut payload, ns, name, &|out| child.write(out, ns::CLIENT));
+                append_child(&mut payload, &mut kids, child);
             }
         }
         Self {
-            kind: self.kind,
-            head: self.head.clone(),
             payload: payload.into(),
             kids,
+            kind: self.kind,
+            head: self.head.clone(),
         }
     }
-
-    fn reply(&self, ty: Ty) -> Self {
-        let mut reply = Self::new(self.kind, ty);
-        reply.head.to.clone_from(&self.head.from);
-        reply.head.from.clone_from(&self.head.to);
-        reply.head.id.clone_from(&self.head.id);
-        reply
-    }
-
     /// Answers an iq get or set: swapped addresses, same id.
     #[must_use]
     pub fn result(&self, payload: Option<&Element>) -> Self {
-        let reply = self.reply(Ty::Result);
+        let answer = self.answer(Ty::Result);
         match payload {
-            Some(payload) => reply.with_child(payload),
-            None => reply,
+            Some(payload) => answer.with_child(payload),
+            None => answer,
         }
     }
-
-    /// The error for the sender; `None` for errors and iq results (RFC 6120 section 8.3.1: an error
-    /// is never answered with an error). The payload is not echoed.
+    /// The error for the sender; `None` for errors and iq results (RFC 6120 section 8.3.1: never an error to an error).
     #[must_use]
     pub fn error_reply(&self, error: &StanzaError) -> Option<Self> {
-        let silent = matches!(self.head.ty, Ty::Error)
-            || (self.kind == Kind::Iq && self.head.ty == Ty::Result);
-        (!silent).then(|| self.reply(Ty::Error).with_child(&error.to_element()))
+        match (self.kind, &self.head.ty) {
+            (_, Ty::Error) | (Kind::Iq, Ty::Result) => None,
+            // The cause's payload is not sent back: it may be what the peer cannot take.
+            _ => Some(self.answer(Ty::Error).with_child(&error.to_element())),
+        }
     }
-
     /// The error carried by a stanza of type error.
     #[must_use]
     pub fn error(&self) -> Option<StanzaError> {
-        let kid = self.kid(ns::id::CLIENT, ns::name::ERROR)?;
-        (self.head.ty == Ty::Error).then(|| StanzaError::from_element(&self.element(kid)))
+        if self.head.ty != Ty::Error {
+            return None;
+        }
+        let undefined = || StanzaError::undefined_condition();
+        let kid = self.kid(ns::id::CLIENT, name::ERROR);
+        Some(kid.map_or_else(undefined, |kid| {
+            StanzaError::from_element(&self.element(kid))
+        }))
     }
-
-    /// Parses a whole stanza in `jabber:client`, for tests and programs that write XML by hand.
+    /// Parses a whole stanza as a tree-less value, for tests and clients (namespace `jabber:client` assumed).
     ///
     /// # Errors
-    /// As for a received stanza; `NotWellFormed` also when there is more or less than one stanza.
+    /// What a stream would answer with a stream error; `NotAStanza` for what it would refuse or
+    /// take for something else.
     pub fn parse(xml: &str) -> Result<Self, XmlError> {
         let mut reader = Reader::new(XmlLimits::client(), ns::CLIENT);
-        let header = format!("<stream xmlns='{}'>", ns::STREAMS);
+        let header = format!("<s xmlns='{}'>", ns::CLIENT);
         reader.next(&mut header.as_bytes())?;
-        let scoped = scoped(xml.trim());
-        let mut rest = scoped.as_bytes();
-        match reader.next(&mut rest)? {
-            Some(Frame::Stanza(stanza)) if rest.is_empty() => Ok(stanza),
-            _ => Err(XmlError::NotWellFormed),
+        let mut data = xml.as_bytes();
+        match reader.next(&mut data)? {
+            Some(Frame::Stanza(stanza)) if data.trim_ascii().is_empty() => Ok(stanza),
+            Some(_) => Err(XmlError::NotAStanza),
+            None => Err(XmlError::NotWellFormed),
         }
     }
-
     /// The whole stanza as a tree in `jabber:client`, for comparison in tests.
     #[must_use]
     pub fn to_element(&self) -> Element {
-        let mut element = Element::new(ns::CLIENT, self.kind.as_str());
-        let head = &self.head;
-        let attrs = [
-            ("to", head.to.as_ref().map(Jid::as_str)),
-            ("from", head.from.as_ref().map(Jid::as_str)),
-            ("id", head.id.as_deref()),
-            ("type", head.ty.as_str()),
-        ];
-        for (name, value) in attrs {
-            if let Some(value) = value {
-                element.set_attr(name, value);
-            }
-        }
-        if let Some(lang) = &head.lang {
-            element.set_attr_ns(ns::XML, "lang", lang);
-        }
-        for (ns, name, value) in head.extra.iter().flat_map(|extra| &extra.0) {
-            element.set_attr_ns(ns, name, value);
-        }
-        for child in self.elements() {
-            element.push(child);
-        }
-        element
+        let mut xml = Vec::new();
+        self.write(&mut xml);
+        Element::parse(&xml, ns::CLIENT)
+            .unwrap_or_else(|_| Element::new(ns::CLIENT, self.kind.as_str()))
     }
-
-    /// Size on the wire, about.
+    /// Appends the wire form, addressed as it stands.
+    pub fn write(&self, out: &mut Vec<u8>) {
+        rendered::write_stanza(self, out);
+    }
+    /// The wire form as text, for logs and tests.
     #[must_use]
+    pub fn to_xml(&self) -> String {
+        let mut out = Vec::new();
+        self.write(&mut out);
+        String::from_utf8(out).unwrap_or_default()
+    }
+    /// The same kind and id with the addresses swapped.
+    fn answer(&self, ty: Ty) -> Self {
+        let head = Head {
+            to: self.head.from.clone(),
+            from: self.head.to.clone(),
+            id: self.head.id.clone(),
+            ..Head::default()
+        };
+        Self {
+            head: Head { ty, ..head },
+            ..Self::new(self.kind, Ty::None)
+        }
+    }
+    /// Size on the wire, about.
     pub fn wire_len(&self) -> usize {
-        self.payload.len() + HEAD_BYTES
+        self.payload.len() + 128
     }
 }
 
-/// What a head takes on the wire, about: two addresses, an id, a type.
-const HEAD_BYTES: usize = 128;
-
-/// A stanza written without `xmlns` is meant to be in `jabber:client`.
-fn scoped(xml: &str) -> String {
-    let end = xml.find(['>']).unwrap_or(xml.len());
-    if xml.get(..end).is_some_and(|tag| tag.contains(" xmlns=")) {
-        return xml.to_owned();
+impl Refused {
+    /// The error for the sender; `None` where none may be sent.
+    #[must_use]
+    pub fn reply(&self) -> Option<Stanza> {
+        let head = self.head.clone();
+        let stanza = Stanza {
+            head,
+            ..Stanza::new(self.kind, Ty::None)
+        };
+        stanza.error_reply(&self.condition.into())
     }
-    let name_end = xml.find([' ', '/', '>']).unwrap_or(xml.len());
-    let (name, rest) = xml.split_at(name_end);
-    format!("{name} xmlns='{}'{rest}", ns::CLIENT)
+}
+
+/// Appends a child in canonical form, with its index entry.
+fn append_child(payload: &mut Vec<u8>, kids: &mut SmallVec<[Kid; 6]>, child: &Element) {
+    let mut canon = Canon::default();
+    canon.restart(ns::CLIENT, true, usize::MAX);
+    child.write_to(&mut canon);
+    let ns = if is_content_ns(child.ns()) {
+        ns::id::CLIENT
+    } else {
+        NsId::of(child.ns())
+    };
+    let start = payload.len() as u32;
+    payload.extend_from_slice(canon.as_bytes());
+    kids.push(Kid {
+        ns,
+        name: NameId::of(child.name()),
+        start,
+        end: payload.len() as u32,
+    });
+}
+
+/// What stands between the tags of a canonical element; `None` when it has child elements.
+fn plain_text(xml: &str) -> Option<&str> {
+    let mut quoted = false;
+    let tag_end = xml.bytes().position(|b| {
+        quoted ^= b == b'\'';
+        b == b'>' && !quoted
+    })?;
+    let (tag, rest) = xml.split_at(tag_end);
+    if tag.ends_with('/') {
+        return Some("");
+    }
+    let (text, end) = rest.strip_prefix('>')?.split_once('<')?;
+    end.starts_with('/').then_some(text)
 }

@@ -1,13 +1,10 @@
-//! One rendering for any number of recipients, and what stands in an outbox (DESIGN 4).
-//!
-//! The content namespace of the stream is the default one, so a stanza carries no `xmlns`, and the
-//! same bytes are right for every recipient; only `to` may differ.
+//! One rendering for any number of recipients, and what stands in an outbox.
 
-use super::{Head, Kind, Stanza};
+use super::{Kind, Stanza};
 use crate::error::StreamError;
 use crate::jid::{FullJid, Jid};
 use crate::ns;
-use crate::xml::canon::escape_value;
+use crate::xml::writer::write_attr;
 use bytes::Bytes;
 use std::sync::Arc;
 
@@ -42,9 +39,8 @@ pub enum To {
 pub struct Rendered {
     stanza: Arc<Stanza>,
     class: Class,
-    /// ` from=… id=… type=… xml:lang=…` and unknown attributes.
+    /// All attributes but `to`, and the end of the start tag.
     head: Bytes,
-    /// Server-made children for these recipients, canonical in the stanza's namespace.
     extra: Bytes,
 }
 
@@ -54,133 +50,112 @@ impl Rendered {
     pub fn new(stanza: Arc<Stanza>, class: Class) -> Self {
         Self::with_extra(stanza, class, Bytes::new())
     }
-
-    /// The same with server-made children appended (canonical in the stanza's namespace).
+    /// The same with server-made children appended (already canonical in the stanza's namespace).
     #[must_use]
     pub fn with_extra(stanza: Arc<Stanza>, class: Class, extra: Bytes) -> Self {
-        let mut head = Vec::with_capacity(192);
-        write_head(&mut head, &stanza.head);
+        let empty = stanza.payload.is_empty() && extra.is_empty();
+        let mut head = Vec::with_capacity(128);
+        write_attrs(&stanza, &mut head);
+        head.extend_from_slice(if empty { b"/>" } else { b">" });
         Self {
-            head: head.into(),
             stanza,
             class,
+            head: head.into(),
             extra,
         }
     }
-
     /// The stanza behind it.
     #[must_use]
     pub fn stanza(&self) -> &Arc<Stanza> {
         &self.stanza
     }
-
     /// Its class.
     #[must_use]
     pub fn class(&self) -> Class {
         self.class
     }
-
     /// Kind of the stanza.
     #[must_use]
     pub fn kind(&self) -> Kind {
         self.stanza.kind
     }
-
-    /// Bytes on the wire, about (`to` is counted as 64).
+    /// Bytes on the wire, about.
     #[must_use]
-    #[expect(clippy::len_without_is_empty, reason = "a rendering is never empty")]
+    #[allow(clippy::len_without_is_empty, reason = "a stanza is never empty")]
     pub fn len(&self) -> usize {
-        self.head.len() + self.stanza.payload.len() + self.extra.len() + 84
+        // The tags of the longest kind and a `to` of usual length.
+        64 + self.head.len() + self.stanza.payload.len() + self.extra.len()
     }
-
     /// Appends the wire form. `recipient` fills `to` for `To::Bare` and `To::Full`.
     pub fn write(&self, out: &mut Vec<u8>, to: To, recipient: Option<&FullJid>) {
-        out.reserve(self.len());
         let kind = self.stanza.kind.as_str();
+        out.reserve(self.len());
         out.push(b'<');
         out.extend_from_slice(kind.as_bytes());
-        match (to, recipient) {
-            (To::Bare, Some(jid)) => write_attr(out, "to", jid.bare_str()),
-            (To::Full, Some(jid)) => write_attr(out, "to", jid.as_str()),
-            _ => {
-                if let Some(jid) = &self.stanza.head.to {
-                    write_attr(out, "to", jid.as_str());
-                }
-            }
-        }
+        write_attr(
+            out,
+            "to",
+            match to {
+                To::AsWritten => self.stanza.head.to.as_ref().map(Jid::as_str),
+                To::Bare => recipient.map(|jid| jid.bare_str()),
+                To::Full => recipient.map(|jid| jid.as_str()),
+            },
+        );
         out.extend_from_slice(&self.head);
         if self.stanza.payload.is_empty() && self.extra.is_empty() {
-            out.extend_from_slice(b"/>");
             return;
         }
-        out.push(b'>');
         out.extend_from_slice(&self.stanza.payload);
         out.extend_from_slice(&self.extra);
-        out.extend_from_slice(b"</");
-        out.extend_from_slice(kind.as_bytes());
-        out.push(b'>');
+        write_end(out, kind);
     }
 }
 
-impl Stanza {
-    /// Appends the wire form as it stands, for a stanza that has one recipient.
-    pub fn write(&self, out: &mut Vec<u8>) {
-        let kind = self.kind.as_str();
-        out.reserve(self.wire_len());
-        out.push(b'<');
-        out.extend_from_slice(kind.as_bytes());
-        if let Some(to) = &self.head.to {
-            write_attr(out, "to", to.as_str());
-        }
-        write_head(out, &self.head);
-        if self.payload.is_empty() {
-            out.extend_from_slice(b"/>");
-            return;
-        }
-        out.push(b'>');
-        out.extend_from_slice(&self.payload);
-        out.extend_from_slice(b"</");
-        out.extend_from_slice(kind.as_bytes());
-        out.push(b'>');
+/// Appends one stanza as it stands, with nothing shared.
+pub(super) fn write_stanza(stanza: &Stanza, out: &mut Vec<u8>) {
+    let kind = stanza.kind.as_str();
+    out.reserve(stanza.wire_len());
+    out.push(b'<');
+    out.extend_from_slice(kind.as_bytes());
+    write_attr(out, "to", stanza.head.to.as_ref().map(Jid::as_str));
+    write_attrs(stanza, out);
+    if stanza.payload.is_empty() {
+        out.extend_from_slice(b"/>");
+        return;
     }
+    out.push(b'>');
+    out.extend_from_slice(&stanza.payload);
+    write_end(out, kind);
 }
 
-fn write_attr(out: &mut Vec<u8>, name: &str, value: &str) {
-    out.push(b' ');
-    out.extend_from_slice(name.as_bytes());
-    out.extend_from_slice(b"='");
-    escape_value(out, value);
-    out.push(b'\'');
+fn write_end(out: &mut Vec<u8>, kind: &str) {
+    out.extend_from_slice(b"</");
+    out.extend_from_slice(kind.as_bytes());
+    out.push(b'>');
 }
 
-/// Everything but `to`.
-fn write_head(out: &mut Vec<u8>, head: &Head) {
-    let attrs = [
-        ("from", head.from.as_ref().map(Jid::as_str)),
-        ("id", head.id.as_deref()),
-        ("type", head.ty.as_str()),
-        ("xml:lang", head.lang.as_deref()),
-    ];
-    for (name, value) in attrs {
-        if let Some(value) = value {
-            write_attr(out, name, value);
-        }
-    }
+/// All attributes but `to`, in a fixed order (X8).
+fn write_attrs(stanza: &Stanza, out: &mut Vec<u8>) {
+    let head = &stanza.head;
+    write_attr(out, "from", head.from.as_ref().map(Jid::as_str));
+    write_attr(out, "id", head.id.as_deref());
+    write_attr(out, "type", head.ty.as_str());
+    write_attr(out, "xml:lang", head.lang.as_deref());
     let extra = head.extra.iter().flat_map(|extra| &extra.0);
     for (index, (ns, name, value)) in extra.enumerate() {
         match &**ns {
-            "" => write_attr(out, name, value),
-            ns::XML => write_attr(out, &format!("xml:{name}"), value),
-            ns => {
-                // One prefix an attribute: the same namespace may be declared twice under two names.
-                write_attr(out, &format!("xmlns:n{index}"), ns);
-                write_attr(out, &format!("n{index}:{name}"), value);
+            "" => write_attr(out, name, Some(value)),
+            ns::XML => write_attr(out, &format!("xml:{name}"), Some(value)),
+            // One prefix an attribute: eight at most, so none is worth sharing.
+            _ => {
+                write_attr(out, &format!("xmlns:n{index}"), Some(ns));
+                write_attr(out, &format!("n{index}:{name}"), Some(value));
             }
         }
     }
 }
 
-/// What stands in an outbox. `D` is the server's per-message delivery mark; `()` elsewhere.
+/// What stands in an outbox. `D` is the server's per-message delivery mark (DESIGN 4: `Delivery`); `()` elsewhere.
 #[derive(Debug)]
 pub enum Item<D = ()> {
     /// A rendering shared by several recipients.

@@ -1,0 +1,400 @@
+//! The command line of xmpp-server (DESIGN 1): what may stand there, and the configuration it gives.
+//!
+//! Options stand before or after the command word. Without `--config` no file is read.
+
+use crate::admin::Request;
+use crate::config::{Config, ConfigError};
+use crate::console::PasswordFrom;
+use crate::users::account_name;
+use clap::error::ErrorKind;
+use clap::{Args, CommandFactory, Parser, Subcommand};
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use tracing_subscriber::EnvFilter;
+use xmpp_stream::jid::{BareJid, Jid};
+
+/// XMPP server. Without options it serves localhost on the loopback addresses, with certificates
+/// of its own development CA and everything in ./xmpp-data.
+#[derive(Clone, Debug, Parser)]
+#[command(name = "xmpp-server", version, max_term_width = 100)]
+pub struct Cli {
+    #[command(flatten)]
+    options: Options,
+    #[command(subcommand)]
+    command: Option<CommandWord>,
+}
+
+#[derive(Args, Clone, Debug)]
+struct Options {
+    /// Configuration file (TOML); then domains and listeners come from it
+    #[arg(long, global = true, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Data directory, made where it is missing [default: ./xmpp-data]
+    #[arg(long, global = true, value_name = "DIR")]
+    data: Option<PathBuf>,
+    /// Serve this domain; may be given again [default: localhost]
+    #[arg(long, global = true, value_name = "NAME", value_parser = domain)]
+    domain: Vec<String>,
+    /// Listen here with STARTTLS, and no more with direct TLS unless --listen-tls says where; may
+    /// be given again [default: 127.0.0.1:5222 and [::1]:5222]
+    #[arg(long, global = true, value_name = "ADDR:PORT", value_parser = address)]
+    listen: Vec<SocketAddr>,
+    /// Listen here with direct TLS; may be given again [default: 127.0.0.1:5223 and [::1]:5223]
+    #[arg(long, global = true, value_name = "ADDR:PORT", value_parser = address)]
+    listen_tls: Vec<SocketAddr>,
+    /// What to log to stderr, e.g. "warn" or "info,xmpp_server=debug" [default: info]
+    #[arg(long, global = true, value_name = "FILTER", value_parser = filter)]
+    log: Option<String>,
+}
+
+#[derive(Clone, Debug, Subcommand)]
+enum CommandWord {
+    /// Run the server (the default)
+    Run,
+    /// Add, remove and list accounts; works beside a running server and without one
+    User(UserArgs),
+}
+
+#[derive(Args, Clone, Debug)]
+struct UserArgs {
+    /// Print one JSON object a line
+    #[arg(long, global = true)]
+    json: bool,
+    #[command(subcommand)]
+    word: UserWord,
+}
+
+#[derive(Clone, Debug, Subcommand)]
+enum UserWord {
+    /// Add an account; asks for its password unless told where it comes from
+    Add(AccountArgs),
+    /// Remove an account with its contacts and messages; its sessions end
+    Remove {
+        /// The account, e.g. alice@example.org
+        #[arg(value_parser = account)]
+        jid: BareJid,
+    },
+    /// Set another password; asks for it unless told where it comes from
+    Password(AccountArgs),
+    /// List accounts, one a line
+    List {
+        /// Only those of this domain
+        #[arg(value_parser = domain)]
+        domain: Option<String>,
+    },
+}
+
+#[derive(Args, Clone, Debug)]
+struct AccountArgs {
+    /// The account, e.g. alice@example.org
+    #[arg(value_parser = account)]
+    jid: BareJid,
+    /// Read the password from standard input: one line; the rest stays unread
+    #[arg(long, conflicts_with = "generate")]
+    password_stdin: bool,
+    /// Make a password and print it
+    #[arg(long)]
+    generate: bool,
+}
+
+/// What the command line asks for.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Command {
+    /// Serve.
+    Run,
+    /// Work on accounts.
+    User {
+        /// What is to be done.
+        what: UserCommand,
+        /// Print JSON.
+        json: bool,
+    },
+}
+
+/// A user command; the password of the first two is still to be had.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum UserCommand {
+    /// Add an account.
+    Add(BareJid, PasswordFrom),
+    /// Set another password.
+    Password(BareJid, PasswordFrom),
+    /// Remove an account.
+    Remove(BareJid),
+    /// List accounts.
+    List(Option<String>),
+}
+
+impl Cli {
+    /// Reads the process's arguments; ends the process for `--help`, `--version` and, with exit
+    /// code 2, for usage errors.
+    #[must_use]
+    pub fn from_process() -> Self {
+        Self::parse_checked(std::env::args_os()).unwrap_or_else(|error| error.exit())
+    }
+
+    fn parse_checked<T: Into<std::ffi::OsString> + Clone>(
+        arguments: impl IntoIterator<Item = T>,
+    ) -> Result<Self, clap::Error> {
+        let cli = Self::try_parse_from(arguments)?;
+        let o = &cli.options;
+        let given = [
+            ("--domain", !o.domain.is_empty()),
+            ("--listen", !o.listen.is_empty()),
+            ("--listen-tls", !o.listen_tls.is_empty()),
+        ];
+        for (option, _) in given.into_iter().filter(|(_, given)| *given) {
+            let refused = match (&o.config, &cli.command) {
+                (Some(_), _) => "cannot be used with '--config': the file says it",
+                (None, Some(CommandWord::User(_))) if option != "--domain" => {
+                    "cannot be used with 'user': it is for the server"
+                }
+                _ => continue,
+            };
+            let text = format!("the argument '{option}' {refused}");
+            return Err(Self::command().error(ErrorKind::ArgumentConflict, text));
+        }
+        Ok(cli)
+    }
+
+    /// The configuration: of the file, or that of a server that was told nothing, with what the
+    /// command line changes. Its data directory is always set.
+    ///
+    /// # Errors
+    /// `ConfigError` of the file.
+    pub fn config(&self) -> Result<Config, ConfigError> {
+        let o = &self.options;
+        let mut config = match &o.config {
+            Some(file) => Config::load(file)?,
+            None => Config::default_zero(),
+        };
+        for name in &o.domain {
+            // The names have been parsed once: this cannot fail.
+            config = config.clone().with_domain(name).unwrap_or(config);
+        }
+        if !o.listen.is_empty() {
+            config = config.listen(o.listen.iter().copied());
+        }
+        if !o.listen_tls.is_empty() {
+            config = config.listen_tls(o.listen_tls.iter().copied());
+        }
+        if let Some(filter) = &o.log {
+            config.log.filter = filter.as_str().into();
+        }
+        let data_dir = o.data.as_deref().unwrap_or_else(|| config.data_dir()).to_owned();
+        Ok(config.in_dir(data_dir))
+    }
+
+    /// True when neither file nor domain nor listener was named.
+    #[must_use]
+    pub fn is_bare(&self) -> bool {
+        let o = &self.options;
+        o.config.is_none()
+            && o.domain.is_empty()
+            && o.listen.is_empty()
+            && o.listen_tls.is_empty()
+    }
+
+    /// What is to be done.
+    #[must_use]
+    pub fn command_word(&self) -> Command {
+        let Some(CommandWord::User(user)) = &self.command else { return Command::Run };
+        let what = match user.word.clone() {
+            UserWord::Add(args) => UserCommand::Add(args.jid.clone(), args.password()),
+            UserWord::Password(args) => UserCommand::Password(args.jid.clone(), args.password()),
+            UserWord::Remove { jid } => UserCommand::Remove(jid),
+            UserWord::List { domain } => UserCommand::List(domain),
+        };
+        Command::User { what, json: user.json }
+    }
+}
+
+impl AccountArgs {
+    fn password(&self) -> PasswordFrom {
+        match (self.password_stdin, self.generate) {
+            (true, _) => PasswordFrom::Stdin,
+            (false, true) => PasswordFrom::Generated,
+            (false, false) => PasswordFrom::Prompt,
+        }
+    }
+}
+
+impl UserCommand {
+    /// The request for the server, once the password is there.
+    #[must_use]
+    pub fn request(&self, password: String) -> Request {
+        match self {
+            Self::Add(jid, _) => Request::UserAdd { jid: jid.to_string(), password },
+            Self::Password(jid, _) => Request::UserPassword { jid: jid.to_string(), password },
+            Self::Remove(jid) => Request::UserRemove { jid: jid.to_string() },
+            Self::List(domain) => Request::UserList { domain: domain.clone() },
+        }
+    }
+}
+
+fn domain(text: &str) -> Result<String, String> {
+    let jid = Jid::domain_only(text).map_err(|_| "not a domain name such as example.org")?;
+    Ok(jid.as_str().to_owned())
+}
+
+fn account(text: &str) -> Result<BareJid, String> {
+    account_name(text).map_err(|_| "not an account such as alice@example.org".into())
+}
+
+fn address(text: &str) -> Result<SocketAddr, String> {
+    text.parse().map_err(|_| {
+        "not an IP address with a port, such as 127.0.0.1:5222 or [::1]:5222".to_owned()
+    })
+}
+
+fn filter(text: &str) -> Result<String, String> {
+    match EnvFilter::try_new(text) {
+        Ok(_) => Ok(text.to_owned()),
+        Err(_) => Err("not a filter such as \"warn\" or \"info,xmpp_server=debug\"".to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(line: &str) -> Result<Cli, clap::Error> {
+        Cli::parse_checked(format!("xmpp-server {line}").split_whitespace())
+    }
+
+    #[track_caller]
+    fn check_config(line: &str, want: impl FnOnce(&Config) -> bool) {
+        let config = parse(line).unwrap().config().unwrap();
+        assert!(want(&config), "{line}: {config:?}");
+    }
+
+    fn addresses(list: &[SocketAddr]) -> String {
+        list.iter().map(ToString::to_string).collect::<Vec<_>>().join(" ")
+    }
+
+    #[test]
+    fn the_command_is_well_formed() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn without_options_it_is_the_zero_configuration() {
+        check_config("", |config| {
+            addresses(&config.c2s.listen) == "127.0.0.1:5222 [::1]:5222"
+                && addresses(&config.c2s.listen_tls) == "127.0.0.1:5223 [::1]:5223"
+                && config.data_dir.as_deref() == Some("xmpp-data".as_ref())
+                && config.file.is_none()
+        });
+        assert_eq!(parse("").unwrap().command_word(), Command::Run);
+        assert!(parse("run").unwrap().is_bare());
+        assert!(parse("--data x --log warn").unwrap().is_bare());
+    }
+
+    #[test]
+    fn options_stand_before_or_after_the_command_word() {
+        for line in [
+            "--domain A.test --domain b.test --data d --listen 127.0.0.1:0 run",
+            "run --domain A.test --domain b.test --data d --listen 127.0.0.1:0",
+            "--domain A.test --domain b.test --data d --listen 127.0.0.1:0",
+            "--data d --listen 127.0.0.1:0 run --domain A.test --domain b.test",
+        ] {
+            check_config(line, |config| {
+                let names: Vec<_> = config.domains.iter().map(|d| d.name.as_str()).collect();
+                names == ["a.test", "b.test"]
+                    && addresses(&config.c2s.listen) == "127.0.0.1:0"
+                    && config.c2s.listen_tls.is_empty()
+                    && config.data_dir.as_deref() == Some("d".as_ref())
+            });
+            assert!(!parse(line).unwrap().is_bare());
+        }
+        check_config("user list --log debug --data d", |config| {
+            &*config.log.filter == "debug" && config.data_dir() == "d"
+        });
+    }
+
+    #[test]
+    fn direct_tls_listeners() {
+        check_config("--listen 127.0.0.1:0 --listen-tls [::1]:0", |config| {
+            addresses(&config.c2s.listen) == "127.0.0.1:0"
+                && addresses(&config.c2s.listen_tls) == "[::1]:0"
+        });
+        check_config("--listen-tls 127.0.0.1:7000", |config| {
+            addresses(&config.c2s.listen) == "127.0.0.1:5222 [::1]:5222"
+                && addresses(&config.c2s.listen_tls) == "127.0.0.1:7000"
+        });
+    }
+
+    #[test]
+    fn user_commands() {
+        let check = |line: &str, what: UserCommand, json: bool| {
+            let word = parse(line).unwrap().command_word();
+            assert_eq!(word, Command::User { what, json }, "{line}");
+        };
+        let ann = account_name("ann@a.test").unwrap();
+        check(
+            "user add ann@a.test --password-stdin",
+            UserCommand::Add(ann.clone(), PasswordFrom::Stdin),
+            false,
+        );
+        check(
+            "user --json add --generate Ann@A.test",
+            UserCommand::Add(ann.clone(), PasswordFrom::Generated),
+            true,
+        );
+        check(
+            "user password ann@a.test",
+            UserCommand::Password(ann.clone(), PasswordFrom::Prompt),
+            false,
+        );
+        check("user remove ann@a.test", UserCommand::Remove(ann), false);
+        check("user list", UserCommand::List(None), false);
+        check("user list A.test --json", UserCommand::List(Some("a.test".into())), true);
+    }
+
+    #[test]
+    fn usage_errors_are_named() {
+        let check = |line: &str, want: &str| {
+            let error = parse(line).unwrap_err();
+            assert_eq!(error.exit_code(), 2, "{line}");
+            let text = error.to_string();
+            assert!(text.contains(want), "{line}: {text}");
+        };
+        check("--config f --domain a.test", "'--domain' cannot be used with '--config'");
+        check("--config f run --listen 127.0.0.1:1", "'--listen' cannot be used with '--config'");
+        check("--listen-tls 127.0.0.1:1 --config f", "'--listen-tls' cannot be used with");
+        check("--listen 127.0.0.1:1 user list", "'--listen' cannot be used with 'user'");
+        check("--listen localhost:5222", "not an IP address with a port");
+        check("--domain a..b", "not a domain name");
+        check("--log =,=x=", "not a filter");
+        check("user add ann", "not an account such as");
+        check("user add ann@a.test/x", "not an account such as");
+        check("user add ann@a.test --generate --password-stdin", "cannot be used with");
+        check("user", "Usage:");
+        check("serve", "unrecognized subcommand");
+        check("--verbose", "unexpected argument");
+    }
+
+    #[test]
+    fn help_and_version_are_no_failure() {
+        for line in ["--help", "run --help", "user --help", "user add --help", "--version"] {
+            assert_eq!(parse(line).unwrap_err().exit_code(), 0, "{line}");
+        }
+        let help = parse("--help").unwrap_err().to_string();
+        for word in ["--config <FILE>", "--data <DIR>", "--listen-tls <ADDR:PORT>", "user", "run"] {
+            assert!(help.contains(word), "{word}: {help}");
+        }
+    }
+
+    #[test]
+    fn data_and_log_win_over_the_file() {
+        let temp = crate::datadir::tests::TempDir::new();
+        let file = temp.0.join("x.toml");
+        std::fs::write(&file, "data_dir = \"data\"\n[log]\nfilter = \"error\"\n").unwrap();
+        let file = file.display();
+        check_config(&format!("--config {file}"), |config| {
+            config.data_dir() == temp.0.join("data") && &*config.log.filter == "error"
+        });
+        check_config(&format!("--config {file} --data other --log warn"), |config| {
+            config.data_dir() == "other" && &*config.log.filter == "warn"
+        });
+    }
+}

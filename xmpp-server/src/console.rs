@@ -1,0 +1,210 @@
+//! The user commands at the terminal: where passwords come from, and what is printed.
+//!
+//! DESIGN 1. Results go to stdout, what goes wrong to stderr.
+
+use crate::admin::{self, AdminError};
+use crate::cli::UserCommand;
+use crate::config::Config;
+use crate::random;
+use std::fmt;
+use std::fs::File;
+use std::io::{self, IsTerminal, Read, Write};
+use std::os::fd::AsFd;
+use xmpp_stream::jid::BareJid;
+
+/// Where a password comes from.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum PasswordFrom {
+    /// Made here and printed.
+    Generated,
+    /// Asked for at the terminal, twice.
+    Prompt,
+    /// One line of standard input.
+    Stdin,
+}
+
+/// Why a user command failed.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum ConsoleError {
+    /// The server or the store.
+    Admin(AdminError),
+    /// The two passwords typed were not the same.
+    Differ,
+    /// The line on standard input has no password.
+    EmptyPassword,
+    /// Standard input or output.
+    Io(io::Error),
+    /// The line on standard input does not end.
+    LongPassword,
+    /// There is no terminal to ask at.
+    NoTerminal,
+    /// The line on standard input is not UTF-8.
+    NotUtf8,
+}
+
+/// A password longer than this is a file given by mistake.
+const PASSWORD_BYTES_MAX: usize = 4096;
+
+/// Does what a user command says.
+///
+/// # Errors
+/// See `ConsoleError`.
+pub async fn run(what: &UserCommand, json: bool, config: &Config) -> Result<(), ConsoleError> {
+    let (account, from) = match what {
+        UserCommand::Add(jid, from) | UserCommand::Password(jid, from) => (Some(jid), Some(*from)),
+        UserCommand::Remove(jid) => (Some(jid), None),
+        UserCommand::List(_) => (None, None),
+    };
+    let password = match from {
+        Some(PasswordFrom::Generated) => generate(),
+        Some(PasswordFrom::Prompt) => prompt()?,
+        Some(PasswordFrom::Stdin) => password_line(stdin().map_err(ConsoleError::Io)?)?,
+        None => String::new(),
+    };
+    let request = what.request(password.clone());
+    let accounts = admin::request(config, request).await.map_err(ConsoleError::Admin)?;
+    let shown = (from == Some(PasswordFrom::Generated)).then_some(password.as_str());
+    let text = match account {
+        Some(jid) => show_account(jid, shown, json),
+        None => show_list(&accounts, json),
+    };
+    io::stdout().lock().write_all(text.as_bytes()).map_err(ConsoleError::Io)
+}
+
+/// Nothing on success but a generated password, as a program expects; with JSON always an object.
+fn show_account(jid: &BareJid, password: Option<&str>, json: bool) -> String {
+    match (password, json) {
+        (Some(password), true) => {
+            format!("{}\n", serde_json::json!({ "jid": jid.as_str(), "password": password }))
+        }
+        (None, true) => format!("{}\n", serde_json::json!({ "jid": jid.as_str() })),
+        (Some(password), false) => format!("{password}\n"),
+        (None, false) => String::new(),
+    }
+}
+
+fn show_list(accounts: &[String], json: bool) -> String {
+    let line = |jid: &String| match json {
+        true => format!("{}\n", serde_json::json!({ "jid": jid })),
+        false => format!("{jid}\n"),
+    };
+    accounts.iter().map(line).collect()
+}
+
+/// Standard input without the buffer of `io::stdin`, which would take more than the line.
+fn stdin() -> io::Result<File> {
+    Ok(File::from(io::stdin().as_fd().try_clone_to_owned()?))
+}
+
+/// One line without its end; byte by byte, so that the rest stays for whoever reads next.
+fn password_line(mut input: impl Read) -> Result<String, ConsoleError> {
+    let mut line = Vec::new();
+    let mut byte = [0];
+    while input.read(&mut byte).map_err(ConsoleError::Io)? == 1 && byte != *b"\n" {
+        if line.len() == PASSWORD_BYTES_MAX {
+            return Err(ConsoleError::LongPassword);
+        }
+        line.extend_from_slice(&byte);
+    }
+    if line.last() == Some(&b'\r') {
+        line.pop();
+    }
+    let line = String::from_utf8(line).map_err(|_| ConsoleError::NotUtf8)?;
+    if line.is_empty() { Err(ConsoleError::EmptyPassword) } else { Ok(line) }
+}
+
+fn prompt() -> Result<String, ConsoleError> {
+    if !io::stdin().is_terminal() {
+        return Err(ConsoleError::NoTerminal);
+    }
+    let password = rpassword::prompt_password("Password: ").map_err(ConsoleError::Io)?;
+    let again = rpassword::prompt_password("Again: ").map_err(ConsoleError::Io)?;
+    match password {
+        password if password.is_empty() => Err(ConsoleError::EmptyPassword),
+        password if password == again => Ok(password),
+        _ => Err(ConsoleError::Differ),
+    }
+}
+
+/// 120 random bits in characters that are not mistaken for one another.
+fn generate() -> String {
+    const LETTERS: [char; 32] = [
+        'a', 'b', 'c', 'd', 'e', 'f', 'g', 'h', 'j', 'k', 'm', 'n', 'p', 'q', 'r', 's', 't', 'u',
+        'v', 'w', 'x', 'y', 'z', '2', '3', '4', '5', '6', '7', '8', '9', '_',
+    ];
+    let mut bytes = [0; 24];
+    random::fill(&mut bytes);
+    bytes.iter().filter_map(|byte| LETTERS.get(usize::from(byte % 32))).collect()
+}
+
+impl fmt::Display for ConsoleError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Admin(error) => error.fmt(f),
+            Self::Differ => f.write_str("the two passwords differ"),
+            Self::EmptyPassword => f.write_str("the password is empty"),
+            Self::Io(error) => error.fmt(f),
+            Self::LongPassword => {
+                write!(f, "the password is longer than {PASSWORD_BYTES_MAX} bytes")
+            }
+            Self::NoTerminal => f.write_str(
+                "there is no terminal to ask for the password; use --password-stdin or --generate",
+            ),
+            Self::NotUtf8 => f.write_str("the password is not UTF-8"),
+        }
+    }
+}
+
+impl std::error::Error for ConsoleError {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_line_without_its_end_and_the_rest_unread() {
+        let check = |input: &str, want: &str, rest: &str| {
+            let mut left = input.as_bytes();
+            assert_eq!(password_line(&mut left).unwrap(), want, "{input:?}");
+            assert_eq!(left, rest.as_bytes(), "{input:?}");
+        };
+        check("secret\nnext\n", "secret", "next\n");
+        check("secret\r\nnext", "secret", "next");
+        check("secret", "secret", "");
+        check(" two words \n", " two words ", "");
+        check("a\rb\n", "a\rb", "");
+    }
+
+    #[test]
+    fn lines_that_are_no_password() {
+        let check = |input: &[u8]| password_line(input).unwrap_err();
+        assert!(matches!(check(b""), ConsoleError::EmptyPassword));
+        assert!(matches!(check(b"\nx"), ConsoleError::EmptyPassword));
+        assert!(matches!(check(b"\r\n"), ConsoleError::EmptyPassword));
+        assert!(matches!(check(b"\xff\n"), ConsoleError::NotUtf8));
+        assert!(matches!(check(&[b'x'; 5000]), ConsoleError::LongPassword));
+    }
+
+    #[test]
+    fn generated_passwords_are_long_and_differ() {
+        let (one, two) = (generate(), generate());
+        assert_eq!(one.chars().count(), 24);
+        assert_ne!(one, two);
+        assert!(one.chars().all(|c| c.is_ascii_alphanumeric() || c == '_'), "{one}");
+    }
+
+    #[test]
+    fn what_is_printed() {
+        let jid = crate::users::account_name("ann@a.test").unwrap();
+        assert_eq!(show_account(&jid, None, false), "");
+        assert_eq!(show_account(&jid, Some("pw"), false), "pw\n");
+        assert_eq!(show_account(&jid, None, true), "{\"jid\":\"ann@a.test\"}\n");
+        let both = "{\"jid\":\"ann@a.test\",\"password\":\"pw\"}\n";
+        assert_eq!(show_account(&jid, Some("pw"), true), both);
+        let list = ["ann@a.test".to_owned(), "ben@a.test".to_owned()];
+        assert_eq!(show_list(&list, false), "ann@a.test\nben@a.test\n");
+        assert_eq!(show_list(&list, true), "{\"jid\":\"ann@a.test\"}\n{\"jid\":\"ben@a.test\"}\n");
+        assert_eq!(show_list(&[], false), "");
+    }
+}

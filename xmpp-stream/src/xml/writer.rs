@@ -1,0 +1,81 @@
+//! Stream headers and the closing tag (RFC 6120 section 4.7).
+
+use super::canon::escape_value;
+
+/// Ends a stream in both directions of use.
+pub const STREAM_END: &str = "</stream:stream>";
+
+/// Attributes of a stream header to be written; empty or absent ones are left out.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct StreamOpen<'a> {
+    /// Content namespace, written as the default namespace.
+    pub content_ns: &'a str,
+    /// `from`.
+    pub from: Option<&'a str>,
+    /// `to`.
+    pub to: Option<&'a str>,
+    /// `id`.
+    pub id: Option<&'a str>,
+    /// `xml:lang`.
+    pub lang: Option<&'a str>,
+    /// False towards peers that sent no version (RFC 6120 section 4.7.5).
+    pub version: bool,
+}
+
+impl StreamOpen<'_> {
+    /// Appends the XML declaration and the opening tag.
+    pub fn write(&self, out: &mut Vec<u8>) {
+        out.extend_from_slice(b"<?xml version='1.0'?><stream:stream");
+        let attrs = [
+            ("xmlns", Some(self.content_ns)),
+            ("xmlns:stream", Some(crate::ns::STREAMS)),
+            ("from", self.from),
+            ("to", self.to),
+            ("id", self.id),
+            ("version", self.version.then_some("1.0")),
+            ("xml:lang", self.lang),
+        ];
+        for (name, value) in attrs {
+            write_attr(out, name, value);
+        }
+        out.push(b'>');
+    }
+}
+
+/// Appends ` name='value'`, escaped; nothing when absent.
+pub(crate) fn write_attr(out: &mut Vec<u8>, name: &str, value: Option<&str>) {
+    if let Some(value) = value {
+        out.push(b' ');
+        out.extend_from_slice(name.as_bytes());
+        out.extend_from_slice(b"='");
+        escape_value(out, value);
+        out.push(b'\'');
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn header_is_written_with_declaration_and_escapes() {
+        let mut out = Vec::new();
+        let open = StreamOpen {
+            content_ns: crate::ns::CLIENT,
+            from: Some("a&b'c"),
+            id: Some("x"),
+            version: true,
+            ..StreamOpen::default()
+        };
+        open.write(&mut out);
+        assert_eq!(
+            String::from_utf8(out).unwrap(),
+            format!(
+                "<?xml version='1.0'?><stream:stream xmlns='{}' xmlns:stream='{}' \
+                 from='a&amp;b&apos;c' id='x' version='1.0'>",
+                crate::ns::CLIENT,
+                crate::ns::STREAMS
+            )
+        );
+    }
+}
