@@ -61,9 +61,12 @@ pub struct Head {
     pub extra: Option<Box<Extra>>,
 }
 
-/// Unknown attributes: namespace (empty: none), name, value.
+/// One unknown attribute: namespace (empty: none), name, value.
+pub type ExtraAttr = (Box<str>, Box<str>, Box<str>);
+
+/// Unknown attributes.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
-pub struct Extra(pub SmallVec<[(Box<str>, Box<str>, Box<str>); 1]>);
+pub struct Extra(pub SmallVec<[ExtraAttr; 1]>);
 
 /// A top-level child: what it is, and where in the payload.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -405,7 +408,18 @@ impl Stanza {
     }
     /// Appends the wire form, addressed as it stands.
     pub fn write(&self, out: &mut Vec<u8>) {
-        rendered::write_stanza(self, out);
+        rendered::write_stanza(self, None, out);
+    }
+    /// Appends the form that stands below a foreign element (XEP-0297): with its own `xmlns`.
+    pub fn write_forwarded(&self, out: &mut Vec<u8>) {
+        rendered::write_stanza(self, Some(ns::CLIENT), out);
+    }
+    /// A stanza out of a tree in `jabber:client`, such as a forwarded one.
+    ///
+    /// # Errors
+    /// As `Stanza::parse`.
+    pub fn from_element(element: &Element) -> Result<Self, XmlError> {
+        Self::parse(&element.to_xml(ns::CLIENT))
     }
     /// The wire form as text, for logs and tests.
     #[must_use]
@@ -480,3 +494,6 @@ fn plain_text(xml: &str) -> Option<&str> {
     let (text, end) = rest.strip_prefix('>')?.split_once('<')?;
     end.starts_with('/').then_some(text)
 }
+
+#[cfg(test)]
+mod tests;
