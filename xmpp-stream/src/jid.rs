@@ -18,7 +18,7 @@ use unicode_normalization::{IsNormalized, UnicodeNormalization, is_nfc_quick};
 
 /// Bytes of one part after preparation (RFC 7622 section 3.1).
 const PART_MAX: usize = 1023;
-/// Bytes of one part before preparation: normalization at most triples a text, mapping may shrink it.
+/// Bytes of one part before preparation; composing and width mapping shrink a text.
 const RAW_PART_MAX: usize = 4 * PART_MAX;
 /// ASCII that no domain label may hold (RFC 5891 LDH, and `_`, which occurs in names of hosts).
 const DOMAIN_DENY: AsciiDenyList = AsciiDenyList::new(true, "!\"#$%&'()*+,/:;<=>?@[\\]^`{|}~");

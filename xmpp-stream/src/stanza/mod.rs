@@ -280,7 +280,8 @@ impl Stanza {
     pub fn elements(&self) -> Vec<Element> {
         self.kids.iter().map(|kid| self.element(kid)).collect()
     }
-    /// Namespace and name of a child, also of an `OTHER` one, read from its start tag without building a tree.
+    /// Namespace and name of a child, also of an `OTHER` one, read from its start tag without a
+    /// tree.
     #[must_use]
     pub fn kid_name(&self, kid: &Kid) -> (String, String) {
         let text = std::str::from_utf8(self.kid_bytes(kid)).unwrap_or_default();
@@ -293,7 +294,8 @@ impl Stanza {
         let ns = ns.map_or_else(|| ns::CLIENT.to_owned(), |(ns, _)| unescape(ns));
         (ns, name.to_owned())
     }
-    /// Text of the first child in the stanza's namespace with this name, e.g. `body`, `show`, `priority`.
+    /// Text of the first child in the stanza's namespace with this name, e.g. `body`, `show`,
+    /// `priority`.
     #[must_use]
     pub fn child_text(&self, name: NameId) -> Option<String> {
         let kid = self.kid(ns::id::CLIENT, name)?;
@@ -361,7 +363,8 @@ impl Stanza {
             None => answer,
         }
     }
-    /// The error for the sender; `None` for errors and iq results (RFC 6120 section 8.3.1: never an error to an error).
+    /// The error for the sender; `None` for errors and iq results (RFC 6120 section 8.3.1: never an
+    /// error to an error).
     #[must_use]
     pub fn error_reply(&self, error: &StanzaError) -> Option<Self> {
         match (self.kind, &self.head.ty) {
@@ -382,7 +385,8 @@ impl Stanza {
             StanzaError::from_element(&self.element(kid))
         }))
     }
-    /// Parses a whole stanza as a tree-less value, for tests and clients (namespace `jabber:client` assumed).
+    /// Parses a whole stanza as a tree-less value, for tests and clients (namespace `jabber:client`
+    /// assumed).
     ///
     /// # Errors
     /// What a stream would answer with a stream error; `NotAStanza` for what it would refuse or

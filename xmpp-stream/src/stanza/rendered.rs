@@ -156,7 +156,7 @@ fn write_attrs(stanza: &Stanza, out: &mut Vec<u8>) {
     }
 }
 
-/// What stands in an outbox. `D` is the server's per-message delivery mark (DESIGN 4: `Delivery`); `()` elsewhere.
+/// What stands in an outbox. `D` is the server's per-message delivery mark; `()` elsewhere.
 #[derive(Debug)]
 pub enum Item<D = ()> {
     /// A rendering shared by several recipients.

@@ -40,7 +40,8 @@ fn builders_write_canonical_stanzas() {
         .with_child(Element::new(ns::ROSTER, "item").with_attr("jid", "a'b@d"));
     check(
         &Stanza::iq(Ty::Set, "x").with_child(&query),
-        "<iq id='x' type='set'><query xmlns='jabber:iq:roster'><item jid='a&apos;b@d'/></query></iq>",
+        "<iq id='x' type='set'><query xmlns='jabber:iq:roster'>\
+         <item jid='a&apos;b@d'/></query></iq>",
     );
     // A child in any content namespace is the stanza's own (X6).
     let body = Element::new(ns::SERVER, "body").with_text("x");

@@ -172,7 +172,8 @@ impl Element {
         });
         texts.collect()
     }
-    /// Parses one element; `parent_ns` is the default namespace it stands in (same limits as a stanza).
+    /// Parses one element; `parent_ns` is the default namespace it stands in (same limits as a
+    /// stanza).
     ///
     /// # Errors
     /// As for a received stanza; also when there is more or less than one element.

@@ -28,7 +28,8 @@ fn stanzas_are_written_canonically() {
         "<message><x xmlns='urn:x' a='1&#xA;2&#x9;\"&lt;>'/></message>",
     );
     check(
-        "<message xmlns:y='urn:y' y:a='1' z='2'><x xmlns='urn:x' y:b='3' y:c='4' xml:lang='de'/></message>",
+        "<message xmlns:y='urn:y' y:a='1' z='2'>\
+         <x xmlns='urn:x' y:b='3' y:c='4' xml:lang='de'/></message>",
         "<message z='2' xmlns:n1='urn:y' n1:a='1'>\
          <x xmlns='urn:x' xml:lang='de' xmlns:n0='urn:y' n0:b='3' n0:c='4'/></message>",
     );
