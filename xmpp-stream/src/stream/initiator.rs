@@ -594,7 +594,7 @@ fn is_answer(stanza: &Stanza, id: &str) -> bool {
 
 fn refusal(stanza: &Stanza) -> Failure {
     let error = stanza.error().unwrap_or_else(|| {
-        StanzaError::of(crate::error::StanzaCondition::UndefinedCondition)
+        StanzaError::from(crate::error::StanzaCondition::UndefinedCondition)
     });
     Failure::Bind(Box::new(error))
 }

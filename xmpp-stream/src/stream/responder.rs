@@ -824,7 +824,7 @@ impl Responder {
         if !(is_request && is_ours) {
             return Err(not_authorized());
         }
-        let error = StanzaError::of(crate::error::StanzaCondition::UnexpectedRequest);
+        let error = StanzaError::from(crate::error::StanzaCondition::UnexpectedRequest);
         self.not_bound(stage, stanza, &error)
     }
 
