@@ -42,6 +42,7 @@ impl Wire {
         }
         self.send(format!("<starttls xmlns='{}'/>", ns::TLS)).await;
         self.expect(format!("<proceed xmlns='{}'/>", ns::TLS)).await;
+        self.await_tls();
     }
 
     /// Runs a SASL exchange.

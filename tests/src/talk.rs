@@ -99,8 +99,10 @@ impl Wire {
 
     /// Shows that nothing else has arrived: sends a ping and expects its answer as the next element.
     pub async fn barrier(&mut self) {
-        for tree in self.barrier_seeing().await {
-            self.fail("nothing before the barrier", &tree.to_string());
+        let id = self.ping().await;
+        let got = self.next().await;
+        if got.name() != "iq" || got.attr("id") != Some(&id) {
+            self.fail("nothing before the barrier", &got.to_string());
         }
     }
 
@@ -120,18 +122,24 @@ impl Wire {
 
     /// What arrived before the answer to a ping.
     pub async fn barrier_seeing(&mut self) -> Vec<Tree> {
-        let domain = self.domain.clone();
-        let ping = format!("<ping xmlns='{}'/>", ns::PING);
-        let id = self.send_iq("get", Some(&domain), &ping).await;
+        let id = self.ping().await;
         let mut seen = self.until_id(&id).await;
         seen.pop();
         seen
     }
 
-    /// Brings both online and subscribes each to the other's presence. Nothing is pending afterwards;
-    /// no roster was asked for, so that no pushes come.
+    async fn ping(&mut self) -> String {
+        let domain = self.domain.clone();
+        let ping = format!("<ping xmlns='{}'/>", ns::PING);
+        self.send_iq("get", Some(&domain), &ping).await
+    }
+
+    /// Brings both online as interested resources and subscribes each to the other's presence.
+    /// Nothing is pending afterwards.
     pub async fn befriend(&mut self, other: &mut Self) {
         let (we, they) = (self.bare_jid().to_owned(), other.bare_jid().to_owned());
+        self.roster_get().await;
+        other.roster_get().await;
         self.presence("").await;
         other.presence("").await;
         self.send(format!("<presence type='subscribe' to='{they}'/>"))

@@ -50,6 +50,8 @@ pub struct Wire {
     kept: VecDeque<Tree>,
     log: String,
     ids: u32,
+    /// `<proceed/>` was received: what comes is TLS, until `secure` has taken over.
+    awaits_tls: bool,
 }
 
 enum Pipe {
@@ -112,6 +114,7 @@ impl Wire {
             kept: VecDeque::new(),
             log: String::new(),
             ids: 0,
+            awaits_tls: false,
         }
     }
 
@@ -204,14 +207,20 @@ impl Wire {
         self.growing = Growing::default();
     }
 
+    /// What follows is TLS. A byte of it behind `<proceed/>`, before ours, is an error.
+    pub(crate) fn await_tls(&mut self) {
+        if !self.unparsed.is_empty() {
+            self.fail("TLS to begin", "bytes behind <proceed/>");
+        }
+        self.awaits_tls = true;
+    }
+
     /// Runs the TLS handshake, after `<proceed/>`.
     pub async fn secure(&mut self) {
         let Some(trust) = self.trust.clone() else {
             self.fail("a trusted CA", "none was given")
         };
-        if !self.unparsed.is_empty() {
-            self.fail("TLS to begin", "bytes behind <proceed/>");
-        }
+        self.awaits_tls = false;
         if let Err(error) = self.handshake(&trust).await {
             self.fail("a TLS handshake", &error.to_string());
         }
@@ -415,6 +424,10 @@ impl Wire {
 
     /// The next thing in what was read, leaving what stands behind it: it may belong to a new stream.
     fn parse(&mut self) -> Option<Received> {
+        if self.awaits_tls {
+            // an alert, say: nothing for a parser of XML
+            self.unparsed.clear();
+        }
         loop {
             let mut rest = self.unparsed.as_slice();
             let result = self.parser.parse(&mut rest, false);
