@@ -21,7 +21,7 @@ use xmpp_stream::stanza::{Edit, Kind, Stanza, To, Ty};
 mod tests;
 
 /// The module.
-pub struct Feature;
+pub(super) struct Feature;
 
 impl Module for Feature {
     fn info(&self) -> &'static Info {
@@ -95,10 +95,7 @@ fn has_valid_priority(stanza: &Stanza) -> bool {
 }
 
 /// To every contact that sees the account.
-fn fan(
-    account: AccountCx<'_>,
-    rendered: Arc<xmpp_stream::stanza::Rendered>,
-) -> Option<Effect> {
+fn fan(account: AccountCx<'_>, rendered: Arc<xmpp_stream::stanza::Rendered>) -> Option<Effect> {
     let rows = account.roster.rows();
     let contacts: Vec<Jid> = rows
         .filter(|row| account.roster.may_see_us(row.jid.as_str()))
@@ -110,7 +107,11 @@ fn fan(
 /// What a resource that has become available is to learn: its siblings, requests that wait for an
 /// answer, and by probes its contacts.
 fn newcomer(account: AccountCx<'_>, session: &SessionEntry, cx: &mut Cx<'_>) {
-    for sibling in account.sessions.iter().filter(|other| other.sid != session.sid) {
+    for sibling in account
+        .sessions
+        .iter()
+        .filter(|other| other.sid != session.sid)
+    {
         if let Some(presence) = &sibling.presence {
             let rendered = rendered(Arc::clone(presence));
             cx.effect(Effect::Local(Which::One(session.sid), To::Bare, rendered));
@@ -289,6 +290,5 @@ fn answer_probe(probe: &Stanza, account: AccountCx<'_>) -> Vec<Effect> {
 
 /// The session sent directed presence to this entity.
 fn knows(session: &SessionEntry, entity: &Jid) -> bool {
-    session.directed.contains(entity)
-        || session.directed.contains(entity.to_bare().as_jid())
+    session.directed.contains(entity) || session.directed.contains(entity.to_bare().as_jid())
 }

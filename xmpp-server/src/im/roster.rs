@@ -24,7 +24,7 @@ use xmpp_stream::xml::Element;
 mod tests;
 
 /// The module.
-pub struct Feature;
+pub(super) struct Feature;
 
 impl Module for Feature {
     fn info(&self) -> &'static Info {
@@ -91,7 +91,9 @@ fn change(
     account: AccountCx<'_>,
     limits: &Limits,
 ) -> Result<Vec<Effect>, StanzaError> {
-    let mut items = query.children().filter(|child| child.is(ns::ROSTER, "item"));
+    let mut items = query
+        .children()
+        .filter(|child| child.is(ns::ROSTER, "item"));
     let (Some(item), None) = (items.next(), items.next()) else {
         return Err(StanzaError::bad_request());
     };
@@ -127,7 +129,10 @@ fn change(
 /// The groups of an item: none empty, none too long, none twice (section 2.3.3).
 fn groups(item: &Element, limits: &Limits) -> Result<Vec<Box<str>>, StanzaError> {
     let mut groups: Vec<Box<str>> = Vec::new();
-    for child in item.children().filter(|child| child.is(ns::ROSTER, "group")) {
+    for child in item
+        .children()
+        .filter(|child| child.is(ns::ROSTER, "group"))
+    {
         let group = child.text();
         let is_full = groups.len() >= limits.roster_groups_max;
         if group.is_empty() || group.len() > limits.roster_group_bytes_max || is_full {

@@ -128,13 +128,19 @@ impl Bench {
 
     /// A stanza that a session sends: `Route`.
     pub(crate) fn sends(&self, resource: &str, xml: &str) -> Outcome {
-        let entry = self.sessions.iter().find(|s| s.jid.resource_str() == resource);
+        let entry = self
+            .sessions
+            .iter()
+            .find(|s| s.jid.resource_str() == resource);
         self.run(Stage::Route, entry, &stanza(xml))
     }
 
     /// The same from a session that has ended.
     pub(crate) fn ended(mut self, resource: &str) -> Outcome {
-        let at = self.sessions.iter().position(|s| s.jid.resource_str() == resource);
+        let at = self
+            .sessions
+            .iter()
+            .position(|s| s.jid.resource_str() == resource);
         let entry = self.sessions.remove(at.unwrap());
         let xml = format!("<presence type='unavailable' from='{}'/>", entry.jid);
         self.run(Stage::Route, Some(&entry), &stanza(&xml))
@@ -223,7 +229,10 @@ pub(crate) fn line(effect: &Effect) -> String {
             assert!(stanza.head.id.as_deref().is_some_and(|id| id.len() >= 8));
             let query = stanza.first_element().unwrap();
             assert!(query.is(ns::ROSTER, "query"));
-            let items: Vec<_> = query.children().map(|item| item.to_xml(ns::ROSTER)).collect();
+            let items: Vec<_> = query
+                .children()
+                .map(|item| item.to_xml(ns::ROSTER))
+                .collect();
             format!("push {}", items.join(""))
         }
         Effect::Local(which, to, rendered) => {
@@ -254,7 +263,11 @@ pub(crate) fn line(effect: &Effect) -> String {
         Effect::Roster(row) => {
             let state = super::subscription::table::State::of(Some(row));
             let listed = super::subscription::is_listed(row);
-            format!("row {} {state:?}{}", row.jid, if listed { "" } else { " unlisted" })
+            format!(
+                "row {} {state:?}{}",
+                row.jid,
+                if listed { "" } else { " unlisted" }
+            )
         }
         Effect::RosterRemove(jid) => format!("remove {jid}"),
         Effect::Route(stanza) => format!("route {}", xml(stanza)),
@@ -277,4 +290,3 @@ pub(crate) fn query(inner: &str) -> Element {
     let xml = format!("<query xmlns='{}'>{inner}</query>", ns::ROSTER);
     Element::parse(xml.as_bytes(), ns::CLIENT).unwrap()
 }
-

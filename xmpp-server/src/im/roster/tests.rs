@@ -15,7 +15,10 @@ const BOB: &str = "bob@b.test";
 fn items(bench: &Bench) -> String {
     let answer = read(&query(""), &bench.roster).unwrap();
     assert!(answer.is(ns::ROSTER, "query"));
-    answer.children().map(|item| item.to_xml(ns::ROSTER)).collect()
+    answer
+        .children()
+        .map(|item| item.to_xml(ns::ROSTER))
+        .collect()
 }
 
 fn sets(bench: &Bench, items: &str) -> Vec<String> {
@@ -34,7 +37,11 @@ fn stored(bench: &Bench, items: &str) -> RosterRow {
 
 fn refuses(bench: &Bench, items: &str, error: &StanzaError) {
     let refused = change(&query(items), bench.cx(), &bench.limits);
-    assert_eq!(refused.map(|effects| effects.len()).as_ref(), Err(error), "{items}");
+    assert_eq!(
+        refused.map(|effects| effects.len()).as_ref(),
+        Err(error),
+        "{items}"
+    );
 }
 
 fn named(contact: &str, state: &str, name: &str, groups: &[&str]) -> RosterRow {
@@ -68,10 +75,18 @@ fn c6121_ro_01_others_are_answered_here_too() {
 #[test]
 fn c6121_ro_02_an_item_needs_a_jid() {
     let bench = Bench::new();
-    for item in ["<item/>", "<item jid=''/>", "<item jid='@b'/>", "<item name='x'/>"] {
+    for item in [
+        "<item/>",
+        "<item jid=''/>",
+        "<item jid='@b'/>",
+        "<item name='x'/>",
+    ] {
         refuses(&bench, item, &StanzaError::bad_request());
     }
-    assert_eq!(stored(&bench, "<item jid='BOB@B.test/x'/>").jid.as_str(), BOB);
+    assert_eq!(
+        stored(&bench, "<item jid='BOB@B.test/x'/>").jid.as_str(),
+        BOB
+    );
 }
 
 #[test]
@@ -88,7 +103,10 @@ fn c6121_ro_04_only_remove_is_a_subscription_to_set() {
     for subscription in ["both", "to", "none", "junk"] {
         let item = format!("<item jid='{BOB}' subscription='{subscription}'/>");
         let push = format!("push <item jid='{BOB}' subscription='none'/>");
-        assert_eq!(sets(&Bench::new(), &item), [format!("row {BOB} None"), push]);
+        assert_eq!(
+            sets(&Bench::new(), &item),
+            [format!("row {BOB} None"), push]
+        );
     }
 }
 
@@ -101,7 +119,10 @@ fn c6121_ro_05_a_get_has_no_items() {
 #[test]
 fn c6121_ro_06_an_empty_roster_is_an_empty_query() {
     let answer = read(&query(""), &Bench::new().roster).unwrap();
-    assert_eq!(answer.to_xml(ns::CLIENT), "<query xmlns='jabber:iq:roster'/>");
+    assert_eq!(
+        answer.to_xml(ns::CLIENT),
+        "<query xmlns='jabber:iq:roster'/>"
+    );
 }
 
 #[test]
@@ -122,7 +143,12 @@ fn c6121_ro_06_get_gives_everything_listed() {
 fn c6121_ro_07_a_set_has_exactly_one_item() {
     let bench = Bench::new();
     let two = "<item jid='a@b.test'/><item jid='c@b.test'/>";
-    for items in ["", two, "<group>x</group>", "<item xmlns='other' jid='a@b.test'/>"] {
+    for items in [
+        "",
+        two,
+        "<group>x</group>",
+        "<item xmlns='other' jid='a@b.test'/>",
+    ] {
         refuses(&bench, items, &StanzaError::bad_request());
     }
     assert_eq!(sets(&bench, "<item jid='a@b.test'/>").len(), 2);
@@ -132,10 +158,12 @@ fn c6121_ro_07_a_set_has_exactly_one_item() {
 fn c6121_ro_08_a_set_is_stored_and_pushed_to_interested_resources() {
     // `line` checks that a push goes to interested resources, each with its own address.
     let bench = Bench::new().online("r", 0).bound("s");
-    let lines = sets(&bench, &format!("<item jid='{BOB}' name='B'><group>g</group></item>"));
-    let push = format!(
-        "push <item jid='{BOB}' name='B' subscription='none'><group>g</group></item>"
+    let lines = sets(
+        &bench,
+        &format!("<item jid='{BOB}' name='B'><group>g</group></item>"),
     );
+    let push =
+        format!("push <item jid='{BOB}' name='B' subscription='none'><group>g</group></item>");
     assert_eq!(lines, [format!("row {BOB} None"), push]);
 }
 
@@ -163,7 +191,11 @@ fn c6121_ro_12_names_and_groups_have_bounds() {
     bench.limits.roster_group_bytes_max = 2;
     bench.limits.roster_groups_max = 2;
     let refused = [
-        ("", "<group>a</group><group>a</group>", StanzaError::bad_request()),
+        (
+            "",
+            "<group>a</group><group>a</group>",
+            StanzaError::bad_request(),
+        ),
         ("name='abcd'", "", StanzaError::not_acceptable()),
         ("name='äö'", "", StanzaError::not_acceptable()),
         ("", "<group/>", StanzaError::not_acceptable()),
@@ -175,7 +207,11 @@ fn c6121_ro_12_names_and_groups_have_bounds() {
         ),
     ];
     for (attr, groups, error) in refused {
-        refuses(&bench, &format!("<item jid='{BOB}' {attr}>{groups}</item>"), &error);
+        refuses(
+            &bench,
+            &format!("<item jid='{BOB}' {attr}>{groups}</item>"),
+            &error,
+        );
     }
     let item = format!("<item jid='{BOB}' name='abc'><group>a</group><group>ab</group></item>");
     assert_eq!(sets(&bench, &item).len(), 2);
@@ -183,11 +219,21 @@ fn c6121_ro_12_names_and_groups_have_bounds() {
 
 #[test]
 fn c6121_ro_12_items_have_a_bound() {
-    let mut bench = Bench::new().with(row(BOB, "N")).with(request_row("cat@b.test"));
+    let mut bench = Bench::new()
+        .with(row(BOB, "N"))
+        .with(request_row("cat@b.test"));
     bench.limits.roster_items_max = 1;
     let new = |jid: &str| format!("<item jid='{jid}'/>");
-    refuses(&bench, &new("dan@b.test"), &StanzaError::resource_constraint());
-    refuses(&bench, &new("cat@b.test"), &StanzaError::resource_constraint());
+    refuses(
+        &bench,
+        &new("dan@b.test"),
+        &StanzaError::resource_constraint(),
+    );
+    refuses(
+        &bench,
+        &new("cat@b.test"),
+        &StanzaError::resource_constraint(),
+    );
     assert_eq!(sets(&bench, &new(BOB)).len(), 2);
     bench.limits.roster_items_max = 2;
     assert_eq!(sets(&bench, &new("cat@b.test")).len(), 2);
@@ -201,7 +247,11 @@ fn c6121_ro_13_a_set_replaces_name_and_groups_and_keeps_the_subscription() {
         let new = stored(&bench, &format!("<item jid='{BOB}' name='New'/>"));
         assert_eq!(new.name.as_deref(), Some("New"));
         assert!(new.groups.is_empty());
-        let kept = RosterRow { name: old.name.clone(), groups: old.groups.clone(), ..new };
+        let kept = RosterRow {
+            name: old.name.clone(),
+            groups: old.groups.clone(),
+            ..new
+        };
         assert_eq!(kept, old, "{state}");
     }
 }
@@ -211,7 +261,10 @@ fn c6121_ro_14_an_empty_name_is_no_name() {
     for name in ["", "name=''"] {
         let row = stored(&Bench::new(), &format!("<item jid='{BOB}' {name}/>"));
         let bench = Bench::new().with(row);
-        assert_eq!(items(&bench), format!("<item jid='{BOB}' subscription='none'/>"));
+        assert_eq!(
+            items(&bench),
+            format!("<item jid='{BOB}' subscription='none'/>")
+        );
     }
 }
 
@@ -233,7 +286,10 @@ fn c6121_ro_15_remove_ends_subscriptions() {
     ];
     for (state, middle) in cases {
         let bench = Bench::new().with(row(BOB, state)).online("r", 0).bound("s");
-        let lines = sets(&bench, &format!("<item jid='{BOB}' subscription='remove'/>"));
+        let lines = sets(
+            &bench,
+            &format!("<item jid='{BOB}' subscription='remove'/>"),
+        );
         let push = format!("push <item jid='{BOB}' subscription='remove'/>");
         let mut expected = vec![format!("remove {BOB}")];
         expected.extend(middle.iter().map(|line| (*line).clone()));

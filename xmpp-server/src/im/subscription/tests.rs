@@ -97,7 +97,10 @@ fn c6121_su_04_subscribe_is_routed_then_pushed() {
     let row = format!("row {BOB} NoneOut");
     stops(&outcome, &[&row, &sent("subscribe"), &push_ask("none")]);
     // Asked again: routed again, nothing else changes.
-    stops(&bench("N+PO").sends("r", &out("subscribe")), &[&sent("subscribe")]);
+    stops(
+        &bench("N+PO").sends("r", &out("subscribe")),
+        &[&sent("subscribe")],
+    );
 }
 
 #[test]
@@ -116,7 +119,8 @@ fn c6121_su_04_subscribe_needs_a_contact() {
 fn c6121_su_04_a_full_roster_takes_no_more_contacts() {
     let mut full = Bench::new().with(row("cat@b.test", "N")).online("r", 0);
     full.limits.roster_items_max = 1;
-    full.sends("r", &out("subscribe")).is_refused(StanzaError::resource_constraint());
+    full.sends("r", &out("subscribe"))
+        .is_refused(StanzaError::resource_constraint());
     // Requests of others take no place in it.
     let mut free = Bench::new().with(request_row("cat@b.test")).online("r", 0);
     free.limits.roster_items_max = 1;
@@ -132,7 +136,10 @@ fn c6121_su_05_unanswered_requests_are_repeated_at_login() {
         .lines();
     let request = lines.last().unwrap();
     let head = format!("route <presence to='{BOB}' from='{ANN}' id='");
-    assert!(request.starts_with(&head) && request.ends_with("type='subscribe'/>"), "{request}");
+    assert!(
+        request.starts_with(&head) && request.ends_with("type='subscribe'/>"),
+        "{request}"
+    );
 }
 
 #[test]
@@ -193,19 +200,28 @@ fn c6121_su_09_one_request_per_requester() {
 
 #[test]
 fn c6121_su_09_each_new_available_resource_gets_them() {
-    let request = format!(
-        "local {{}} bare kept <presence to='{ANN}' from='{BOB}' type='subscribe'/>"
-    );
-    let bench = Bench::new().with(request_row(BOB)).bound("r").bound("s").online("t", 0);
+    let request =
+        format!("local {{}} bare kept <presence to='{ANN}' from='{BOB}' type='subscribe'/>");
+    let bench = Bench::new()
+        .with(request_row(BOB))
+        .bound("r")
+        .bound("s")
+        .online("t", 0);
     let presence = |resource: &str| format!("<presence from='{ANN}/{resource}'/>");
     for (resource, sid) in [("r", "1"), ("s", "2")] {
         let lines = bench.sends(resource, &presence(resource)).lines();
-        let count = lines.iter().filter(|line| **line == request.replace("{}", sid)).count();
+        let count = lines
+            .iter()
+            .filter(|line| **line == request.replace("{}", sid))
+            .count();
         assert_eq!(count, 1, "{lines:?}");
     }
     // An update is no new resource.
     let lines = bench.sends("t", &presence("t")).lines();
-    assert!(!lines.iter().any(|line| line.contains("'subscribe'")), "{lines:?}");
+    assert!(
+        !lines.iter().any(|line| line.contains("'subscribe'")),
+        "{lines:?}"
+    );
 }
 
 #[test]
@@ -220,7 +236,11 @@ fn c6121_su_10_a_request_is_no_roster_item() {
     // An item that is there stays when its contact asks.
     let mut old = row(BOB, "N");
     old.name = None;
-    let lines = Bench::new().with(old).online("r", 0).gets(&inn("subscribe")).lines();
+    let lines = Bench::new()
+        .with(old)
+        .online("r", 0)
+        .gets(&inn("subscribe"))
+        .lines();
     assert_eq!(lines[0], format!("row {BOB} NoneIn"));
 }
 
@@ -233,10 +253,22 @@ fn c6121_su_11_approval() {
         .online("s", -1)
         .sends("c", &out("subscribed"));
     let row = format!("row {BOB} From");
-    stops(&outcome, &[&row, &sent("subscribed"), &push("from"), &here("r"), &here("s")]);
+    stops(
+        &outcome,
+        &[
+            &row,
+            &sent("subscribed"),
+            &push("from"),
+            &here("r"),
+            &here("s"),
+        ],
+    );
     let outcome = bench("T+PI").sends("r", &out("subscribed"));
     let row = format!("row {BOB} Both");
-    stops(&outcome, &[&row, &sent("subscribed"), &push("both"), &here("r")]);
+    stops(
+        &outcome,
+        &[&row, &sent("subscribed"), &push("both"), &here("r")],
+    );
 }
 
 #[test]
@@ -244,7 +276,10 @@ fn c6121_su_11_approval_without_request_changes_nothing() {
     for state in ["N", "N+PO", "T", "F", "F+PO", "B"] {
         stops(&bench(state).sends("r", &out("subscribed")), &[]);
     }
-    stops(&Bench::new().online("r", 0).sends("r", &out("subscribed")), &[]);
+    stops(
+        &Bench::new().online("r", 0).sends("r", &out("subscribed")),
+        &[],
+    );
 }
 
 #[test]
@@ -263,9 +298,18 @@ fn c6121_su_12_inbound_subscribed_needs_a_request() {
 
 #[test]
 fn c6121_su_13_cancelling_says_unavailable_first() {
-    let outcome = bench("B").online("s", -1).bound("c").sends("c", &out("unsubscribed"));
+    let outcome = bench("B")
+        .online("s", -1)
+        .bound("c")
+        .sends("c", &out("unsubscribed"));
     let row = format!("row {BOB} To");
-    let lines = [&*row, &gone("r"), &gone("s"), &sent("unsubscribed"), &push("to")];
+    let lines = [
+        &*row,
+        &gone("r"),
+        &gone("s"),
+        &sent("unsubscribed"),
+        &push("to"),
+    ];
     stops(&outcome, &lines);
 }
 
@@ -274,10 +318,16 @@ fn c6121_su_13_denying_says_nothing_of_presence() {
     // Not in the roster: the record goes, and there is nothing to push.
     let bench_in = Bench::new().with(request_row(BOB)).online("r", 0);
     let remove = format!("remove {BOB}");
-    stops(&bench_in.sends("r", &out("unsubscribed")), &[&remove, &sent("unsubscribed")]);
+    stops(
+        &bench_in.sends("r", &out("unsubscribed")),
+        &[&remove, &sent("unsubscribed")],
+    );
     // In the roster: it stays there.
     let row = format!("row {BOB} None");
-    stops(&bench("N+PI").sends("r", &out("unsubscribed")), &[&row, &sent("unsubscribed")]);
+    stops(
+        &bench("N+PI").sends("r", &out("unsubscribed")),
+        &[&row, &sent("unsubscribed")],
+    );
     for state in ["N", "N+PO", "T"] {
         stops(&bench(state).sends("r", &out("unsubscribed")), &[]);
     }
@@ -287,7 +337,11 @@ fn c6121_su_13_denying_says_nothing_of_presence() {
 fn c6121_su_14_inbound_unsubscribed() {
     for (state, next, subscription) in [("T", "None", "none"), ("B", "From", "from")] {
         let row = format!("row {BOB} {next}");
-        let lines = [&*row, &got("interested", "unsubscribed"), &push(subscription)];
+        let lines = [
+            &*row,
+            &got("interested", "unsubscribed"),
+            &push(subscription),
+        ];
         goes_on(&bench(state).gets(&inn("unsubscribed")), &lines);
     }
     // A denied request is no longer asked for.
@@ -306,7 +360,10 @@ fn c6121_su_15_outbound_unsubscribe() {
         let lines = [&*row, &sent("unsubscribe"), &push(subscription)];
         stops(&bench(state).sends("r", &out("unsubscribe")), &lines);
     }
-    stops(&bench("F").sends("r", &out("unsubscribe")), &[&sent("unsubscribe")]);
+    stops(
+        &bench("F").sends("r", &out("unsubscribe")),
+        &[&sent("unsubscribe")],
+    );
 }
 
 #[test]
@@ -314,7 +371,13 @@ fn c6121_su_16_inbound_unsubscribe() {
     for (state, next, subscription) in [("F", "None", "none"), ("B", "To", "to")] {
         let row = format!("row {BOB} {next}");
         let got = got("interested", "unsubscribe");
-        let lines = [&*row, &got, &push(subscription), &gone("r"), &sent("unsubscribed")];
+        let lines = [
+            &*row,
+            &got,
+            &push(subscription),
+            &gone("r"),
+            &sent("unsubscribed"),
+        ];
         goes_on(&bench(state).gets(&inn("unsubscribe")), &lines);
     }
     for state in ["N", "N+PO", "T"] {
@@ -324,18 +387,31 @@ fn c6121_su_16_inbound_unsubscribe() {
 
 #[test]
 fn c6121_su_16_a_withdrawn_request_is_dropped() {
-    let outcome = Bench::new().with(request_row(BOB)).gets(&inn("unsubscribe"));
+    let outcome = Bench::new()
+        .with(request_row(BOB))
+        .gets(&inn("unsubscribe"));
     let remove = format!("remove {BOB}");
-    let lines = [&*remove, &got("interested", "unsubscribe"), &sent("unsubscribed")];
+    let lines = [
+        &*remove,
+        &got("interested", "unsubscribe"),
+        &sent("unsubscribed"),
+    ];
     goes_on(&outcome, &lines);
     let row = format!("row {BOB} To");
-    let lines = [&*row, &got("interested", "unsubscribe"), &sent("unsubscribed")];
+    let lines = [
+        &*row,
+        &got("interested", "unsubscribe"),
+        &sent("unsubscribed"),
+    ];
     goes_on(&bench("T+PI").gets(&inn("unsubscribe")), &lines);
 }
 
 #[test]
 fn c6121_su_17_nobody_online_changes_state_all_the_same() {
-    let lines = Bench::new().with(row(BOB, "N+PO")).gets(&inn("subscribed")).lines();
+    let lines = Bench::new()
+        .with(row(BOB, "N+PO"))
+        .gets(&inn("subscribed"))
+        .lines();
     assert_eq!(lines[0], format!("row {BOB} To"));
 }
 
@@ -360,7 +436,9 @@ fn c6121_su_22_kept_requests_are_bounded_in_size() {
     assert_eq!(bench.sends("r", &out("subscribe")).lines().len(), 3);
     bench.limits.pending_request_bytes_max = size - 1;
     ignores(&bench.gets(&inn("subscribe")));
-    bench.sends("r", &out("subscribe")).is_refused(StanzaError::policy_violation());
+    bench
+        .sends("r", &out("subscribe"))
+        .is_refused(StanzaError::policy_violation());
 }
 
 #[test]
