@@ -210,15 +210,15 @@ fn incoming(stanza: &Stanza, cx: &mut Cx<'_>) -> Flow {
     }
 }
 
-/// Sections 8.5.2.1.2, 8.5.2.2.2 and 8.5.3: to every available resource or the one addressed;
-/// errors only to the one that they are for.
+/// Sections 8.5.2.1.2, 8.5.2.2.2 and 8.5.3: to every available resource or the one addressed. An
+/// error to the bare JID answers a subscription stanza (section 3.1.2): whoever sent it is among them.
 fn deliver(stanza: &Stanza, account: AccountCx<'_>, cx: &mut Cx<'_>) -> Flow {
     let resource = stanza.head.to.as_ref().and_then(Jid::resource);
     let which = match resource.map(|resource| find(account, resource)) {
         Some(session) => session.map(|session| Which::One(session.sid)),
         None => {
             let any = account.sessions.iter().any(SessionEntry::is_available);
-            (any && stanza.head.ty != Ty::Error).then_some(Which::Available)
+            any.then_some(Which::Available)
         }
     };
     if let (Ty::Unavailable, Some(from)) = (&stanza.head.ty, &stanza.head.from) {

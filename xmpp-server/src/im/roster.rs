@@ -12,8 +12,9 @@ use crate::hooks::AccountCx;
 use crate::limits::Limits;
 use crate::modules::{Answer, At, AtSet, Coverage, Info, Iq, IqKind, Module, Scope, Spec};
 use crate::random;
-use crate::session::account::RosterView;
+use crate::session::account::{Account, RosterView};
 use crate::store::{RosterRow, Subscription};
+use std::sync::Arc;
 use xmpp_stream::error::StanzaError;
 use xmpp_stream::jid::{BareJid, Jid};
 use xmpp_stream::ns;
@@ -45,10 +46,7 @@ impl Module for Feature {
 }
 
 async fn get(iq: Iq) -> Result<Answer, StanzaError> {
-    // Section 2.1: only the account's own resources, and the same for accounts that do not exist.
-    let (At::Own, Some(account)) = (iq.at, &iq.account) else {
-        return Err(StanzaError::forbidden());
-    };
+    let account = owned(iq.at, iq.account.as_ref())?;
     let answer = Answer::with(read(&iq.payload, &account.roster())?);
     Ok(match &iq.asker {
         Some(asker) => answer.effect(Effect::SetInterested(asker.sid)),
@@ -57,9 +55,7 @@ async fn get(iq: Iq) -> Result<Answer, StanzaError> {
 }
 
 async fn set(iq: Iq) -> Result<Answer, StanzaError> {
-    let (At::Own, Some(account)) = (iq.at, &iq.account) else {
-        return Err(StanzaError::forbidden());
-    };
+    let account = owned(iq.at, iq.account.as_ref())?;
     let roster = account.roster();
     let state = account.lock();
     let cx = AccountCx {
@@ -71,6 +67,12 @@ async fn set(iq: Iq) -> Result<Answer, StanzaError> {
         effects: change(&iq.payload, cx, iq.limits())?,
         ..Answer::default()
     })
+}
+
+/// Section 2.1: only the account's own resources. Others are refused alike whether it exists or not.
+fn owned(at: At, account: Option<&Arc<Account>>) -> Result<&Arc<Account>, StanzaError> {
+    let account = account.filter(|_| at == At::Own);
+    account.ok_or_else(StanzaError::forbidden)
 }
 
 /// The answer to a get (section 2.1.3).

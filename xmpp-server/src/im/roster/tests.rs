@@ -1,12 +1,15 @@
 //! A query in, an answer or wishes out.
 
-use super::{change, read};
+use super::{change, owned, read};
 use crate::hooks::Flow;
 use crate::im::testkit::{ANN, Bench, line, query, request_row, row};
 use crate::iq::{IqKind, IqTable};
 use crate::modules::{At, Module, Scope};
-use crate::store::RosterRow;
+use crate::session::account::{Account, RosterView};
+use crate::store::{AccountRecord, RosterRow};
+use std::sync::Arc;
 use xmpp_stream::error::StanzaError;
+use xmpp_stream::jid::BareJid;
 use xmpp_stream::ns;
 
 const BOB: &str = "bob@b.test";
@@ -53,7 +56,23 @@ fn named(contact: &str, state: &str, name: &str, groups: &[&str]) -> RosterRow {
 }
 
 #[test]
-fn c6121_ro_01_others_are_answered_here_too() {
+fn c6121_ro_01_only_the_owner_reads_and_writes() {
+    let record = AccountRecord {
+        keys: Vec::new(),
+        banned: None,
+        created: 0,
+    };
+    let jid = BareJid::parse(ANN).unwrap();
+    let account = Arc::new(Account::new(jid, Arc::new(record), RosterView::default()));
+    assert!(owned(At::Own, Some(&account)).is_ok());
+    for account in [Some(&account), None] {
+        let refused = owned(At::Other, account).map(|account| account.jid.clone());
+        assert_eq!(refused, Err(StanzaError::forbidden()));
+    }
+}
+
+#[test]
+fn c6121_ro_01_others_are_answered_not_ignored() {
     let (mut hooks, mut iqs, mut announced) = Default::default();
     let mut errors = Vec::new();
     super::Feature.register(&mut Scope {
