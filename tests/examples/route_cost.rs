@@ -11,10 +11,12 @@ use std::sync::Arc;
 use xmpp_server::config::Config;
 use xmpp_server::core::Core;
 use xmpp_server::session::Session;
+use xmpp_server::users::Users;
 use xmpp_stream::jid::BareJid;
 use xmpp_stream::limits::XmlLimits;
 use xmpp_stream::ns;
 use xmpp_stream::stanza::{Item, Stanza};
+use xmpp_stream::stream::Password;
 use xmpp_stream::xml::{Frame, Reader};
 
 #[global_allocator]
@@ -68,7 +70,8 @@ async fn measure(count: usize) {
 
 async fn sign_in(core: &Arc<Core>, local: &str) -> Session {
     let account = BareJid::account(local, "localhost").expect("a name");
-    core.create_account(&account, "secret".to_owned()).await.expect("an account");
+    let users = Users::Running(Arc::clone(core));
+    users.add(&account, Password("secret".to_owned())).await.expect("an account");
     let peer = IpAddr::V4(Ipv4Addr::LOCALHOST);
     core.bind(&account, Some("balcony"), peer).await.expect("a session")
 }

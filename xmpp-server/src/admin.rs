@@ -349,3 +349,6 @@ impl fmt::Display for AdminError {
 }
 
 impl std::error::Error for AdminError {}
+
+#[cfg(test)]
+mod tests;

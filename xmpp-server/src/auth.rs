@@ -71,7 +71,7 @@ impl Core {
         let checked = tokio::task::spawn_blocking(move || match keys {
             Some(keys) => keys.verify_password(&password.0),
             None => {
-                StoredKeys::derive(ScramHash::Sha256, &password.0, &salt, iterations);
+                drop(StoredKeys::derive(ScramHash::Sha256, &password.0, &salt, iterations));
                 false
             }
         });

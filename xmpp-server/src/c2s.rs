@@ -266,7 +266,7 @@ impl<F: FnOnce() + Send> Connection<F> {
         let mut stanza = Stanza::new(refused.kind, refused.head.ty.clone());
         stanza.head = refused.head;
         stanza.head.from = Some(session.jid.clone().into());
-        let error = StanzaError::of(refused.condition);
+        let error = StanzaError::from(refused.condition);
         self.shared.core.answer(session, stanza.error_reply(&error));
     }
 }

@@ -1,4 +1,5 @@
 //! XMPP server: sessions, router, rosters and modules; also a library to embed.
+
 pub mod admin;
 pub mod auth;
 pub mod c2s;

@@ -116,10 +116,8 @@ impl Users {
     /// `Store`; `Name` when the domain is no name.
     pub async fn list(&self, domain: Option<&str>) -> Result<Vec<BareJid>, UserError> {
         let domain = domain.map(Jid::domain_only).transpose().map_err(UserError::Name)?;
-        let mut accounts = self.store().accounts().await?;
-        if let Some(domain) = domain {
-            accounts.retain(|account| account.domain() == domain.domain());
-        }
+        let domain = domain.as_ref().map(|domain| domain.domain());
+        let mut accounts = self.store().accounts(domain).await?;
         accounts.sort_unstable_by(|a, b| (a.domain(), a.local()).cmp(&(b.domain(), b.local())));
         Ok(accounts)
     }
@@ -210,3 +208,6 @@ impl fmt::Display for UserError {
 }
 
 impl std::error::Error for UserError {}
+
+#[cfg(test)]
+mod tests;

@@ -2,6 +2,7 @@
 #[cfg(feature = "tokio")]
 pub mod driver;
 pub mod error;
+pub mod features;
 pub mod id;
 pub mod jid;
 pub mod limits;

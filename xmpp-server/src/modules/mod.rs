@@ -4,7 +4,8 @@
 //! presence and message delivery (`crate::im`) are written on the same interface.
 
 use crate::hooks::{Cx, Filter, Flow, Hooks, Registered, Stage};
-pub use crate::iq::{Answer, At, AtSet, Iq, IqKind};
+use crate::host::Host;
+pub use crate::iq::{Answer, At, AtSet, Iq, IqKind, KeySpace};
 use crate::iq::{IqTable, Registered as IqRegistered};
 use std::future::Future;
 use xmpp_stream::error::StanzaError;
@@ -59,11 +60,16 @@ pub struct Identity {
     pub name: Option<&'static str>,
 }
 
+/// Says of which domains something is true.
+pub type HostRule = fn(&Host) -> bool;
+
 /// Everything that registrations announce: what is announced is what is handled.
 #[derive(Debug, Default)]
 pub struct Announced {
     /// disco#info features of the domain, sorted.
     pub host_features: Vec<&'static str>,
+    /// disco#info features of domains whose policy is as the predicate asks.
+    pub host_features_if: Vec<(&'static str, HostRule)>,
     /// disco#info features of accounts, sorted.
     pub account_features: Vec<&'static str>,
     /// Identities of the domain.
@@ -76,6 +82,20 @@ pub struct Announced {
     pub features_after_auth: Vec<Element>,
     /// Name and specs of each loaded module.
     pub infos: Vec<&'static Info>,
+}
+
+impl Announced {
+    /// disco#info features of one domain, sorted.
+    #[must_use]
+    pub fn features_of(&self, host: &Host) -> Vec<&'static str> {
+        let mut features = self.host_features.clone();
+        for (ns, holds) in &self.host_features_if {
+            if holds(host) {
+                insert(&mut features, ns);
+            }
+        }
+        features
+    }
 }
 
 /// What a module may say while it registers. All declarative: listing and documenting come for free.
@@ -160,6 +180,11 @@ impl Scope<'_> {
         insert(&mut self.announced.host_features, ns);
     }
 
+    /// Shown in disco#info of those domains for which `holds` is true.
+    pub fn feature_if(&mut self, ns: &'static str, holds: HostRule) {
+        self.announced.host_features_if.push((ns, holds));
+    }
+
     /// Shown in disco#info of accounts.
     pub fn account_feature(&mut self, ns: &'static str) {
         insert(&mut self.announced.account_features, ns);
@@ -172,18 +197,18 @@ impl Scope<'_> {
         ty: &'static str,
         name: Option<&'static str>,
     ) {
-        self.announced
-            .host_identities
-            .push(Identity { category, ty, name });
+        let identity = Identity { category, ty, name };
+        add_identity(&mut self.announced.host_identities, identity);
     }
 
     /// Shown in disco#info of accounts.
     pub fn account_identity(&mut self, category: &'static str, ty: &'static str) {
-        self.announced.account_identities.push(Identity {
+        let identity = Identity {
             category,
             ty,
             name: None,
-        });
+        };
+        add_identity(&mut self.announced.account_identities, identity);
     }
 
     /// Offered in stream features after login.
@@ -196,6 +221,35 @@ fn insert(list: &mut Vec<&'static str>, ns: &'static str) {
     if let Err(at) = list.binary_search(&ns) {
         list.insert(at, ns);
     }
+}
+
+// XEP-0030 section 3.1: no two identities of one category and type with different names.
+fn add_identity(list: &mut Vec<Identity>, identity: Identity) {
+    let is_same = |other: &Identity| (other.category, other.ty) == (identity.category, identity.ty);
+    if !list.iter().any(is_same) {
+        list.push(identity);
+    }
+}
+
+/// What this server calls itself.
+const SOFTWARE: &str = env!("CARGO_PKG_NAME");
+
+/// An element that a module has stored.
+///
+/// # Errors
+/// internal-server-error when the stored bytes are no XML: the store was changed by other hands.
+fn stored(xml: &[u8]) -> Result<Element, StanzaError> {
+    Element::parse(xml, "").map_err(|error| {
+        tracing::error!(?error, "stored element does not parse");
+        StanzaError::internal_server_error()
+    })
+}
+
+/// An element as `stored` reads it.
+fn to_store(element: &Element) -> Vec<u8> {
+    let mut xml = Vec::new();
+    element.write(&mut xml, "");
+    xml
 }
 
 macro_rules! modules {
@@ -222,3 +276,6 @@ pub fn enabled(off: &[String]) -> Vec<&'static dyn Module> {
         .filter(|module| !off.iter().any(|name| name == module.info().name));
     crate::im::ALL.iter().chain(optional).copied().collect()
 }
+
+#[cfg(test)]
+mod tests;

@@ -162,6 +162,12 @@ pub struct Account {
     pub changes: tokio::sync::Mutex<()>,
 }
 
+impl std::fmt::Debug for Account {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Account").field("jid", &self.jid).finish_non_exhaustive()
+    }
+}
+
 impl Account {
     /// An account as loaded.
     #[must_use]

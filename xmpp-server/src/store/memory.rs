@@ -1,0 +1,280 @@
+//! The store that is gone with the process: for tests, and for `storage.url = "memory"`.
+//!
+//! A submit is carried out at once, under one lock; its ticket is done when it is handed out. It
+//! holds and refuses what the SQLite store does: both play the same tests.
+
+use std::collections::{BTreeMap, HashMap};
+use std::fmt;
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+
+use bytes::Bytes;
+use xmpp_stream::jid::BareJid;
+
+use super::{
+    AccountRecord, Ban, CommitError, KvRecord, Ops, RosterRecord, RosterRow, StoreError, Ticket,
+    WriteOp, random_secret,
+};
+
+/// Everything in maps.
+pub struct MemoryStore {
+    tables: Mutex<Tables>,
+    secret: OnceLock<[u8; super::SECRET_BYTES]>,
+}
+
+#[derive(Default)]
+struct Tables {
+    owners: HashMap<BareJid, Owner>,
+    /// Version of the last value written to a key space.
+    kv_ver: u64,
+    closed: bool,
+}
+
+/// All that belongs to one address. A clone shares the values.
+#[derive(Clone, Default)]
+struct Owner {
+    account: Option<Arc<AccountRecord>>,
+    roster_ver: u64,
+    roster: BTreeMap<BareJid, RosterRow>,
+    spaces: BTreeMap<&'static str, BTreeMap<String, KvRecord>>,
+}
+
+/// An `expect` that does not hold.
+struct Unexpected;
+
+impl MemoryStore {
+    pub(super) fn new() -> Self {
+        Self {
+            tables: Mutex::default(),
+            secret: OnceLock::new(),
+        }
+    }
+
+    pub(super) fn account(&self, jid: &BareJid) -> Option<Arc<AccountRecord>> {
+        self.lock().owners.get(jid)?.account.clone()
+    }
+
+    pub(super) fn accounts(&self, domain: Option<&str>) -> Vec<BareJid> {
+        let tables = self.lock();
+        let mut jids: Vec<BareJid> = tables
+            .owners
+            .iter()
+            .filter(|(jid, owner)| {
+                owner.account.is_some() && domain.is_none_or(|domain| jid.domain() == domain)
+            })
+            .map(|(jid, _)| jid.clone())
+            .collect();
+        jids.sort();
+        jids
+    }
+
+    pub(super) fn roster(&self, account: &BareJid) -> RosterRecord {
+        let tables = self.lock();
+        let Some(owner) = tables.owners.get(account) else {
+            return RosterRecord::default();
+        };
+        RosterRecord {
+            ver: owner.roster_ver,
+            items: owner.roster.values().cloned().collect(),
+        }
+    }
+
+    pub(super) fn kv(&self, space: &str, owner: &BareJid, key: &str) -> Option<KvRecord> {
+        self.lock()
+            .owners
+            .get(owner)?
+            .spaces
+            .get(space)?
+            .get(key)
+            .cloned()
+    }
+
+    pub(super) fn kv_list(&self, space: &str, owner: &BareJid) -> Vec<(String, KvRecord)> {
+        let tables = self.lock();
+        let values = tables
+            .owners
+            .get(owner)
+            .and_then(|owner| owner.spaces.get(space));
+        values
+            .into_iter()
+            .flatten()
+            .map(|(key, record)| (key.clone(), record.clone()))
+            .collect()
+    }
+
+    pub(super) fn secret(&self) -> Result<[u8; super::SECRET_BYTES], StoreError> {
+        let made = random_secret()?;
+        Ok(*self.secret.get_or_init(|| made))
+    }
+
+    pub(super) fn submit(&self, ops: &Ops) -> Ticket {
+        let mut tables = self.lock();
+        if tables.closed {
+            return Ticket::done(Err(CommitError::Failed));
+        }
+        Ticket::done(tables.apply(ops).map_err(|Unexpected| CommitError::Expect))
+    }
+
+    pub(super) fn close(&self) {
+        self.lock().closed = true;
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Tables> {
+        self.tables.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl fmt::Debug for MemoryStore {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("MemoryStore").finish_non_exhaustive()
+    }
+}
+
+impl Tables {
+    /// Carries out all operations, or none.
+    fn apply(&mut self, ops: &Ops) -> Result<(), Unexpected> {
+        // One operation looks before it writes and needs no way back.
+        if let [only] = ops.as_slice() {
+            return self.apply_one(only);
+        }
+        let before: Vec<(BareJid, Option<Owner>)> = ops
+            .iter()
+            .map(|op| (op.owner().clone(), self.owners.get(op.owner()).cloned()))
+            .collect();
+        let done = ops.iter().try_for_each(|op| self.apply_one(op));
+        if done.is_err() {
+            for (jid, owner) in before {
+                match owner {
+                    Some(owner) => self.owners.insert(jid, owner),
+                    None => self.owners.remove(&jid),
+                };
+            }
+        }
+        done
+    }
+
+    fn apply_one(&mut self, op: &WriteOp) -> Result<(), Unexpected> {
+        match op {
+            WriteOp::AccountCreate {
+                account,
+                keys,
+                created,
+            } => {
+                ensure(self.account_mut(account).is_err())?;
+                let keys = keys.iter().cloned().map(Arc::new).collect();
+                let record = AccountRecord {
+                    keys,
+                    banned: None,
+                    created: *created,
+                };
+                let owner = Owner {
+                    account: Some(Arc::new(record)),
+                    ..Owner::default()
+                };
+                self.owners.insert(account.clone(), owner);
+            }
+            WriteOp::AccountKeys { account, keys } => {
+                self.account_mut(account)?.keys = keys.iter().cloned().map(Arc::new).collect();
+            }
+            WriteOp::AccountRemove { account } => {
+                self.owners.remove(account);
+            }
+            WriteOp::AccountBan { account, reason } => {
+                self.account_mut(account)?.banned = Some(Ban {
+                    reason: reason.clone(),
+                });
+            }
+            WriteOp::AccountUnban { account } => self.account_mut(account)?.banned = None,
+            WriteOp::Roster {
+                account,
+                item,
+                expect,
+                ver,
+            } => {
+                let owner = self.roster_mut(account, *expect, *ver)?;
+                owner.roster.insert(item.jid.clone(), item.clone());
+            }
+            WriteOp::RosterRemove {
+                account,
+                jid,
+                expect,
+                ver,
+            } => {
+                self.roster_mut(account, *expect, *ver)?.roster.remove(jid);
+            }
+            WriteOp::Kv {
+                space,
+                owner,
+                key,
+                val,
+                expect,
+            } => {
+                self.apply_kv(space, owner, key, val.as_ref(), *expect)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn account_mut(&mut self, jid: &BareJid) -> Result<&mut AccountRecord, Unexpected> {
+        let account = self
+            .owners
+            .get_mut(jid)
+            .and_then(|owner| owner.account.as_mut());
+        account.map(Arc::make_mut).ok_or(Unexpected)
+    }
+
+    /// The roster to be changed, its version already the new one.
+    fn roster_mut(
+        &mut self,
+        account: &BareJid,
+        expect: Option<u64>,
+        ver: u64,
+    ) -> Result<&mut Owner, Unexpected> {
+        let found = self.owners.get(account).map_or(0, |owner| owner.roster_ver);
+        ensure(expect.is_none_or(|expect| expect == found))?;
+        let owner = self.owners.entry(account.clone()).or_default();
+        owner.roster_ver = ver;
+        Ok(owner)
+    }
+
+    fn apply_kv(
+        &mut self,
+        space: &'static str,
+        owner: &BareJid,
+        key: &str,
+        val: Option<&Bytes>,
+        expect: Option<Option<u64>>,
+    ) -> Result<(), Unexpected> {
+        let found = self
+            .owners
+            .get(owner)
+            .and_then(|owner| owner.spaces.get(space)?.get(key));
+        let found = found.map(|record| record.ver);
+        ensure(expect.is_none_or(|expect| expect == found))?;
+        match val {
+            Some(val) => {
+                self.kv_ver += 1;
+                let record = KvRecord {
+                    ver: self.kv_ver,
+                    val: val.clone(),
+                };
+                let owner = self.owners.entry(owner.clone()).or_default();
+                owner
+                    .spaces
+                    .entry(space)
+                    .or_default()
+                    .insert(key.to_owned(), record);
+            }
+            None => {
+                let owner = self.owners.get_mut(owner);
+                if let Some(values) = owner.and_then(|owner| owner.spaces.get_mut(space)) {
+                    values.remove(key);
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+fn ensure(holds: bool) -> Result<(), Unexpected> {
+    if holds { Ok(()) } else { Err(Unexpected) }
+}

@@ -1,0 +1,137 @@
+//! The promise that a submit was committed, or the reason why not.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::{Arc, OnceLock};
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use atomic_waker::AtomicWaker;
+use tokio::time::{Instant, Sleep};
+
+use super::CommitError;
+use crate::clock;
+
+/// How long a ticket waits; longer, and the sender of a stanza would rather have an error.
+const TICKET_WAIT: Duration = Duration::from_secs(10);
+
+/// Resolves when the operations of one submit are committed or refused, after 10 s at the latest.
+/// Dropping it changes nothing: what was submitted is still written.
+#[must_use = "nothing is known to be stored until its ticket says so"]
+#[derive(Debug)]
+pub struct Ticket {
+    state: State,
+}
+
+#[derive(Debug)]
+enum State {
+    Done(Result<(), CommitError>),
+    Waiting {
+        slot: Arc<Slot>,
+        deadline: Instant,
+        timer: Option<Pin<Box<Sleep>>>,
+    },
+}
+
+/// Where the writer puts the outcome.
+#[derive(Debug, Default)]
+pub(super) struct Slot {
+    outcome: OnceLock<Result<(), CommitError>>,
+    waker: AtomicWaker,
+}
+
+impl Ticket {
+    /// What is known without waiting.
+    pub fn outcome(&self) -> Option<Result<(), CommitError>> {
+        match &self.state {
+            State::Done(outcome) => Some(*outcome),
+            State::Waiting { slot, .. } => slot.outcome.get().copied(),
+        }
+    }
+
+    /// True when awaiting it would not wait.
+    pub fn is_done(&self) -> bool {
+        self.outcome().is_some()
+    }
+
+    pub(super) fn done(outcome: Result<(), CommitError>) -> Self {
+        Self {
+            state: State::Done(outcome),
+        }
+    }
+
+    pub(super) fn waiting(slot: Arc<Slot>) -> Self {
+        let deadline = Instant::from_std(clock::now()) + TICKET_WAIT;
+        Self {
+            state: State::Waiting {
+                slot,
+                deadline,
+                timer: None,
+            },
+        }
+    }
+}
+
+impl Future for Ticket {
+    type Output = Result<(), CommitError>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let State::Waiting {
+            slot,
+            deadline,
+            timer,
+        } = &mut self.state
+        else {
+            return Poll::Ready(self.outcome().unwrap_or(Err(CommitError::Failed)));
+        };
+        slot.waker.register(cx.waker());
+        // Looked at after registering: an outcome in between has woken nobody.
+        let outcome = if let Some(outcome) = slot.outcome.get() {
+            *outcome
+        } else {
+            let deadline = *deadline;
+            let timer = timer.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(deadline)));
+            ready!(timer.as_mut().poll(cx));
+            Err(CommitError::TimedOut)
+        };
+        self.state = State::Done(outcome);
+        Poll::Ready(outcome)
+    }
+}
+
+impl Slot {
+    /// Settles the outcome; only the first one counts.
+    pub(super) fn finish(&self, outcome: Result<(), CommitError>) {
+        if self.outcome.set(outcome).is_ok() {
+            self.waker.wake();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn waits_ten_seconds_and_no_longer() {
+        let slot = Arc::new(Slot::default());
+        let mut ticket = Ticket::waiting(Arc::clone(&slot));
+        let start = clock::now();
+        assert!(!ticket.is_done());
+        assert_eq!((&mut ticket).await, Err(CommitError::TimedOut));
+        assert_eq!(clock::now().duration_since(start), TICKET_WAIT);
+        slot.finish(Ok(()));
+        assert_eq!(ticket.outcome(), Some(Err(CommitError::TimedOut)));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_first_outcome_counts_and_wakes() {
+        let slot = Arc::new(Slot::default());
+        let ticket = Ticket::waiting(Arc::clone(&slot));
+        let waiting = tokio::spawn(ticket);
+        tokio::task::yield_now().await;
+        slot.finish(Err(CommitError::Expect));
+        slot.finish(Ok(()));
+        assert_eq!(waiting.await.unwrap(), Err(CommitError::Expect));
+    }
+}
