@@ -211,7 +211,7 @@ fn incoming(stanza: &Stanza, cx: &mut Cx<'_>) -> Flow {
 }
 
 /// Sections 8.5.2.1.2, 8.5.2.2.2 and 8.5.3: to every available resource or the one addressed. An
-/// error to the bare JID answers a subscription stanza (section 3.1.2): whoever sent it is among them.
+/// error to the bare JID answers a subscription stanza (section 3.1.2): its sender is among them.
 fn deliver(stanza: &Stanza, account: AccountCx<'_>, cx: &mut Cx<'_>) -> Flow {
     let resource = stanza.head.to.as_ref().and_then(Jid::resource);
     let which = match resource.map(|resource| find(account, resource)) {

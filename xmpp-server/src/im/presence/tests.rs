@@ -316,9 +316,8 @@ fn c6121_pr_18_nobody_online_drops_it() {
 fn c6121_su_03_an_error_to_a_subscription_request_arrives() {
     // The request was sent from the bare JID, so its error comes back to that.
     let xml = format!("<presence from='{BOB}' to='{ANN}' type='error'/>");
-    let expected = format!(
-        "local available aswritten kept <presence to='{ANN}' from='{BOB}' type='error'/>"
-    );
+    let expected =
+        format!("local available aswritten kept <presence to='{ANN}' from='{BOB}' type='error'/>");
     goes_on(&bench().online("r", 0).gets(&xml), &[&expected]);
 }
 
