@@ -69,7 +69,7 @@ async fn set(iq: Iq) -> Result<Answer, StanzaError> {
     })
 }
 
-/// Section 2.1: only the own resources; others are refused alike, whether the account exists or not.
+/// Section 2.1: only the own resources; others are refused alike, whether the account exists or no.
 fn owned(at: At, account: Option<&Arc<Account>>) -> Result<&Arc<Account>, StanzaError> {
     let account = account.filter(|_| at == At::Own);
     account.ok_or_else(StanzaError::forbidden)
