@@ -20,13 +20,15 @@ use xmpp_stream::jid::{BareJid, Jid};
 pub struct Cli {
     #[command(flatten)]
     options: Options,
+    #[command(flatten)]
+    listeners: Listeners,
     #[command(subcommand)]
     command: Option<CommandWord>,
 }
 
 #[derive(Args, Clone, Debug)]
 struct Options {
-    /// Configuration file (TOML); then domains and listeners come from it
+    /// Configuration file (TOML): then domains and listeners come from it
     #[arg(long, global = true, value_name = "FILE")]
     config: Option<PathBuf>,
     /// Data directory, made where it is missing [default: ./xmpp-data]
@@ -35,22 +37,28 @@ struct Options {
     /// Serve this domain; may be given again [default: localhost]
     #[arg(long, global = true, value_name = "NAME", value_parser = domain)]
     domain: Vec<String>,
-    /// Listen here with STARTTLS, and no more with direct TLS unless --listen-tls says where; may
-    /// be given again [default: 127.0.0.1:5222 and [::1]:5222]
-    #[arg(long, global = true, value_name = "ADDR:PORT", value_parser = address)]
-    listen: Vec<SocketAddr>,
-    /// Listen here with direct TLS; may be given again [default: 127.0.0.1:5223 and [::1]:5223]
-    #[arg(long, global = true, value_name = "ADDR:PORT", value_parser = address)]
-    listen_tls: Vec<SocketAddr>,
-    /// What to log to stderr, e.g. "warn" or "info,xmpp_server=debug" [default: info]
+    /// What to log to stderr, e.g. "warn" or "info,xmpp_server=debug"
     #[arg(long, global = true, value_name = "FILTER", value_parser = filter)]
     log: Option<String>,
+}
+
+/// Not global: user commands do not listen.
+#[derive(Args, Clone, Debug)]
+struct Listeners {
+    /// Listen here with STARTTLS; may be given again [default: 127.0.0.1:5222, [::1]:5222]
+    ///
+    /// Then the server listens with direct TLS only where --listen-tls says so.
+    #[arg(long, value_name = "ADDR:PORT", value_parser = address)]
+    listen: Vec<SocketAddr>,
+    /// Listen here with direct TLS; may be given again [default: 127.0.0.1:5223, [::1]:5223]
+    #[arg(long, value_name = "ADDR:PORT", value_parser = address)]
+    listen_tls: Vec<SocketAddr>,
 }
 
 #[derive(Clone, Debug, Subcommand)]
 enum CommandWord {
     /// Run the server (the default)
-    Run,
+    Run(Listeners),
     /// Add, remove and list accounts; works beside a running server and without one
     User(UserArgs),
 }
@@ -135,12 +143,16 @@ impl Cli {
     fn parse_checked<T: Into<std::ffi::OsString> + Clone>(
         arguments: impl IntoIterator<Item = T>,
     ) -> Result<Self, clap::Error> {
-        let cli = Self::try_parse_from(arguments)?;
+        let mut cli = Self::try_parse_from(arguments)?;
+        if let Some(CommandWord::Run(after)) = &mut cli.command {
+            cli.listeners.listen.append(&mut after.listen);
+            cli.listeners.listen_tls.append(&mut after.listen_tls);
+        }
         let o = &cli.options;
         let given = [
             ("--domain", !o.domain.is_empty()),
-            ("--listen", !o.listen.is_empty()),
-            ("--listen-tls", !o.listen_tls.is_empty()),
+            ("--listen", !cli.listeners.listen.is_empty()),
+            ("--listen-tls", !cli.listeners.listen_tls.is_empty()),
         ];
         for (option, _) in given.into_iter().filter(|(_, given)| *given) {
             let refused = match (&o.config, &cli.command) {
@@ -157,7 +169,7 @@ impl Cli {
     }
 
     /// The configuration: of the file, or that of a server that was told nothing, with what the
-    /// command line changes. Its data directory is always set.
+    /// command line changes. Its data directory is always set, and user commands log warnings only.
     ///
     /// # Errors
     /// `ConfigError` of the file.
@@ -171,14 +183,16 @@ impl Cli {
             // The names have been parsed once: this cannot fail.
             config = config.clone().with_domain(name).unwrap_or(config);
         }
-        if !o.listen.is_empty() {
-            config = config.listen(o.listen.iter().copied());
+        if !self.listeners.listen.is_empty() {
+            config = config.listen(self.listeners.listen.iter().copied());
         }
-        if !o.listen_tls.is_empty() {
-            config = config.listen_tls(o.listen_tls.iter().copied());
+        if !self.listeners.listen_tls.is_empty() {
+            config = config.listen_tls(self.listeners.listen_tls.iter().copied());
         }
-        if let Some(filter) = &o.log {
-            config.log.filter = filter.as_str().into();
+        match (&o.log, &self.command) {
+            (Some(filter), _) => config.log.filter = filter.as_str().into(),
+            (None, Some(CommandWord::User(_))) => config.log.filter = "warn".into(),
+            (None, _) => {}
         }
         let data_dir = o.data.as_deref().unwrap_or_else(|| config.data_dir()).to_owned();
         Ok(config.in_dir(data_dir))
@@ -187,11 +201,9 @@ impl Cli {
     /// True when neither file nor domain nor listener was named.
     #[must_use]
     pub fn is_bare(&self) -> bool {
-        let o = &self.options;
-        o.config.is_none()
-            && o.domain.is_empty()
-            && o.listen.is_empty()
-            && o.listen_tls.is_empty()
+        let Options { config, domain, .. } = &self.options;
+        let Listeners { listen, listen_tls } = &self.listeners;
+        config.is_none() && domain.is_empty() && listen.is_empty() && listen_tls.is_empty()
     }
 
     /// What is to be done.
@@ -296,6 +308,7 @@ mod tests {
             "run --domain A.test --domain b.test --data d --listen 127.0.0.1:0",
             "--domain A.test --domain b.test --data d --listen 127.0.0.1:0",
             "--data d --listen 127.0.0.1:0 run --domain A.test --domain b.test",
+            "--domain A.test run --listen 127.0.0.1:0 --domain b.test --data d",
         ] {
             check_config(line, |config| {
                 let names: Vec<_> = config.domains.iter().map(|d| d.name.as_str()).collect();
@@ -308,6 +321,10 @@ mod tests {
         }
         check_config("user list --log debug --data d", |config| {
             &*config.log.filter == "debug" && config.data_dir() == "d"
+        });
+        check_config("user list", |config| &*config.log.filter == "warn");
+        check_config("--listen 127.0.0.1:1 run --listen 127.0.0.1:2", |config| {
+            addresses(&config.c2s.listen) == "127.0.0.1:1 127.0.0.1:2"
         });
     }
 
@@ -362,6 +379,7 @@ mod tests {
         check("--config f run --listen 127.0.0.1:1", "'--listen' cannot be used with '--config'");
         check("--listen-tls 127.0.0.1:1 --config f", "'--listen-tls' cannot be used with");
         check("--listen 127.0.0.1:1 user list", "'--listen' cannot be used with 'user'");
+        check("user list --listen 127.0.0.1:1", "unexpected argument '--listen'");
         check("--listen localhost:5222", "not an IP address with a port");
         check("--domain a..b", "not a domain name");
         check("--log =,=x=", "not a filter");

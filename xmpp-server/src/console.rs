@@ -130,8 +130,8 @@ fn prompt() -> Result<String, ConsoleError> {
 /// 120 random bits in characters that are not mistaken for one another.
 fn generate() -> String {
     const LETTERS: [char; 32] = [
-        'a', 'b', 'c', 'd', 'e', 'f', 'g', 'h', 'j', 'k', 'm', 'n', 'p', 'q', 'r', 's', 't', 'u',
-        'v', 'w', 'x', 'y', 'z', '2', '3', '4', '5', '6', '7', '8', '9', '_',
+        'a', 'b', 'c', 'd', 'e', 'f', 'g', 'h', 'i', 'j', 'k', 'm', 'n', 'p', 'q', 'r', 's', 't', 'u',
+        'v', 'w', 'x', 'y', 'z', '2', '3', '4', '5', '6', '7', '8', '9',
     ];
     let mut bytes = [0; 24];
     random::fill(&mut bytes);
@@ -191,7 +191,7 @@ mod tests {
         let (one, two) = (generate(), generate());
         assert_eq!(one.chars().count(), 24);
         assert_ne!(one, two);
-        assert!(one.chars().all(|c| c.is_ascii_alphanumeric() || c == '_'), "{one}");
+        assert!(one.chars().all(|c| c.is_ascii_alphanumeric()), "{one}");
     }
 
     #[test]

@@ -3,7 +3,7 @@
 //! DESIGN 1. stdout is for scripts and people who start it, stderr for the log.
 
 use std::fmt::Display;
-use std::io::{self, Write};
+use std::io::{self, IsTerminal, Write};
 use std::process::ExitCode;
 use tokio::signal::unix::{SignalKind, signal};
 use tracing::{info, warn};
@@ -81,7 +81,10 @@ fn announce(config: &Config, running: &Running, first: bool) {
 fn start_log(log: &Log) {
     // The filter has been parsed once already, by the file's or the command line's reader.
     let filter = EnvFilter::try_new(&log.filter).unwrap_or_default();
-    let output = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr);
+    let output = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_ansi(io::stderr().is_terminal())
+        .with_writer(io::stderr);
     match log.format {
         LogFormat::Text => output.init(),
         LogFormat::Json => output.json().init(),
