@@ -487,6 +487,7 @@ impl Core {
     ) -> Vec<Effect> {
         let account = match self.registry.load(&self.store, jid, self.clock.now()).await {
             Ok(Some(account)) => account,
+            Ok(None) if is_bare_iq(&stanza) => return self.iq_to_nobody(host, stanza).await,
             Ok(None) => return no_account(&stanza),
             Err(error) => {
                 tracing::error!(%error, %jid, "account not loaded");
@@ -494,7 +495,7 @@ impl Core {
             }
         };
         match stanza.kind {
-            Kind::Iq if stanza.head.to.as_ref().is_some_and(Jid::is_bare) => {
+            Kind::Iq if is_bare_iq(&stanza) => {
                 self.iq_routed(host, Some(account), stanza).await
             }
             Kind::Iq => self.iq_to_full(host, &account, &stanza),
@@ -762,6 +763,10 @@ fn verify(stanza: &mut Stanza, session: &Session) -> Result<(), StanzaError> {
 #[must_use]
 pub fn is_subscription(ty: &Ty) -> bool {
     matches!(ty, Ty::Subscribe | Ty::Subscribed | Ty::Unsubscribe | Ty::Unsubscribed)
+}
+
+fn is_bare_iq(stanza: &Stanza) -> bool {
+    stanza.kind == Kind::Iq && stanza.head.to.as_ref().is_some_and(Jid::is_bare)
 }
 
 fn is_directed(entry: &SessionEntry, stanza: &Stanza) -> bool {

@@ -297,6 +297,16 @@ impl Core {
         self.answer_iq(host, account, at, None, stanza).await
     }
 
+    /// A request to an account that does not exist: the same handlers answer, so that what they
+    /// say of strangers' accounts does not tell which ones there are.
+    pub(crate) async fn iq_to_nobody(
+        self: &Arc<Self>,
+        host: &Arc<Host>,
+        stanza: Stanza,
+    ) -> Vec<Effect> {
+        self.answer_iq(host, None, At::Other, None, stanza).await
+    }
+
     /// A request from a peer that has not signed in; gives what to send back.
     pub async fn iq_from_guest(
         self: &Arc<Self>,

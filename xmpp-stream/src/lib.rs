@@ -2,7 +2,7 @@
 #[cfg(feature = "tokio")]
 pub mod driver;
 pub mod error;
-mod features;
+pub mod features;
 pub mod id;
 pub mod jid;
 pub mod limits;

@@ -61,9 +61,12 @@ pub struct Head {
     pub extra: Option<Box<Extra>>,
 }
 
-/// Unknown attributes: namespace (empty: none), name, value.
+/// One unknown attribute: namespace (empty: none), name, value.
+pub type ExtraAttr = (Box<str>, Box<str>, Box<str>);
+
+/// Unknown attributes.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
-pub struct Extra(pub SmallVec<[(Box<str>, Box<str>, Box<str>); 1]>);
+pub struct Extra(pub SmallVec<[ExtraAttr; 1]>);
 
 /// A top-level child: what it is, and where in the payload.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -277,7 +280,8 @@ impl Stanza {
     pub fn elements(&self) -> Vec<Element> {
         self.kids.iter().map(|kid| self.element(kid)).collect()
     }
-    /// Namespace and name of a child, also of an `OTHER` one, read from its start tag without building a tree.
+    /// Namespace and name of a child, also of an `OTHER` one, read from its start tag without a
+    /// tree.
     #[must_use]
     pub fn kid_name(&self, kid: &Kid) -> (String, String) {
         let text = std::str::from_utf8(self.kid_bytes(kid)).unwrap_or_default();
@@ -290,7 +294,8 @@ impl Stanza {
         let ns = ns.map_or_else(|| ns::CLIENT.to_owned(), |(ns, _)| unescape(ns));
         (ns, name.to_owned())
     }
-    /// Text of the first child in the stanza's namespace with this name, e.g. `body`, `show`, `priority`.
+    /// Text of the first child in the stanza's namespace with this name, e.g. `body`, `show`,
+    /// `priority`.
     #[must_use]
     pub fn child_text(&self, name: NameId) -> Option<String> {
         let kid = self.kid(ns::id::CLIENT, name)?;
@@ -358,7 +363,8 @@ impl Stanza {
             None => answer,
         }
     }
-    /// The error for the sender; `None` for errors and iq results (RFC 6120 section 8.3.1: never an error to an error).
+    /// The error for the sender; `None` for errors and iq results (RFC 6120 section 8.3.1: never an
+    /// error to an error).
     #[must_use]
     pub fn error_reply(&self, error: &StanzaError) -> Option<Self> {
         match (self.kind, &self.head.ty) {
@@ -379,7 +385,8 @@ impl Stanza {
             StanzaError::from_element(&self.element(kid))
         }))
     }
-    /// Parses a whole stanza as a tree-less value, for tests and clients (namespace `jabber:client` assumed).
+    /// Parses a whole stanza as a tree-less value, for tests and clients (namespace `jabber:client`
+    /// assumed).
     ///
     /// # Errors
     /// What a stream would answer with a stream error; `NotAStanza` for what it would refuse or
@@ -405,7 +412,18 @@ impl Stanza {
     }
     /// Appends the wire form, addressed as it stands.
     pub fn write(&self, out: &mut Vec<u8>) {
-        rendered::write_stanza(self, out);
+        rendered::write_stanza(self, None, out);
+    }
+    /// Appends the form that stands below a foreign element (XEP-0297): with its own `xmlns`.
+    pub fn write_forwarded(&self, out: &mut Vec<u8>) {
+        rendered::write_stanza(self, Some(ns::CLIENT), out);
+    }
+    /// A stanza out of a tree in `jabber:client`, such as a forwarded one.
+    ///
+    /// # Errors
+    /// As `Stanza::parse`.
+    pub fn from_element(element: &Element) -> Result<Self, XmlError> {
+        Self::parse(&element.to_xml(ns::CLIENT))
     }
     /// The wire form as text, for logs and tests.
     #[must_use]
@@ -480,3 +498,6 @@ fn plain_text(xml: &str) -> Option<&str> {
     let (text, end) = rest.strip_prefix('>')?.split_once('<')?;
     end.starts_with('/').then_some(text)
 }
+
+#[cfg(test)]
+mod tests;

@@ -111,12 +111,13 @@ impl Rendered {
     }
 }
 
-/// Appends one stanza as it stands, with nothing shared.
-pub(super) fn write_stanza(stanza: &Stanza, out: &mut Vec<u8>) {
+/// Appends one stanza as it stands, with nothing shared; `xmlns` where it is not inherited.
+pub(super) fn write_stanza(stanza: &Stanza, xmlns: Option<&str>, out: &mut Vec<u8>) {
     let kind = stanza.kind.as_str();
     out.reserve(stanza.wire_len());
     out.push(b'<');
     out.extend_from_slice(kind.as_bytes());
+    write_attr(out, "xmlns", xmlns);
     write_attr(out, "to", stanza.head.to.as_ref().map(Jid::as_str));
     write_attrs(stanza, out);
     if stanza.payload.is_empty() {
@@ -155,7 +156,7 @@ fn write_attrs(stanza: &Stanza, out: &mut Vec<u8>) {
     }
 }
 
-/// What stands in an outbox. `D` is the server's per-message delivery mark (DESIGN 4: `Delivery`); `()` elsewhere.
+/// What stands in an outbox. `D` is the server's per-message delivery mark; `()` elsewhere.
 #[derive(Debug)]
 pub enum Item<D = ()> {
     /// A rendering shared by several recipients.

@@ -1,1 +1,695 @@
-//! The calling side of a stream.
+//! The calling side of a stream: our client.
+//!
+//! Covers RFC 6120 sections 4.3 (negotiation), 5, 6 and 7 for the initiating entity: header,
+//! STARTTLS, SASL with the strongest mechanism that both sides have, binding. What goes wrong is
+//! told by step (`Failure`).
+
+use super::header::{self, Opening, Version};
+use super::open::{Open, Side, Step};
+use super::wire::{Random, Wire};
+use super::{CloseReason, Established, Machine, Output, Password, TlsInfo, TlsRule};
+use crate::error::{SaslCondition, StanzaError, StreamCondition, StreamError};
+use crate::features::plain::Plain;
+use crate::features::sasl::{self, Bindings, Mechanism};
+use crate::features::scram::{self, Flag, ServerFault};
+use crate::features::{bind, starttls};
+use crate::jid::{BareJid, Jid};
+use crate::limits::Limits;
+use crate::ns;
+use crate::stanza::{Item, Kind, Stanza, Ty};
+use crate::xml::{Element, Frame, Header};
+use std::fmt;
+use std::time::Instant;
+
+/// Fixed facts of a stream that we open.
+#[derive(Debug)]
+pub struct InitiatorConfig {
+    /// Who signs in; the domain is the header's `to` and what the certificate has to be good for.
+    pub account: BareJid,
+    /// The password.
+    pub password: Password,
+    /// The wanted resource; `None`: the server makes one.
+    pub resource: Option<Box<str>>,
+    /// Language of texts for people.
+    pub lang: Option<Box<str>>,
+    /// TLS policy. `Optional` goes on in clear only when the server has no STARTTLS.
+    pub tls: TlsRule,
+    /// PLAIN may be used: only over TLS, and only where no SCRAM is offered.
+    pub plain: bool,
+    /// Bounds; `Limits::default()` with `after_auth` of `XmlLimits::client()` suits a client.
+    pub limits: Limits,
+}
+
+/// Which step of the negotiation failed, and how.
+#[derive(Clone, Debug, Eq, PartialEq)]
+#[non_exhaustive]
+pub enum Failure {
+    /// The server's opening tag is none, or of a version that we do not know.
+    Header,
+    /// The server has no STARTTLS, and nothing else is allowed.
+    NoTls,
+    /// Bytes in clear behind `<proceed/>`: somebody injects.
+    DataBeforeTls,
+    /// No mechanism that the server offers may be used.
+    NoMechanism,
+    /// The server refused the login.
+    Login {
+        /// Its reason.
+        condition: SaslCondition,
+        /// Its sentence for people.
+        text: Option<Box<str>>,
+    },
+    /// The server did not prove that it knows the password: it may be somebody else.
+    ServerNotProven,
+    /// The server announced other mechanisms than reached us: somebody removed some (XEP-0474).
+    Downgrade,
+    /// The server asks for too few or absurdly many iterations.
+    Iterations,
+    /// After the login there is no way to bind a resource.
+    NoBind,
+    /// The server refused to bind a resource.
+    Bind(Box<StanzaError>),
+    /// An answer that makes no sense at that point.
+    Unexpected,
+    /// It took too long.
+    Timeout,
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Header => f.write_str("the server's stream header is not acceptable"),
+            Self::NoTls => f.write_str("the server has no TLS"),
+            Self::DataBeforeTls => f.write_str("data in clear at the start of TLS"),
+            Self::NoMechanism => f.write_str("no way to sign in that both sides have"),
+            Self::Login { condition, text: None } => write!(f, "login refused: {condition}"),
+            Self::Login { condition, text: Some(text) } => {
+                write!(f, "login refused: {condition}: {text}")
+            }
+            Self::ServerNotProven => f.write_str("the server has not proven who it is"),
+            Self::Downgrade => f.write_str("the list of mechanisms was changed on the way"),
+            Self::Iterations => f.write_str("the server asks for an unsafe number of iterations"),
+            Self::NoBind => f.write_str("the server binds no resource"),
+            Self::Bind(error) => write!(f, "no resource bound: {}", error.condition),
+            Self::Unexpected => f.write_str("the server sent what makes no sense here"),
+            Self::Timeout => f.write_str("the negotiation took too long"),
+        }
+    }
+}
+
+impl std::error::Error for Failure {}
+
+/// The calling side, from our header to the closing tag.
+///
+/// ```text
+///      ┌──────── after TLS, after login ──────┐
+///      ▼                                      │
+/// AwaitHeader ──► AwaitFeatures ──► AwaitProceed ──► AwaitTls
+///                   │       └──► AwaitChallenge ──► AwaitSuccess
+///                   ▼
+///                AwaitBound ──► (AwaitSession) ──► Open ──► Closing ──► Closed
+/// ```
+///
+/// In `AwaitTls` it waits for our own side and takes no input.
+pub struct Initiator {
+    config: InitiatorConfig,
+    wire: Wire,
+    state: State,
+    tls: Option<TlsInfo>,
+    signed_in: bool,
+    deadline: Option<Instant>,
+}
+
+enum State {
+    AwaitHeader,
+    /// The header was of a version that we do not speak.
+    AwaitError,
+    AwaitFeatures,
+    AwaitProceed,
+    AwaitTls,
+    /// The server's first SCRAM message.
+    AwaitChallenge(Box<Scram>),
+    /// The verdict; for SCRAM with what its signature has to be.
+    AwaitSuccess(Option<Box<scram::ClientFinal>>),
+    AwaitBound { id: String, session: bool },
+    AwaitSession { id: String, established: Established },
+    Open(Box<Open>),
+    Closing(Option<Box<Open>>, Option<Instant>),
+    Closed,
+}
+
+struct Scram {
+    client: scram::Client,
+    /// The `h` of XEP-0474 over what we saw.
+    announced: String,
+}
+
+/// Why a step ends the stream.
+enum End {
+    /// With a stream error of ours.
+    Error(StreamCondition),
+    /// With a closing tag, and a failure for our caller.
+    Failed(Failure),
+}
+
+impl From<StreamError> for End {
+    fn from(error: StreamError) -> Self {
+        Self::Error(error.condition)
+    }
+}
+
+impl Initiator {
+    /// Begins with our header, unless TLS comes first. `random` fills from the OS random source.
+    pub fn new(
+        config: InitiatorConfig,
+        random: Box<dyn FnMut(&mut [u8]) + Send>,
+        now: Instant,
+    ) -> Self {
+        let deadline = now.checked_add(config.limits.negotiation_max);
+        let random: Random = random;
+        let wire = Wire::new(config.limits.before_auth, random);
+        let direct = config.tls == TlsRule::Direct;
+        let state = if direct { State::AwaitTls } else { State::AwaitHeader };
+        let mut initiator = Self { config, wire, state, tls: None, signed_in: false, deadline };
+        if !direct {
+            initiator.open();
+        }
+        initiator
+    }
+
+    /// Sends a stanza or element. Dropped when the stream is not open.
+    pub fn send<D>(&mut self, item: &Item<D>) {
+        if !self.is_open() {
+            return;
+        }
+        match item {
+            Item::Shared(to, rendered, _) => rendered.write(&mut self.wire.out, *to, None),
+            Item::One(stanza) => stanza.write(&mut self.wire.out),
+            Item::Nonza(bytes) => self.wire.out.extend_from_slice(bytes),
+            Item::Close(error) => self.fail((**error).clone()),
+        }
+    }
+
+    /// Closes from our side, with an error or cleanly.
+    pub fn close(&mut self, error: Option<StreamError>, now: Instant) {
+        match (self.take_state(), error) {
+            (state @ (State::Closed | State::Closing(..)), _) => self.state = state,
+            (State::AwaitTls, _) => self.wire.over(CloseReason::TlsFailed),
+            (_, Some(error)) => self.fail(error),
+            (state, None) => {
+                self.wire.footer();
+                let open = match state {
+                    State::Open(open) => Some(open),
+                    _ => None,
+                };
+                let until = now.checked_add(self.config.limits.close_max);
+                self.state = State::Closing(open, until);
+            }
+        }
+    }
+
+    /// True once established and not closing.
+    pub fn is_open(&self) -> bool {
+        matches!(self.state, State::Open(_))
+    }
+
+    fn take_state(&mut self) -> State {
+        std::mem::replace(&mut self.state, State::Closed)
+    }
+
+    /// Our opening tag; who we are is told only once that is confidential (RFC 6120 section 4.7.1).
+    fn open(&mut self) {
+        let opening = Opening {
+            from: self.tls.is_some().then(|| self.config.account.as_str()),
+            to: Some(self.config.account.domain()),
+            id: None,
+            lang: self.config.lang.as_deref(),
+            version: true,
+        };
+        self.wire.open(&opening);
+    }
+
+    fn run(&mut self, mut data: &[u8], now: Instant) {
+        while self.wants_input() {
+            match self.wire.next(&mut data) {
+                Ok(Some(frame)) => {
+                    let state = self.take_state();
+                    match self.step(state, frame, !data.is_empty(), now) {
+                        Ok(state) => self.state = state,
+                        Err(End::Error(condition)) => self.fail(StreamError::new(condition)),
+                        Err(End::Failed(failure)) => self.give_up(failure),
+                    }
+                }
+                Ok(None) => return,
+                Err(error) => return self.fail(StreamError::new(error.condition())),
+            }
+        }
+        if !matches!(self.state, State::Closed) {
+            self.wire.held.extend_from_slice(data);
+        }
+    }
+
+    fn fail(&mut self, error: StreamError) {
+        self.wire.write_error(&error);
+        self.state = State::Closed;
+        self.wire.over(CloseReason::Ours(error));
+    }
+
+    fn give_up(&mut self, failure: Failure) {
+        self.wire.footer();
+        self.state = State::Closed;
+        self.wire.over(CloseReason::Failed(failure));
+    }
+
+    fn step(
+        &mut self,
+        state: State,
+        frame: Frame,
+        more: bool,
+        now: Instant,
+    ) -> Result<State, End> {
+        match (state, frame) {
+            (State::Open(mut open), frame) => match open.frame(frame, &mut self.wire)? {
+                Step::Go => Ok(State::Open(open)),
+                Step::PeerClosed(reason) => Ok(self.answer_close(reason)),
+            },
+            (State::Closing(open, until), frame) => Ok(self.closing(open, until, frame)),
+            (_, Frame::Nonza(element)) if element.is(ns::STREAMS, "error") => {
+                let error = StreamError::from_element(&element);
+                Ok(self.answer_close(CloseReason::Theirs(error)))
+            }
+            (_, Frame::Footer) => Ok(self.answer_close(CloseReason::Clean)),
+            (State::AwaitHeader, Frame::Header(header)) => self.header(&header),
+            (State::AwaitError, _) => Err(End::Failed(Failure::Header)),
+            (State::AwaitFeatures, Frame::Nonza(element)) => self.features(&element),
+            (State::AwaitProceed, Frame::Nonza(element)) => self.proceed(&element, more),
+            (State::AwaitChallenge(scram), Frame::Nonza(element)) => {
+                self.challenge(&scram, &element)
+            }
+            (State::AwaitSuccess(last), Frame::Nonza(element)) => self.success(last, &element),
+            (State::AwaitBound { id, session }, Frame::Stanza(stanza)) => {
+                self.bound(id, session, &stanza, now)
+            }
+            (State::AwaitSession { id, established }, Frame::Stanza(stanza)) => {
+                self.session(id, established, &stanza, now)
+            }
+            _ => Err(End::Failed(Failure::Unexpected)),
+        }
+    }
+
+    fn answer_close(&mut self, reason: CloseReason) -> State {
+        self.wire.footer();
+        self.wire.over(reason);
+        State::Closed
+    }
+
+    fn closing(
+        &mut self,
+        open: Option<Box<Open>>,
+        until: Option<Instant>,
+        frame: Frame,
+    ) -> State {
+        match frame {
+            Frame::Footer => {
+                self.wire.over(CloseReason::Clean);
+                return State::Closed;
+            }
+            Frame::Nonza(element) if element.is(ns::STREAMS, "error") => {
+                self.wire.over(CloseReason::Theirs(StreamError::from_element(&element)));
+                return State::Closed;
+            }
+            Frame::Stanza(stanza) if open.is_some() => self.wire.tell(Output::Stanza(stanza)),
+            _ => {}
+        }
+        State::Closing(open, until)
+    }
+
+    fn header(&mut self, header: &Header) -> Result<State, End> {
+        header::check(header, ns::CLIENT).map_err(End::Error)?;
+        if Version::of(header.version.as_deref()) == Version::Old {
+            // No features follow such a header, but the stream error that explains it may.
+            return Ok(State::AwaitError);
+        }
+        if header.id.is_none() {
+            return Err(End::Failed(Failure::Header));
+        }
+        self.wire.set_default_lang(header.lang.as_deref());
+        Ok(State::AwaitFeatures)
+    }
+
+    fn features(&mut self, features: &Element) -> Result<State, End> {
+        if !features.is(ns::STREAMS, "features") {
+            return Err(End::Failed(Failure::Unexpected));
+        }
+        if self.signed_in {
+            return self.bind(features);
+        }
+        if self.tls.is_none() {
+            let is_offered = features.child(ns::TLS, "starttls").is_some();
+            // Row tu-01: the offer may have been removed on the way; where TLS is required it is
+            // tried all the same.
+            if is_offered || self.config.tls == TlsRule::Required {
+                starttls::write(&mut self.wire.out, "starttls");
+                return Ok(State::AwaitProceed);
+            }
+        }
+        self.login(features)
+    }
+
+    fn proceed(&mut self, element: &Element, more: bool) -> Result<State, End> {
+        if !element.is(ns::TLS, "proceed") {
+            return Err(End::Failed(Failure::NoTls));
+        }
+        if more {
+            return Err(End::Failed(Failure::DataBeforeTls));
+        }
+        self.wire.tell(Output::StartTls { to: self.config.account.domain().into() });
+        Ok(State::AwaitTls)
+    }
+
+    /// Chooses a mechanism and sends its first message.
+    fn login(&mut self, features: &Element) -> Result<State, End> {
+        let announced = Announced::read(features);
+        let bindings = Bindings::of(self.tls.as_ref());
+        let username = self.config.account.local().unwrap_or_default();
+        let choice = announced.choose(&bindings, self.tls.is_some() && self.config.plain);
+        match choice.ok_or(End::Failed(Failure::NoMechanism))? {
+            (mechanism @ Mechanism::Scram { hash, .. }, flag) => {
+                let nonce = self.wire.token();
+                let (client, first) =
+                    scram::Client::begin(hash, username, &nonce, flag, &bindings);
+                sasl::write_auth(&mut self.wire.out, mechanism, first.as_bytes());
+                let announced = announced.hash(hash);
+                Ok(State::AwaitChallenge(Box::new(Scram { client, announced })))
+            }
+            (mechanism @ Mechanism::Plain, _) => {
+                let message = Plain::message(username, &self.config.password.0);
+                sasl::write_auth(&mut self.wire.out, mechanism, message.as_bytes());
+                Ok(State::AwaitSuccess(None))
+            }
+        }
+    }
+
+    fn challenge(&mut self, scram: &Scram, element: &Element) -> Result<State, End> {
+        let data = sasl_data(element, "challenge")?;
+        let password = &self.config.password.0;
+        let (last, response) = scram
+            .client
+            .respond(&data, password, &scram.announced)
+            .map_err(|fault| self.distrust(fault))?;
+        sasl::write_step(&mut self.wire.out, "response", response.as_bytes());
+        Ok(State::AwaitSuccess(Some(Box::new(last))))
+    }
+
+    fn distrust(&mut self, fault: ServerFault) -> End {
+        sasl::write_step(&mut self.wire.out, "abort", b"");
+        End::Failed(match fault {
+            ServerFault::Malformed => Failure::Unexpected,
+            ServerFault::Nonce | ServerFault::Signature => Failure::ServerNotProven,
+            ServerFault::Iterations => Failure::Iterations,
+            ServerFault::Downgrade => Failure::Downgrade,
+        })
+    }
+
+    fn success(
+        &mut self,
+        last: Option<Box<scram::ClientFinal>>,
+        element: &Element,
+    ) -> Result<State, End> {
+        // Row sa-11: the signature may come as a challenge, which is answered with nothing.
+        if let Some(last) = &last
+            && element.is(ns::SASL, "challenge")
+        {
+            let data = sasl_data(element, "challenge")?;
+            last.verify(&data).map_err(|fault| self.distrust(fault))?;
+            sasl::write_step(&mut self.wire.out, "response", b"");
+            return Ok(State::AwaitSuccess(None));
+        }
+        let data = sasl_data(element, "success")?;
+        if let Some(last) = last
+            && last.verify(&data).is_err()
+        {
+            // Row sc-11: a success that proves nothing is none.
+            return Err(End::Failed(Failure::ServerNotProven));
+        }
+        self.signed_in = true;
+        self.wire.restart(self.config.limits.after_auth);
+        self.open();
+        Ok(State::AwaitHeader)
+    }
+
+    fn bind(&mut self, features: &Element) -> Result<State, End> {
+        if features.child(ns::BIND, "bind").is_none() {
+            return Err(End::Failed(Failure::NoBind));
+        }
+        let session = features.child(ns::SESSION, "session");
+        let session = session.is_some_and(|it| it.child(ns::SESSION, "optional").is_none());
+        let id = self.wire.token();
+        let request = bind::request(self.config.resource.as_deref());
+        self.wire.stanza(&Stanza::iq(Ty::Set, &id).with_child(&request));
+        Ok(State::AwaitBound { id, session })
+    }
+
+    fn bound(
+        &mut self,
+        id: String,
+        session: bool,
+        stanza: &Stanza,
+        now: Instant,
+    ) -> Result<State, End> {
+        if !is_answer(stanza, &id) {
+            // Nothing else may come before the stream is established.
+            return Err(End::Failed(Failure::Unexpected));
+        }
+        if stanza.head.ty == Ty::Error {
+            return Err(End::Failed(refusal(stanza)));
+        }
+        // Row st-04: the JID is what the server says, not what we asked for.
+        let jid = bind::bound_jid(stanza).ok_or(End::Failed(Failure::NoBind))?;
+        let established = Established { jid, lang: None };
+        if !session {
+            return Ok(self.established(established, now));
+        }
+        // COMPAT(RFC 3921 servers): a session request that is not optional has to be made.
+        let id = self.wire.token();
+        let request = Element::new(ns::SESSION, "session");
+        self.wire.stanza(&Stanza::iq(Ty::Set, &id).with_child(&request));
+        Ok(State::AwaitSession { id, established })
+    }
+
+    fn session(
+        &mut self,
+        id: String,
+        established: Established,
+        stanza: &Stanza,
+        now: Instant,
+    ) -> Result<State, End> {
+        if !is_answer(stanza, &id) {
+            self.wire.tell(Output::Stanza(stanza.clone()));
+            return Ok(State::AwaitSession { id, established });
+        }
+        if stanza.head.ty == Ty::Error {
+            return Err(End::Failed(refusal(stanza)));
+        }
+        Ok(self.established(established, now))
+    }
+
+    fn established(&mut self, established: Established, now: Instant) -> State {
+        self.deadline = None;
+        let account = self.config.account.as_jid();
+        let host = Jid::parse(account.domain()).unwrap_or_else(|_| account.clone());
+        let open = Open::new(Side::Initiator, None, host, &self.config.limits, now);
+        self.wire.tell(Output::Established(established));
+        State::Open(Box::new(open))
+    }
+}
+
+/// What a server's features say about signing in.
+struct Announced {
+    mechanisms: Vec<String>,
+    /// `None`: nothing is said about channel-binding types (XEP-0440).
+    bindings: Option<Vec<String>>,
+}
+
+impl Announced {
+    fn read(features: &Element) -> Self {
+        let mechanisms = features.child(ns::SASL, "mechanisms").into_iter();
+        let mechanisms = mechanisms
+            .flat_map(Element::children)
+            .filter(|child| child.is(ns::SASL, "mechanism"))
+            .map(Element::text);
+        let bindings = features.child(ns::SASL_CB, "sasl-channel-binding").map(|list| {
+            let types = list.children().filter(|child| child.is(ns::SASL_CB, "channel-binding"));
+            types.filter_map(|child| child.attr("type")).map(str::to_owned).collect()
+        });
+        Self { mechanisms: mechanisms.collect(), bindings }
+    }
+
+    fn offers(&self, mechanism: Mechanism) -> bool {
+        self.mechanisms.iter().any(|name| name == mechanism.name())
+    }
+
+    /// The strongest of what both have. PLAIN only where no SCRAM is offered (row cl-04).
+    fn choose(&self, ours: &Bindings, plain: bool) -> Option<(Mechanism, Flag)> {
+        let binding = self.binding(ours);
+        let is_plus = |offered| matches!(offered, Mechanism::Scram { plus: true, .. });
+        let has_plus = Mechanism::all().any(|offered| is_plus(offered) && self.offers(offered));
+        let has_scram = Mechanism::all()
+            .any(|offered| offered != Mechanism::Plain && self.offers(offered));
+        // RFC 5802 section 6: `y` says that we could bind, but saw no offer.
+        let unbound = match !has_plus && !ours.is_empty() {
+            true => Flag::NotOffered,
+            false => Flag::Unable,
+        };
+        let usable = |mechanism| match (mechanism, binding) {
+            (Mechanism::Scram { plus: true, .. }, Some(name)) => Some(Flag::Bound(name)),
+            (Mechanism::Scram { plus: true, .. }, None) => None,
+            (Mechanism::Scram { plus: false, .. }, _) => Some(unbound),
+            (Mechanism::Plain, _) => (plain && !has_scram).then_some(Flag::Unable),
+        };
+        Mechanism::all()
+            .filter(|mechanism| self.offers(*mechanism))
+            .find_map(|mechanism| usable(mechanism).map(|flag| (mechanism, flag)))
+    }
+
+    /// The strongest common type. A server that names none has the one of its TLS version.
+    fn binding(&self, ours: &Bindings) -> Option<&'static str> {
+        let mut names = ours.names().into_iter();
+        match &self.bindings {
+            Some(theirs) => names.find(|name| theirs.iter().any(|their| their == name)),
+            None => names.find(|name| *name == sasl::EXPORTER),
+        }
+    }
+
+    fn hash(&self, hash: super::ScramHash) -> String {
+        let mechanisms: Vec<&str> = self.mechanisms.iter().map(String::as_str).collect();
+        let bindings = self.bindings.as_ref();
+        let bindings: Option<Vec<&str>> =
+            bindings.map(|names| names.iter().map(String::as_str).collect());
+        scram::announcement_hash(hash, &mechanisms, bindings.as_deref())
+    }
+}
+
+/// The data of the expected element, or what a `<failure/>` says.
+fn sasl_data(element: &Element, name: &str) -> Result<Vec<u8>, End> {
+    if element.is(ns::SASL, "failure") {
+        let text = element.child(ns::SASL, "text").map(|text| text.text().into());
+        let condition = sasl::failure_condition(element);
+        return Err(End::Failed(Failure::Login { condition, text }));
+    }
+    if !element.is(ns::SASL, name) {
+        return Err(End::Failed(Failure::Unexpected));
+    }
+    match sasl::decode(&element.text()) {
+        Ok(data) => Ok(data.unwrap_or_default()),
+        Err(_) => Err(End::Failed(Failure::Unexpected)),
+    }
+}
+
+fn is_answer(stanza: &Stanza, id: &str) -> bool {
+    stanza.kind == Kind::Iq
+        && matches!(stanza.head.ty, Ty::Result | Ty::Error)
+        && stanza.head.id.as_deref() == Some(id)
+}
+
+fn refusal(stanza: &Stanza) -> Failure {
+    let error = stanza.error().unwrap_or_else(|| {
+        StanzaError::from(crate::error::StanzaCondition::UndefinedCondition)
+    });
+    Failure::Bind(Box::new(error))
+}
+
+impl Machine for Initiator {
+    fn handle_bytes(&mut self, data: &[u8], now: Instant) {
+        match &mut self.state {
+            State::Closed => return,
+            State::Open(open) => open.heard(now),
+            State::AwaitTls if !data.is_empty() => {
+                self.state = State::Closed;
+                return self.wire.over(CloseReason::Failed(Failure::DataBeforeTls));
+            }
+            _ => {}
+        }
+        let mut held = std::mem::take(&mut self.wire.held);
+        if held.is_empty() {
+            self.run(data, now);
+        } else {
+            held.extend_from_slice(data);
+            self.run(&held, now);
+        }
+    }
+
+    fn handle_eof(&mut self, _now: Instant) {
+        if !matches!(self.state, State::Closed) {
+            self.state = State::Closed;
+            self.wire.over(CloseReason::Eof);
+        }
+    }
+
+    fn handle_timeout(&mut self, now: Instant) {
+        let is_over = |deadline: Option<Instant>| deadline.is_some_and(|due| due <= now);
+        match &mut self.state {
+            State::Closed => {}
+            State::Open(open) => {
+                if let Err(error) = open.timeout(&mut self.wire, now) {
+                    self.fail(error);
+                }
+            }
+            State::Closing(_, until) => {
+                if is_over(*until) {
+                    self.state = State::Closed;
+                    self.wire.over(CloseReason::CloseTimeout);
+                }
+            }
+            State::AwaitTls => {
+                if is_over(self.deadline) {
+                    self.state = State::Closed;
+                    self.wire.over(CloseReason::TlsFailed);
+                }
+            }
+            _ => {
+                if is_over(self.deadline) {
+                    self.give_up(Failure::Timeout);
+                }
+            }
+        }
+    }
+
+    fn poll_output(&mut self) -> Option<Output> {
+        self.wire.outputs.pop_front()
+    }
+
+    fn poll_timeout(&self) -> Option<Instant> {
+        match &self.state {
+            State::Closed => None,
+            State::Open(open) => open.deadline(),
+            State::Closing(_, until) => *until,
+            _ => self.deadline,
+        }
+    }
+
+    fn take_bytes(&mut self, out: &mut Vec<u8>) {
+        self.wire.take_bytes(out);
+    }
+
+    fn pending_bytes(&self) -> usize {
+        self.wire.out.len()
+    }
+
+    fn wants_input(&self) -> bool {
+        !matches!(self.state, State::AwaitTls | State::Closed)
+    }
+
+    fn tls_established(&mut self, info: TlsInfo, _now: Instant) {
+        if matches!(self.state, State::AwaitTls) {
+            self.tls = Some(info);
+            self.wire.restart(self.config.limits.before_auth);
+            self.state = State::AwaitHeader;
+            self.open();
+        }
+    }
+
+    fn release(&mut self) {
+        self.wire.release();
+    }
+}

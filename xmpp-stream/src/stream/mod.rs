@@ -1,4 +1,7 @@
-//! Streams as values: bytes and time in, bytes and decisions out (STYLE 3).
+//! Streams as values: bytes and time in, bytes and decisions out.
+//!
+//! `Responder` is called, `Initiator` calls; both negotiate (RFC 6120 section 4.3) and then carry
+//! stanzas. After each change the caller drains `poll_output`, writes `take_bytes`, and waits.
 //!
 //! ```text
 //!                ┌───────────────────────┐
@@ -8,16 +11,20 @@
 //!                └───────────────────────┘
 //! ```
 
-use crate::error::{StanzaError, StreamError};
+use crate::error::StreamError;
 use crate::jid::{BareJid, FullJid};
-use crate::stanza::{Item, Stanza};
-use bytes::Bytes;
-use std::sync::Arc;
+use crate::stanza::Stanza;
 use std::time::Instant;
 
+mod header;
 pub mod initiator;
+mod open;
 pub mod responder;
-pub use responder::{HostView, Hosts, Responder, ResponderConfig, TlsRule};
+#[cfg(test)]
+mod tests;
+mod wire;
+pub use initiator::{Failure, Initiator, InitiatorConfig};
+pub use responder::{Credentials, HostView, Hosts, Responder, ResponderConfig, TlsRule};
 
 /// SCRAM hash functions (RFC 5802, RFC 7677).
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
@@ -42,10 +49,18 @@ pub struct StoredKeys {
     /// HMAC(SaltedPassword, "Server Key").
     pub server_key: Box<[u8]>,
 }
-// Debug of StoredKeys prints no key material. StoredKeys::derive(hash, password, salt, iterations) makes them.
 
 /// A password on its way to a check: not printed, wiped when dropped as far as safe code can.
 pub struct Password(pub String);
+
+impl Drop for Password {
+    fn drop(&mut self) {
+        let mut bytes = std::mem::take(&mut self.0).into_bytes();
+        bytes.fill(0);
+        std::hint::black_box(&bytes);
+    }
+}
+
 impl std::fmt::Debug for Password {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("Password(..)")
@@ -70,7 +85,7 @@ pub struct TlsInfo {
 pub enum Output {
     /// Flush the bytes, run the TLS handshake, then call `tls_established`.
     StartTls {
-        /** `to` of the header, for choosing the certificate. */
+        /** `to` of the header: chooses the certificate, or names the one that is expected. */
         to: Box<str>,
     },
     /// Look up SCRAM keys, then call `credentials`.
@@ -151,6 +166,10 @@ pub enum CloseReason {
     CloseTimeout,
     /// The transport ended without a closing tag.
     Eof,
+    /// Negotiation failed at a step that is named; only `Initiator` says so.
+    Failed(Failure),
+    /// TLS was refused or did not come about in time; nothing more may be written in clear.
+    TlsFailed,
 }
 
 /// The caller's answer to `CheckPassword`.
@@ -186,6 +205,3 @@ pub trait Machine {
     /// Free scratch memory before waiting.
     fn release(&mut self);
 }
-
-#[allow(dead_code)]
-fn _uses(_: Arc<()>, _: Bytes, _: &Item, _: StanzaError) {}

@@ -1,10 +1,23 @@
-//! The accepting side of a stream.
+//! The accepting side of a stream: clients that connect to us.
+//!
+//! Covers RFC 6120 sections 4.3 (negotiation), 4.9 (errors), 5, 6 and 7 for the receiving entity.
+//! The elements of the features stand in `features`. Deliberately absent: version 0 streams
+//! (XEP-0078).
 
-use super::{Machine, Output, ScramHash, StoredKeys, TlsInfo, Verdict};
-use crate::error::{StanzaError, StreamError};
-use crate::jid::FullJid;
+use super::header::{self, LANG, Opening, Version};
+use super::open::{Open, Side, Step};
+use super::wire::Wire;
+use super::{CloseReason, Established, Machine, Note, Output, ScramHash, StoredKeys};
+use super::{TlsInfo, Verdict};
+use crate::error::{SaslCondition, StanzaError, StreamCondition, StreamError};
+use crate::features::plain::Plain;
+use crate::features::sasl::{self, Mechanism, Offer, Refusal};
+use crate::features::{bind, limits, scram, starttls};
+use crate::jid::{BareJid, FullJid, Jid};
 use crate::limits::Limits;
-use crate::stanza::{Item, Stanza};
+use crate::ns;
+use crate::stanza::{Item, Kind, Stanza, Ty};
+use crate::xml::{Element, Frame, Header};
 use bytes::Bytes;
 use std::sync::Arc;
 use std::time::Instant;
@@ -39,7 +52,8 @@ pub struct HostView {
 
 /// Served domains.
 pub trait Hosts: Send + Sync {
-    /// The view of a domain (prepared form), `None` when not served. `loopback`-like peer facts are the implementor's.
+    /// The view of a domain (prepared form), `None` when not served. `loopback`-like peer facts are
+    /// the implementor's.
     fn host(&self, domain: &str) -> Option<HostView>;
     /// What `from` says when `to` names nothing we serve.
     fn fallback(&self) -> Box<str>;
@@ -54,60 +68,16 @@ pub struct ResponderConfig {
     pub limits: Limits,
     /// TLS policy.
     pub tls: TlsRule,
-    /// SCRAM carries a hash of what was announced (XEP-0474).
+    /// SCRAM tells what was announced (XEP-0474).
     pub downgrade_protection: bool,
 }
 
-/// The accepting side, from the first byte to the closing tag.
-pub struct Responder {/* private */}
-
-impl Responder {
-    /// `ids`: source of stream ids and nonces (OS randomness, handed in): fills the slice.
-    pub fn new(
-        _config: ResponderConfig,
-        _random: Box<dyn FnMut(&mut [u8]) + Send>,
-        _now: Instant,
-    ) -> Self {
-        todo!()
-    }
-    /// Answers `NeedCredentials`. `None`: no such account; the machine goes on with a fake made from `fake` (DESIGN 7).
-    pub fn credentials(&mut self, _keys: Credentials, _now: Instant) {
-        todo!()
-    }
-    /// Answers `CheckPassword`.
-    pub fn verdict(&mut self, _verdict: Verdict, _now: Instant) {
-        todo!()
-    }
-    /// Answers `Guest`.
-    pub fn guest_reply(&mut self, _reply: Stanza, _now: Instant) {
-        todo!()
-    }
-    /// Answers `Bind`.
-    pub fn bound(&mut self, _result: Result<FullJid, StanzaError>, _now: Instant) {
-        todo!()
-    }
-    /// Sends an item of the session's outbox; on `Item::Close` begins to close.
-    pub fn send<D>(&mut self, _item: &Item<D>) {
-        todo!()
-    }
-    /// Closes from our side, with an error or cleanly.
-    pub fn close(&mut self, _error: Option<StreamError>, _now: Instant) {
-        todo!()
-    }
-    /// True while the stream is not closing, in any state.
-    pub fn accepts_close(&self) -> bool { todo!() }
-    /// True once established and not closing.
-    pub fn is_open(&self) -> bool {
-        todo!()
-    }
-}
-
 /// The caller's answer to `NeedCredentials`.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub enum Credentials {
     /// Keys of the account.
     Keys(Arc<StoredKeys>),
-    /// Unknown account (or one that may not sign in so): salt and iterations of a fake that looks like a real one.
+    /// Unknown account (or one that may not sign in so): a fake that looks like a real one.
     Fake {
         /// HMAC of a secret over hash and name: the same for each try.
         salt: Box<[u8]>,
@@ -120,35 +90,901 @@ pub enum Credentials {
     Unavailable,
 }
 
+/// The accepting side, from the first byte to the closing tag.
+///
+/// ```text
+///             ┌── after TLS, after login ──┐
+///             ▼                            │
+///        AwaitHeader ──► AwaitFeature ──► AwaitTls
+///                         │  ▲  │ ▲
+///              AwaitGuest ◄──┘  │ └── AwaitResponse ◄──► AwaitCredentials
+///                               │                  └───► AwaitVerdict
+///                               ▼
+///                           AwaitBound ──► Open ──► Closing ──► Closed
+/// ```
+///
+/// In `AwaitTls`, `AwaitCredentials`, `AwaitVerdict`, `AwaitGuest` and `AwaitBound` it waits for our
+/// own side and takes no input. Every state ends in `Closed` after an error.
+pub struct Responder {
+    config: ResponderConfig,
+    wire: Wire,
+    state: State,
+    /// TLS, once it is up.
+    tls: Option<TlsInfo>,
+    /// Who has signed in.
+    account: Option<BareJid>,
+    tries: Tries,
+    /// Until when the stream has to be established.
+    deadline: Option<Instant>,
+}
+
+/// What this connection has used of its limits.
+#[derive(Default)]
+struct Tries {
+    passwords: u32,
+    refusals: u32,
+    binds: u32,
+    /// A registration form was asked for, which gives more time, once.
+    registration: bool,
+}
+
+enum State {
+    AwaitHeader,
+    AwaitFeature(Box<Stage>),
+    AwaitTls,
+    /// A SASL exchange is under way, and it is the client's turn.
+    AwaitResponse(Box<Stage>, Box<Exchange>),
+    AwaitCredentials(Box<Stage>, Box<Asked>),
+    AwaitVerdict(Box<Stage>, Login),
+    AwaitGuest(Box<Stage>),
+    /// The request stands here for its answer.
+    AwaitBound(Box<Stage>, Box<Stanza>),
+    Open(Box<Open>),
+    /// Our closing tag is out; what the peer still sends is heard until then.
+    Closing(Option<Box<Open>>, Option<Instant>),
+    Closed,
+}
+
+/// What the stream header in force said.
+struct Stage {
+    host: HostView,
+    from: Option<Jid>,
+    lang: Option<Box<str>>,
+    offer: Offer,
+}
+
+/// One attempt to sign in.
+struct Login {
+    mechanism: Mechanism,
+    account: BareJid,
+    /// False when the name cannot be an account: the attempt fails like a wrong password.
+    is_name: bool,
+    binding: Option<&'static str>,
+}
+
+enum Exchange {
+    /// `<auth/>` came without data.
+    Initial(Mechanism),
+    Final(Login, scram::Server),
+}
+
+/// Keys were asked for.
+struct Asked {
+    login: Login,
+    hash: ScramHash,
+    first: scram::ClientFirst,
+}
+
+impl Responder {
+    /// `ids`: source of stream ids and nonces (OS randomness, handed in): fills the slice.
+    pub fn new(
+        config: ResponderConfig,
+        random: Box<dyn FnMut(&mut [u8]) + Send>,
+        now: Instant,
+    ) -> Self {
+        let deadline = now.checked_add(config.limits.negotiation_max);
+        let wire = Wire::new(config.limits.before_auth, random);
+        let state = match config.tls {
+            TlsRule::Direct => State::AwaitTls,
+            TlsRule::Required | TlsRule::Optional => State::AwaitHeader,
+        };
+        let tries = Tries::default();
+        Self { config, wire, state, tls: None, account: None, tries, deadline }
+    }
+
+    /// Answers `NeedCredentials`.
+    pub fn credentials(&mut self, keys: Credentials, now: Instant) {
+        match self.take_state() {
+            State::AwaitCredentials(stage, asked) => {
+                let state = self.challenge(stage, *asked, keys);
+                self.settle(state);
+                self.resume(now);
+            }
+            other => self.state = other,
+        }
+    }
+
+    /// Answers `CheckPassword`.
+    pub fn verdict(&mut self, verdict: Verdict, now: Instant) {
+        match self.take_state() {
+            State::AwaitVerdict(stage, login) => {
+                let state = match verdict {
+                    Verdict::Allow if login.is_name => Ok(self.signed_in(login, b"")),
+                    Verdict::Disabled if login.is_name => {
+                        self.refuse(stage, Some(login), Refusal::disabled())
+                    }
+                    Verdict::TryLater => {
+                        self.refuse(stage, Some(login), Refusal::unavailable("password check"))
+                    }
+                    Verdict::Allow | Verdict::Deny | Verdict::Disabled => {
+                        self.refuse(stage, Some(login), Refusal::wrong_password())
+                    }
+                };
+                self.settle(state);
+                self.resume(now);
+            }
+            other => self.state = other,
+        }
+    }
+
+    /// Answers `Guest`.
+    pub fn guest_reply(&mut self, reply: Stanza, now: Instant) {
+        match self.take_state() {
+            State::AwaitGuest(stage) => {
+                self.wire.stanza(&reply);
+                self.state = State::AwaitFeature(stage);
+                self.resume(now);
+            }
+            other => self.state = other,
+        }
+    }
+
+    /// Answers `Bind`.
+    pub fn bound(&mut self, result: Result<FullJid, StanzaError>, now: Instant) {
+        match self.take_state() {
+            State::AwaitBound(stage, request) => {
+                let state = match result {
+                    Ok(jid) => Ok(self.established(*stage, &request, jid, now)),
+                    Err(error) => self.not_bound(stage, &request, &error),
+                };
+                self.settle(state);
+                self.resume(now);
+            }
+            other => self.state = other,
+        }
+    }
+
+    /// Sends an item of the session's outbox; on `Item::Close` begins to close. Dropped when the
+    /// stream is not open.
+    pub fn send<D>(&mut self, item: &Item<D>) {
+        if !self.is_open() {
+            return;
+        }
+        match item {
+            Item::Shared(to, rendered, _) => {
+                // The recipient's own address is written by who renders for it.
+                let recipient = self.recipient();
+                rendered.write(&mut self.wire.out, *to, recipient.as_ref());
+            }
+            Item::One(stanza) => stanza.write(&mut self.wire.out),
+            Item::Nonza(bytes) => self.wire.out.extend_from_slice(bytes),
+            Item::Close(error) => self.fail((**error).clone()),
+        }
+    }
+
+    /// Closes from our side, with an error or cleanly.
+    pub fn close(&mut self, error: Option<StreamError>, now: Instant) {
+        match (self.take_state(), error) {
+            (state @ (State::Closed | State::Closing(..)), _) => self.state = state,
+            // Nothing may be written in clear any more.
+            (State::AwaitTls, _) => self.wire.over(CloseReason::TlsFailed),
+            (_, Some(error)) => self.fail(error),
+            (state, None) => {
+                self.open_for_closing();
+                self.wire.footer();
+                let open = match state {
+                    State::Open(open) => Some(open),
+                    _ => None,
+                };
+                let until = now.checked_add(self.config.limits.close_max);
+                self.state = State::Closing(open, until);
+                self.resume(now);
+            }
+        }
+    }
+
+    /// True once established and not closing.
+    pub fn is_open(&self) -> bool {
+        matches!(self.state, State::Open(_))
+    }
+
+    /// True while `close` would still say something to the peer.
+    pub fn accepts_close(&self) -> bool {
+        !matches!(self.state, State::Closing(..) | State::Closed)
+    }
+
+    fn recipient(&self) -> Option<FullJid> {
+        match &self.state {
+            State::Open(open) => open.peer().to_full(),
+            _ => None,
+        }
+    }
+
+    fn take_state(&mut self) -> State {
+        std::mem::replace(&mut self.state, State::Closed)
+    }
+
+    /// Handles what was held back while we waited for our own side.
+    fn resume(&mut self, now: Instant) {
+        let held = std::mem::take(&mut self.wire.held);
+        if !held.is_empty() {
+            self.run(&held, now);
+        }
+    }
+
+    fn run(&mut self, mut data: &[u8], now: Instant) {
+        while self.wants_input() {
+            match self.wire.next(&mut data) {
+                Ok(Some(frame)) => {
+                    let state = self.take_state();
+                    let state = self.step(state, frame, !data.is_empty(), now);
+                    self.settle(state);
+                }
+                Ok(None) => return,
+                Err(error) => return self.fail(StreamError::new(error.condition())),
+            }
+        }
+        if !matches!(self.state, State::Closed) {
+            self.wire.held.extend_from_slice(data);
+        }
+    }
+
+    fn settle(&mut self, state: Result<State, StreamError>) {
+        match state {
+            Ok(state) => self.state = state,
+            Err(error) => self.fail(error),
+        }
+        if self.is_open() {
+            self.deadline = None;
+        }
+    }
+
+    /// The stream error and the end (RFC 6120 section 4.9.1). The opening tag comes first (4.9.1.2).
+    fn fail(&mut self, error: StreamError) {
+        self.open_for_closing();
+        self.wire.write_error(&error);
+        self.state = State::Closed;
+        self.wire.over(CloseReason::Ours(error));
+    }
+
+    fn open_for_closing(&mut self) {
+        if !self.wire.opened {
+            let fallback = self.config.hosts.fallback();
+            self.open(&fallback, None, true);
+        }
+    }
+
+    fn open(&mut self, from: &str, to: Option<&str>, version: bool) {
+        let id = self.wire.token();
+        let id = Some(id.as_str());
+        let opening = Opening { from: Some(from), to, id, lang: Some(LANG), version };
+        self.wire.open(&opening);
+    }
+
+    /// One change: what came, in the state it came in.
+    fn step(
+        &mut self,
+        state: State,
+        frame: Frame,
+        more: bool,
+        now: Instant,
+    ) -> Result<State, StreamError> {
+        match (state, frame) {
+            (State::Open(mut open), frame) => match open.frame(frame, &mut self.wire)? {
+                Step::Go => Ok(State::Open(open)),
+                Step::PeerClosed(reason) => Ok(self.answer_close(reason)),
+            },
+            (State::Closing(open, until), frame) => Ok(self.closing(open, until, frame)),
+            (_, Frame::Footer) => Ok(self.answer_close(CloseReason::Clean)),
+            (_, Frame::Nonza(element)) if element.is(ns::STREAMS, "error") => {
+                let error = StreamError::from_element(&element);
+                Ok(self.answer_close(CloseReason::Theirs(error)))
+            }
+            (State::AwaitHeader, Frame::Header(header)) => self.header(&header),
+            (State::AwaitFeature(stage), Frame::Nonza(element)) => {
+                self.feature(stage, &element, more)
+            }
+            (State::AwaitFeature(stage), Frame::Stanza(stanza)) => {
+                self.early_stanza(stage, stanza, now)
+            }
+            (State::AwaitResponse(stage, exchange), Frame::Nonza(element)) => {
+                self.response(stage, *exchange, &element)
+            }
+            // RFC 6120 sections 4.3.5, 6.3.1, 7.3.1: nothing but negotiation before its end.
+            (_, Frame::Stanza(_) | Frame::Refused(_)) => Err(not_authorized()),
+            (_, Frame::Nonza(_) | Frame::Header(_)) => {
+                Err(StreamError::new(StreamCondition::BadFormat))
+            }
+        }
+    }
+
+    fn answer_close(&mut self, reason: CloseReason) -> State {
+        self.open_for_closing();
+        self.wire.footer();
+        self.wire.over(reason);
+        State::Closed
+    }
+
+    /// We have closed: the peer may finish what it was saying (RFC 6120 section 4.4).
+    fn closing(
+        &mut self,
+        open: Option<Box<Open>>,
+        until: Option<Instant>,
+        frame: Frame,
+    ) -> State {
+        match frame {
+            Frame::Footer => {
+                self.wire.over(CloseReason::Clean);
+                return State::Closed;
+            }
+            Frame::Nonza(element) if element.is(ns::STREAMS, "error") => {
+                self.wire.over(CloseReason::Theirs(StreamError::from_element(&element)));
+                return State::Closed;
+            }
+            Frame::Stanza(stanza) if open.is_some() => self.wire.tell(Output::Stanza(stanza)),
+            Frame::Stanza(_) | Frame::Refused(_) | Frame::Nonza(_) | Frame::Header(_) => {}
+        }
+        State::Closing(open, until)
+    }
+
+    /// RFC 6120 section 4.7: judges the opening tag, answers with ours and the features.
+    fn header(&mut self, header: &Header) -> Result<State, StreamError> {
+        header::check(header, ns::CLIENT).map_err(StreamError::new)?;
+        let domain = header.to.as_deref().and_then(header::domain);
+        let host = domain.and_then(|domain| self.config.hosts.host(domain.domain()));
+        // Section 4.9.1.3: no `to`, or one that we do not serve.
+        let host = host.ok_or_else(|| StreamError::new(StreamCondition::HostUnknown))?;
+        let from = header.from.as_deref().map(Jid::parse);
+        let version = Version::of(header.version.as_deref());
+        let to = match &from {
+            Some(Ok(from)) => Some(from.bare_str()),
+            _ => None,
+        };
+        self.open(&host.domain, to, version != Version::Old);
+        if version != Version::One {
+            return Err(StreamError::new(StreamCondition::UnsupportedVersion));
+        }
+        let Ok(from) = from.transpose() else {
+            return Err(StreamError::new(StreamCondition::ImproperAddressing));
+        };
+        self.check_account(&host, from.as_ref())?;
+        self.wire.set_default_lang(header.lang.as_deref());
+        let offer = Offer::of(&host, self.tls.as_ref());
+        let lang = header.lang.as_deref().map(Into::into);
+        let stage = Box::new(Stage { host, from, lang, offer });
+        self.features(&stage);
+        Ok(State::AwaitFeature(stage))
+    }
+
+    /// After login the header has to fit who signed in (row sasl-correlate).
+    fn check_account(&self, host: &HostView, from: Option<&Jid>) -> Result<(), StreamError> {
+        let Some(account) = &self.account else { return Ok(()) };
+        if account.domain() != &*host.domain {
+            return Err(not_authorized());
+        }
+        match from {
+            Some(from) if !is_same_account(from, account) => {
+                Err(StreamError::new(StreamCondition::InvalidFrom))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn features(&mut self, stage: &Stage) {
+        let limits = &self.config.limits;
+        let out = &mut self.wire.out;
+        out.extend_from_slice(b"<stream:features>");
+        if self.account.is_some() {
+            bind::write_feature(out);
+            out.extend_from_slice(&stage.host.features_after_auth);
+            let bytes = limits.after_auth.stanza_bytes_max;
+            limits::write_feature(out, bytes, Some(limits.silence_max));
+        } else {
+            if self.tls.is_none() {
+                starttls::write_feature(out, self.config.tls == TlsRule::Required);
+            }
+            if offers_login(self.config.tls, self.tls.as_ref()) {
+                stage.offer.write(out);
+                out.extend_from_slice(&stage.host.features_before_auth);
+                limits::write_feature(out, limits.before_auth.stanza_bytes_max, None);
+            }
+        }
+        out.extend_from_slice(b"</stream:features>");
+    }
+
+    fn feature(
+        &mut self,
+        stage: Box<Stage>,
+        element: &Element,
+        more: bool,
+    ) -> Result<State, StreamError> {
+        match (element.ns(), element.name()) {
+            (ns::TLS, "starttls") => self.start_tls(&stage, element, more),
+            (ns::SASL, _) if self.account.is_some() => Err(not_authorized()),
+            (ns::SASL, "auth") => self.auth(stage, element),
+            (ns::SASL, "abort" | "response") => {
+                self.refuse(stage, None, Refusal::malformed("no exchange under way"))
+            }
+            _ => Err(StreamError::new(StreamCondition::UnsupportedStanzaType)),
+        }
+    }
+
+    fn start_tls(
+        &mut self,
+        stage: &Stage,
+        element: &Element,
+        more: bool,
+    ) -> Result<State, StreamError> {
+        let is_bare = element.nodes().is_empty();
+        if self.tls.is_some() || self.account.is_some() || !is_bare {
+            // RFC 6120 section 5.4.2.2: failure, then the closing tag.
+            starttls::write(&mut self.wire.out, "failure");
+            return Ok(self.answer_close(CloseReason::TlsFailed));
+        }
+        if more {
+            // Row tl-03: what was sent in clear must never be read as if it had come over TLS.
+            return Err(StreamError::new(StreamCondition::PolicyViolation)
+                .with_text("data after starttls"));
+        }
+        starttls::write(&mut self.wire.out, "proceed");
+        self.wire.tell(Output::StartTls { to: stage.host.domain.clone() });
+        Ok(State::AwaitTls)
+    }
+
+    fn auth(&mut self, stage: Box<Stage>, element: &Element) -> Result<State, StreamError> {
+        let name = element.attr("mechanism").unwrap_or_default();
+        let Some(mechanism) = Mechanism::of(name) else {
+            let refusal = Refusal::form(SaslCondition::InvalidMechanism, "unknown mechanism");
+            return self.refuse(stage, None, refusal);
+        };
+        let needs_tls = mechanism == Mechanism::Plain || self.config.tls == TlsRule::Required;
+        let refusal = if self.tls.is_none() && needs_tls {
+            Some(Refusal::form(SaslCondition::EncryptionRequired, "no TLS yet"))
+        } else if !stage.offer.mechanisms.contains(&mechanism) {
+            Some(Refusal::form(SaslCondition::InvalidMechanism, "mechanism not offered"))
+        } else {
+            None
+        };
+        if let Some(refusal) = refusal {
+            return self.refuse(stage, None, refusal);
+        }
+        match sasl::decode(&element.text()) {
+            Ok(Some(data)) => self.initial(stage, mechanism, &data),
+            Ok(None) => {
+                // Row sa-11: the slower form, an empty challenge first.
+                sasl::write_step(&mut self.wire.out, "challenge", b"");
+                Ok(State::AwaitResponse(stage, Box::new(Exchange::Initial(mechanism))))
+            }
+            Err(refusal) => self.refuse(stage, None, refusal),
+        }
+    }
+
+    fn response(
+        &mut self,
+        stage: Box<Stage>,
+        exchange: Exchange,
+        element: &Element,
+    ) -> Result<State, StreamError> {
+        match (element.ns(), element.name()) {
+            (ns::SASL, "response") => {}
+            (ns::SASL, "abort") => {
+                let refusal = Refusal::form(SaslCondition::Aborted, "aborted by the client");
+                return self.refuse(stage, None, refusal);
+            }
+            // Row sa-08: a second attempt drops the first; it counts, since it costs a look-up.
+            (ns::SASL, "auth") => {
+                self.count(false)?;
+                return self.auth(stage, element);
+            }
+            _ => return Err(not_authorized()),
+        }
+        let data = match sasl::decode(&element.text()) {
+            Ok(data) => data.unwrap_or_default(),
+            Err(refusal) => return self.refuse(stage, None, refusal),
+        };
+        match exchange {
+            Exchange::Initial(mechanism) => self.initial(stage, mechanism, &data),
+            Exchange::Final(login, server) => match server.finish(&data) {
+                Ok(signature) => Ok(self.signed_in(login, signature.as_bytes())),
+                Err(refusal) => self.refuse(stage, Some(login), refusal),
+            },
+        }
+    }
+
+    /// The client's first data.
+    fn initial(
+        &mut self,
+        stage: Box<Stage>,
+        mechanism: Mechanism,
+        data: &[u8],
+    ) -> Result<State, StreamError> {
+        let asked = match mechanism {
+            Mechanism::Plain => self.ask_password(&stage, data),
+            Mechanism::Scram { hash, plus } => self.ask_keys(&stage, mechanism, hash, plus, data),
+        };
+        match asked {
+            Ok(Next::Verdict(login)) => Ok(State::AwaitVerdict(stage, login)),
+            Ok(Next::Credentials(asked)) => Ok(State::AwaitCredentials(stage, asked)),
+            Err((login, refusal)) => self.refuse(stage, login, refusal),
+        }
+    }
+
+    fn ask_password(
+        &mut self,
+        stage: &Stage,
+        data: &[u8],
+    ) -> Result<Next, (Option<Login>, Refusal)> {
+        let plain = Plain::parse(data).map_err(|refusal| (None, refusal))?;
+        let login = self.login(stage, Mechanism::Plain, &plain.authcid, None)?;
+        let (login, account) = self.check_names(stage, login, plain.authzid.as_deref())?;
+        self.wire.tell(Output::CheckPassword { account, password: plain.password });
+        Ok(Next::Verdict(login))
+    }
+
+    fn ask_keys(
+        &mut self,
+        stage: &Stage,
+        mechanism: Mechanism,
+        hash: ScramHash,
+        plus: bool,
+        data: &[u8],
+    ) -> Result<Next, (Option<Login>, Refusal)> {
+        let first = scram::ClientFirst::parse(data, plus, &stage.offer)
+            .map_err(|refusal| (None, refusal))?;
+        let login = self.login(stage, mechanism, &first.username, first.binding)?;
+        let (login, account) = self.check_names(stage, login, first.authzid.as_deref())?;
+        self.wire.tell(Output::NeedCredentials { account, hash });
+        Ok(Next::Credentials(Box::new(Asked { login, hash, first })))
+    }
+
+    fn login(
+        &self,
+        stage: &Stage,
+        mechanism: Mechanism,
+        authcid: &str,
+        binding: Option<&'static str>,
+    ) -> Result<Login, (Option<Login>, Refusal)> {
+        let domain = &stage.host.domain;
+        let login = |account, is_name| Login { mechanism, account, is_name, binding };
+        if let Ok(account) = BareJid::account(authcid, domain) {
+            return Ok(login(account, true));
+        }
+        // A name that no account can have behaves as an unknown one: the caller makes a fake for
+        // a stand-in, the same for each try.
+        let digest = ring::digest::digest(&ring::digest::SHA256, authcid.as_bytes());
+        let stand_in: String = digest.as_ref().iter().map(|byte| format!("{byte:02x}")).collect();
+        match BareJid::account(&stand_in, domain) {
+            Ok(account) => Ok(login(account, false)),
+            Err(_) => Err((None, Refusal::unavailable("domain"))),
+        }
+    }
+
+    /// The authorization identity, and the `from` of a protected header, have to be the account's.
+    fn check_names(
+        &self,
+        stage: &Stage,
+        login: Login,
+        authzid: Option<&str>,
+    ) -> Result<(Login, BareJid), (Option<Login>, Refusal)> {
+        let account = login.account.clone();
+        if let Some(authzid) = authzid {
+            let jid = Jid::parse(authzid).ok().filter(Jid::is_bare);
+            if !jid.is_some_and(|jid| is_same_account(&jid, &account)) {
+                let refusal = Refusal::form(SaslCondition::InvalidAuthzid, "authzid of another");
+                return Err((Some(login), refusal));
+            }
+        }
+        let from = stage.from.as_ref().filter(|_| self.tls.is_some());
+        if from.is_some_and(|from| !is_same_account(from, &account)) {
+            // RFC 6120 section 6.4.6, row sasl-correlate.
+            let refusal = Refusal::form(SaslCondition::NotAuthorized, "not who the header said");
+            return Err((Some(login), refusal));
+        }
+        Ok((login, account))
+    }
+
+    /// The server's first message, once the keys are there.
+    fn challenge(
+        &mut self,
+        stage: Box<Stage>,
+        asked: Asked,
+        credentials: Credentials,
+    ) -> Result<State, StreamError> {
+        let Asked { login, hash, first } = asked;
+        let credentials = match credentials {
+            Credentials::Keys(keys) | Credentials::Disabled(keys) if !login.is_name => {
+                Credentials::Fake { salt: keys.salt.clone(), iterations: keys.iterations }
+            }
+            other => other,
+        };
+        let nonce = self.wire.token();
+        let announced = stage.offer.announcement_hash(hash);
+        let announced = self.config.downgrade_protection.then_some(announced.as_str());
+        match scram::Server::begin(&first, hash, credentials, &nonce, announced) {
+            Ok((server, message)) => {
+                sasl::write_step(&mut self.wire.out, "challenge", message.as_bytes());
+                let exchange = Box::new(Exchange::Final(login, server));
+                Ok(State::AwaitResponse(stage, exchange))
+            }
+            Err(refusal) => self.refuse(stage, Some(login), refusal),
+        }
+    }
+
+    /// `<success/>`, and a new stream (RFC 6120 section 6.4.6).
+    fn signed_in(&mut self, login: Login, data: &[u8]) -> State {
+        sasl::write_step(&mut self.wire.out, "success", data);
+        self.wire.tell(Output::Note(Note::LoggedIn {
+            mechanism: login.mechanism.name(),
+            account: login.account.clone(),
+            channel_binding: login.binding,
+        }));
+        self.account = Some(login.account);
+        self.wire.restart(self.config.limits.after_auth);
+        State::AwaitHeader
+    }
+
+    /// `<failure/>`; the client may try again until it has tried too often (row sa-10).
+    fn refuse(
+        &mut self,
+        stage: Box<Stage>,
+        login: Option<Login>,
+        refusal: Refusal,
+    ) -> Result<State, StreamError> {
+        sasl::write_failure(&mut self.wire.out, refusal.condition);
+        let mechanism = login.as_ref().map_or("", |login| login.mechanism.name());
+        self.wire.tell(Output::Note(Note::LoginFailed {
+            mechanism: mechanism.into(),
+            account: login.filter(|login| login.is_name).map(|login| login.account),
+            condition: refusal.condition,
+            reason: refusal.reason,
+        }));
+        self.count(refusal.wrong_password)?;
+        Ok(State::AwaitFeature(stage))
+    }
+
+    fn count(&mut self, wrong_password: bool) -> Result<(), StreamError> {
+        let limits = &self.config.limits;
+        let (count, max) = match wrong_password {
+            true => (&mut self.tries.passwords, limits.login_failures_max),
+            false => (&mut self.tries.refusals, limits.login_refusals_max),
+        };
+        *count += 1;
+        if *count < max {
+            return Ok(());
+        }
+        Err(StreamError::new(StreamCondition::PolicyViolation)
+            .with_text("too many login attempts"))
+    }
+
+    /// A stanza before the stream is established.
+    fn early_stanza(
+        &mut self,
+        stage: Box<Stage>,
+        stanza: Stanza,
+        now: Instant,
+    ) -> Result<State, StreamError> {
+        match self.account.clone() {
+            None => self.guest(stage, stanza, now),
+            Some(account) if bind::is_bind(&stanza) => {
+                let resource = bind::wanted_resource(&stanza);
+                self.wire.tell(Output::Bind { account, resource });
+                Ok(State::AwaitBound(stage, Box::new(stanza)))
+            }
+            Some(account) => self.before_bind(stage, &stanza, &account),
+        }
+    }
+
+    /// Requests that a guest may make, such as registration (RFC 6120 section 4.3.5, XEP-0077).
+    fn guest(
+        &mut self,
+        stage: Box<Stage>,
+        mut stanza: Stanza,
+        now: Instant,
+    ) -> Result<State, StreamError> {
+        let is_request = stanza.kind == Kind::Iq && matches!(stanza.head.ty, Ty::Get | Ty::Set);
+        let ns = stanza.kids.first().and_then(|kid| kid.ns.as_str());
+        let is_open = ns.is_some_and(|ns| stage.host.guest_ns.contains(&ns))
+            && offers_login(self.config.tls, self.tls.as_ref());
+        let to = stanza.head.to.as_ref();
+        let is_to_host = to.is_none_or(|to| to.as_str() == &*stage.host.domain);
+        if !(is_request && is_open && is_to_host) {
+            return Err(not_authorized());
+        }
+        if ns == Some(ns::REGISTER) && !self.tries.registration {
+            self.tries.registration = true;
+            let longer = now.checked_add(self.config.limits.registration_max);
+            self.deadline = self.deadline.max(longer);
+        }
+        stanza.head.from = None;
+        stanza.head.to = Jid::parse(&stage.host.domain).ok();
+        self.wire.tell(Output::Guest(stanza));
+        Ok(State::AwaitGuest(stage))
+    }
+
+    /// RFC 6120 section 7.1: before binding there is nothing but the server and the account.
+    fn before_bind(
+        &mut self,
+        stage: Box<Stage>,
+        stanza: &Stanza,
+        account: &BareJid,
+    ) -> Result<State, StreamError> {
+        let is_request = stanza.kind == Kind::Iq && matches!(stanza.head.ty, Ty::Get | Ty::Set);
+        let to = stanza.head.to.as_ref().map(Jid::as_str);
+        let is_ours = to.is_none_or(|to| to == account.as_str() || to == &*stage.host.domain);
+        if !(is_request && is_ours) {
+            return Err(not_authorized());
+        }
+        let error = StanzaError::from(crate::error::StanzaCondition::UnexpectedRequest);
+        self.not_bound(stage, stanza, &error)
+    }
+
+    fn not_bound(
+        &mut self,
+        stage: Box<Stage>,
+        request: &Stanza,
+        error: &StanzaError,
+    ) -> Result<State, StreamError> {
+        if let Some(refusal) = request.error_reply(error) {
+            self.wire.stanza(&refusal);
+        }
+        self.tries.binds += 1;
+        if self.tries.binds >= self.config.limits.bind_tries_max {
+            return Err(StreamError::new(StreamCondition::PolicyViolation)
+                .with_text("too many attempts to bind"));
+        }
+        Ok(State::AwaitFeature(stage))
+    }
+
+    fn established(
+        &mut self,
+        stage: Stage,
+        request: &Stanza,
+        jid: FullJid,
+        now: Instant,
+    ) -> State {
+        let mut result = request.result(Some(&bind::bound(&jid)));
+        // The answer is for whoever asked, whatever was written in `from`.
+        (result.head.to, result.head.from) = (None, None);
+        self.wire.stanza(&result);
+        let host = Jid::parse(&stage.host.domain).ok();
+        let peer = jid.as_jid().clone();
+        let open = Open::new(Side::Responder, host, peer, &self.config.limits, now);
+        self.wire.tell(Output::Established(Established { jid, lang: stage.lang }));
+        State::Open(Box::new(open))
+    }
+}
+
+/// What a first message leads to.
+enum Next {
+    Verdict(Login),
+    Credentials(Box<Asked>),
+}
+
+fn not_authorized() -> StreamError {
+    StreamError::new(StreamCondition::NotAuthorized)
+}
+
+fn offers_login(rule: TlsRule, tls: Option<&TlsInfo>) -> bool {
+    tls.is_some() || rule == TlsRule::Optional
+}
+
+/// Compares as account names are prepared, which is stricter than for JIDs that are only routed.
+fn is_same_account(jid: &Jid, account: &BareJid) -> bool {
+    let prepared = jid.local().and_then(|local| BareJid::account(local, jid.domain()).ok());
+    prepared.is_some_and(|prepared| prepared == *account)
+}
+
 impl Machine for Responder {
-    fn handle_bytes(&mut self, _data: &[u8], _now: Instant) {
-        todo!()
+    fn handle_bytes(&mut self, data: &[u8], now: Instant) {
+        match &mut self.state {
+            State::Closed => return,
+            State::Open(open) => open.heard(now),
+            // Row tl-03, when the bytes come in a later read.
+            State::AwaitTls if !data.is_empty() => {
+                self.state = State::Closed;
+                return self.wire.over(CloseReason::TlsFailed);
+            }
+            _ => {}
+        }
+        if self.wire.held.is_empty() {
+            self.run(data, now);
+        } else {
+            let mut held = std::mem::take(&mut self.wire.held);
+            held.extend_from_slice(data);
+            self.run(&held, now);
+        }
     }
+
     fn handle_eof(&mut self, _now: Instant) {
-        todo!()
+        if !matches!(self.state, State::Closed) {
+            self.state = State::Closed;
+            self.wire.over(CloseReason::Eof);
+        }
     }
-    fn handle_timeout(&mut self, _now: Instant) {
-        todo!()
+
+    fn handle_timeout(&mut self, now: Instant) {
+        let is_over = |deadline: Option<Instant>| deadline.is_some_and(|due| due <= now);
+        match &mut self.state {
+            State::Closed => {}
+            State::Open(open) => {
+                if let Err(error) = open.timeout(&mut self.wire, now) {
+                    self.fail(error);
+                }
+            }
+            State::Closing(_, until) => {
+                if is_over(*until) {
+                    self.state = State::Closed;
+                    self.wire.over(CloseReason::CloseTimeout);
+                }
+            }
+            // Row tl-06: no closing tag when TLS does not come about.
+            State::AwaitTls => {
+                if is_over(self.deadline) {
+                    self.state = State::Closed;
+                    self.wire.over(CloseReason::TlsFailed);
+                }
+            }
+            _ => {
+                if is_over(self.deadline) {
+                    self.fail(StreamError::new(StreamCondition::ConnectionTimeout));
+                }
+            }
+        }
     }
+
     fn poll_output(&mut self) -> Option<Output> {
-        todo!()
+        self.wire.outputs.pop_front()
     }
+
     fn poll_timeout(&self) -> Option<Instant> {
-        todo!()
+        match &self.state {
+            State::Closed => None,
+            State::Open(open) => open.deadline(),
+            State::Closing(_, until) => *until,
+            _ => self.deadline,
+        }
     }
-    fn take_bytes(&mut self, _out: &mut Vec<u8>) {
-        todo!()
+
+    fn take_bytes(&mut self, out: &mut Vec<u8>) {
+        self.wire.take_bytes(out);
     }
+
     fn pending_bytes(&self) -> usize {
-        todo!()
+        self.wire.out.len()
     }
+
     fn wants_input(&self) -> bool {
-        todo!()
+        matches!(
+            self.state,
+            State::AwaitHeader
+                | State::AwaitFeature(_)
+                | State::AwaitResponse(..)
+                | State::Open(_)
+                | State::Closing(..)
+        )
     }
-    fn tls_established(&mut self, _info: TlsInfo, _now: Instant) {
-        todo!()
+
+    fn tls_established(&mut self, info: TlsInfo, now: Instant) {
+        if matches!(self.state, State::AwaitTls) {
+            // Row tl-07: what was said in clear is forgotten with the old state.
+            self.tls = Some(info);
+            self.wire.restart(self.config.limits.before_auth);
+            self.state = State::AwaitHeader;
+            self.resume(now);
+        }
     }
+
     fn release(&mut self) {
-        todo!()
+        self.wire.release();
     }
 }

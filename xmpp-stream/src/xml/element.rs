@@ -172,7 +172,8 @@ impl Element {
         });
         texts.collect()
     }
-    /// Parses one element; `parent_ns` is the default namespace it stands in (same limits as a stanza).
+    /// Parses one element; `parent_ns` is the default namespace it stands in (same limits as a
+    /// stanza).
     ///
     /// # Errors
     /// As for a received stanza; also when there is more or less than one element.
@@ -272,4 +273,87 @@ pub(crate) fn is_plain_name(name: &str) -> bool {
 pub(crate) fn is_plain_ns(ns: &str) -> bool {
     let plain = |b: u8| b.is_ascii_alphanumeric() || b"-._~:/?#[]@!$&'()*+,;=%".contains(&b);
     ns != ns::XMLNS && ns.bytes().all(plain)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(xml: &str) -> Element {
+        Element::parse(xml.as_bytes(), ns::CLIENT).unwrap()
+    }
+
+    #[test]
+    fn elements_are_built_read_and_written() {
+        let element = Element::new("urn:x", "q")
+            .with_attr("a", "1")
+            .with_attr("a", "2<\u{1}")
+            .with_attr_ns(ns::XML, "lang", "de")
+            .with_child(Element::new("urn:x", "k").with_text("t"))
+            .with_child(Element::new(ns::CLIENT, "k"))
+            .with_text("a")
+            .with_text("\u{FFFE}b");
+        let xml =
+            "<q xmlns='urn:x' a='2&lt;' xml:lang='de'><k>t</k><k xmlns='jabber:client'/>ab</q>";
+        assert_eq!(element.to_xml(ns::CLIENT), xml);
+        assert_eq!(element.to_xml("urn:x"), xml.replace(" xmlns='urn:x'", ""));
+        assert_eq!(parse(xml), element);
+        assert_eq!(element.attr("a"), Some("2<"));
+        assert_eq!(element.attr_ns(ns::XML, "lang"), Some("de"));
+        assert_eq!(element.attrs().count(), 2);
+        assert_eq!(
+            element.child("urn:x", "k").map(Element::text).as_deref(),
+            Some("t")
+        );
+        assert!(
+            element
+                .child(ns::CLIENT, "k")
+                .is_some_and(|k| k.is(ns::CLIENT, "k"))
+        );
+        assert_eq!((element.children().count(), element.nodes().len()), (2, 3));
+        assert_eq!(element.text(), "ab");
+    }
+
+    #[test]
+    fn equality_ignores_attribute_order_alone() {
+        assert_eq!(parse("<a b='1' c='2'/>"), parse("<a c='2' b='1'/>"));
+        for other in [
+            "<a b='1'/>",
+            "<a b='1' c='3'/>",
+            "<a b='1' c='2'> </a>",
+            "<x b='1' c='2'/>",
+        ] {
+            assert_ne!(parse("<a b='1' c='2'/>"), parse(other), "{other}");
+        }
+        assert_ne!(parse("<a><b/><c/></a>"), parse("<a><c/><b/></a>"));
+        assert_ne!(parse("<a/>"), parse("<a xmlns='urn:x'/>"));
+    }
+
+    #[test]
+    fn parse_takes_one_element_alone() {
+        for bad in [
+            "",
+            "x",
+            "<a>",
+            "<a/><b/>",
+            "<a/>x",
+            "</r>",
+            "<a/></r>",
+            "<!-- --><a/>",
+            "<a:b/>",
+        ] {
+            assert!(Element::parse(bad.as_bytes(), "").is_err(), "{bad}");
+        }
+        assert_eq!(parse(" <a/>\n").ns(), ns::CLIENT);
+        assert_eq!(Element::parse(b"<message/>", "").unwrap().ns(), "");
+        assert_eq!(Element::parse(b"<message/>", "a'&b").unwrap().ns(), "a'&b");
+    }
+
+    #[test]
+    fn pretty_form_is_indented() {
+        let xml = "<iq id='1'><q xmlns='urn:x'><i a='>'>t&amp;u</i> <j/></q></iq>";
+        let want = "<iq xmlns='jabber:client' id='1'>\n  <q xmlns='urn:x'>\n    \
+                    <i a='>'>t&amp;u</i>\n    <j/>\n  </q>\n</iq>\n";
+        assert_eq!(parse(xml).to_pretty(), want);
+    }
 }

@@ -1,12 +1,14 @@
 //! The XML that a stream accepts, and how it is written again (RFC 6120 section 11, DESIGN 6).
 //!
 //! `reader` turns bytes into frames and is the only file that knows the XML parser; `canon` is the
-//! only form in which received XML leaves; `element` is a small tree for whoever needs one;
-//! `writer` makes stream headers.
+//! only form in which received XML leaves; `frame` is what the reader yields; `element` is a small
+//! tree for whoever needs one; `writer` makes stream headers.
 
 pub(crate) mod canon;
 pub mod element;
+pub(crate) mod frame;
 pub mod reader;
 pub mod writer;
 pub use element::{Element, Node};
-pub use reader::{Frame, Header, Reader, Refused, XmlError};
+pub use frame::{Frame, Header, Refused, XmlError};
+pub use reader::Reader;

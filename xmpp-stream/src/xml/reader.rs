@@ -5,9 +5,11 @@
 //! A stanza's payload is written in canonical form while it is parsed, with no tree in between.
 //! RFC 6120 sections 4.9.3 and 11.
 
+pub use super::frame::{Frame, Header, Refused, XmlError};
+
 use super::canon::Canon;
 use super::element::{Element, is_plain_name, is_plain_ns};
-use crate::error::{StanzaCondition, StreamCondition};
+use crate::error::StanzaCondition;
 use crate::jid::Jid;
 use crate::limits::XmlLimits;
 use crate::ns::{self, NameId, NsId};
@@ -28,106 +30,6 @@ const LANG_MAX: usize = 64;
 const NO_CONTENT: &str = " ";
 /// Canonical bytes allowed beyond twice the input (X7).
 const GROWTH_SLACK: usize = 4 * 1024;
-
-/// One first-level event of a stream.
-#[derive(Debug)]
-pub enum Frame {
-    /// The opening tag of the stream.
-    Header(Header),
-    /// A message, presence or iq in the content namespace.
-    Stanza(Stanza),
-    /// A stanza that is refused alone (X3, X4, X7, bad `to`); the stream goes on.
-    Refused(Refused),
-    /// Any other first-level element.
-    Nonza(Element),
-    /// `</stream:stream>`.
-    Footer,
-}
-
-/// A stanza that cannot be passed on, with enough of it to answer.
-#[derive(Debug)]
-pub struct Refused {
-    /// Kind of the stanza.
-    pub kind: Kind,
-    /// What could be read of its head.
-    pub head: Head,
-    /// `bad-request`, `jid-malformed` or `policy-violation`.
-    pub condition: StanzaCondition,
-}
-
-/// The opening tag as received: attributes are texts, nothing is judged yet.
-#[derive(Clone, Debug, Default)]
-pub struct Header {
-    /// Namespace of the root element.
-    pub root_ns: String,
-    /// Local name of the root element.
-    pub root_name: String,
-    /// True when the root element was written with a prefix.
-    pub root_prefixed: bool,
-    /// Default namespace declared on the root, if any.
-    pub content_ns: Option<String>,
-    /// `to`.
-    pub to: Option<String>,
-    /// `from`.
-    pub from: Option<String>,
-    /// `id`.
-    pub id: Option<String>,
-    /// `version`.
-    pub version: Option<String>,
-    /// `xml:lang`.
-    pub lang: Option<String>,
-}
-
-/// Why the bytes are no acceptable stream; maps to one stream error condition.
-#[derive(Clone, Debug, Eq, PartialEq)]
-#[non_exhaustive]
-pub enum XmlError {
-    /// Comment, processing instruction, DTD or entity (RFC 6120 section 11.1).
-    Restricted,
-    /// Not well-formed, or namespaces not well-formed (section 11.3).
-    NotWellFormed,
-    /// Not UTF-8 (section 11.6).
-    Encoding,
-    /// A limit of X2; the name says which.
-    Limit(&'static str),
-    /// Text between first-level elements that is not whitespace.
-    TextAtTop,
-    /// An element that is no stanza has a name or namespace name outside X3 and X4.
-    Name,
-    /// `Stanza::parse` met something else than an acceptable stanza.
-    NotAStanza,
-}
-
-impl XmlError {
-    /// The stream error condition of RFC 6120 section 4.9.3.
-    #[must_use]
-    pub fn condition(&self) -> StreamCondition {
-        match self {
-            Self::Restricted => StreamCondition::RestrictedXml,
-            Self::NotWellFormed => StreamCondition::NotWellFormed,
-            Self::Encoding => StreamCondition::UnsupportedEncoding,
-            Self::Limit(_) => StreamCondition::PolicyViolation,
-            // Well-formed, but not what section 11.7 allows between first-level elements.
-            Self::TextAtTop | Self::Name | Self::NotAStanza => StreamCondition::BadFormat,
-        }
-    }
-}
-
-impl fmt::Display for XmlError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Restricted => "restricted XML: comment, processing instruction, DTD or entity",
-            Self::NotWellFormed => "not well-formed",
-            Self::Encoding => "not UTF-8",
-            Self::Limit(which) => return write!(f, "over the limit of {which}"),
-            Self::TextAtTop => "text between first-level elements",
-            Self::Name => "a name that is not plain ASCII, or a namespace name that is no URI",
-            Self::NotAStanza => "not one acceptable stanza",
-        })
-    }
-}
-
-impl std::error::Error for XmlError {}
 
 /// Turns the bytes of one stream (from header to footer) into frames. A restart makes a new one.
 pub struct Reader {
@@ -205,10 +107,6 @@ impl Reader {
     ///
     /// # Errors
     /// The bytes are no acceptable stream; every later call gives the same error.
-    #[allow(
-        clippy::should_implement_trait,
-        reason = "takes the bytes, so it is no iterator"
-    )]
     pub fn next(&mut self, data: &mut &[u8]) -> Result<Option<Frame>, XmlError> {
         if let Some(error) = &self.failed {
             return Err(error.clone());
@@ -493,7 +391,7 @@ impl Reader {
                 } = *draft;
                 let payload = self.canon.as_bytes();
                 let grown = self.canon.is_over() || payload.len() > growth_max(self.used);
-                let refused = refused.or(grown.then_some(StanzaCondition::PolicyViolation));
+                let refused = refused.or_else(|| grown.then_some(StanzaCondition::PolicyViolation));
                 Some(match refused {
                     Some(condition) => Frame::Refused(Refused {
                         kind,
@@ -546,9 +444,14 @@ pub(crate) fn parse_element(xml: &[u8], parent_ns: &str) -> Result<Element, XmlE
 }
 
 fn new_parser(token_bytes_max: usize) -> Parser {
-    let mut options = Options::default();
-    options.max_token_length = token_bytes_max;
-    Parser::with_options(options)
+    Parser::with_options(options(token_bytes_max))
+}
+
+fn options(token_bytes_max: usize) -> Options {
+    Options {
+        max_token_length: token_bytes_max,
+        ..Options::default()
+    }
 }
 
 /// Canonical bytes that so many received ones may become (X7).
@@ -655,9 +558,7 @@ fn read_declarations(
     raw: &[u8],
     token_bytes_max: usize,
 ) -> Result<(bool, Option<String>), XmlError> {
-    let mut options = Options::default();
-    options.max_token_length = token_bytes_max;
-    let mut parser = <RawParser as WithOptions>::with_options(options);
+    let mut parser = <RawParser as WithOptions>::with_options(options(token_bytes_max));
     let mut data = raw;
     let mut prefixed = false;
     let mut content_ns = None;
@@ -692,5 +593,5 @@ fn map_error(error: &rxml::Error, in_prolog: bool) -> XmlError {
 }
 
 #[cfg(test)]
-#[path = "tests.rs"]
+#[path = "tests/mod.rs"]
 mod tests;

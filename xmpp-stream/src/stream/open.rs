@@ -1,0 +1,149 @@
+//! The negotiated stream, the same for both sides: stanzas, the silence timer, the end.
+//!
+//! RFC 6120 sections 4.4 (closing), 4.6 (silence) and 4.8.4; pings by XEP-0199.
+
+use super::wire::Wire;
+use super::{CloseReason, Output};
+use crate::error::{StanzaError, StreamCondition, StreamError};
+use crate::features::bind;
+use crate::jid::Jid;
+use crate::limits::Limits;
+use crate::ns;
+use crate::stanza::{Kind, Stanza, Ty};
+use crate::xml::{Element, Frame};
+use std::time::{Duration, Instant};
+
+/// Which end of the stream we are.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Side {
+    Initiator,
+    Responder,
+}
+
+/// What a frame does to an open stream.
+#[derive(Debug)]
+pub(super) enum Step {
+    Go,
+    /// The peer has closed, or sent an error: answer with the closing tag.
+    PeerClosed(CloseReason),
+}
+
+/// A stream on which stanzas flow.
+#[derive(Debug)]
+pub(super) struct Open {
+    side: Side,
+    /// Who asks and who is asked when the peer is silent.
+    ping_from: Option<Jid>,
+    ping_to: Jid,
+    heard: Instant,
+    silence_max: Duration,
+    silence_answer_max: Duration,
+    ping: Option<Ping>,
+}
+
+#[derive(Debug)]
+struct Ping {
+    id: String,
+    /// Until when something has to be heard; `None` once it was.
+    due: Option<Instant>,
+}
+
+impl Open {
+    pub(super) fn new(
+        side: Side,
+        ping_from: Option<Jid>,
+        ping_to: Jid,
+        limits: &Limits,
+        now: Instant,
+    ) -> Self {
+        Self {
+            side,
+            ping_from,
+            ping_to,
+            heard: now,
+            silence_max: limits.silence_max,
+            silence_answer_max: limits.silence_answer_max,
+            ping: None,
+        }
+    }
+
+    /// The peer's address.
+    pub(super) fn peer(&self) -> &Jid {
+        &self.ping_to
+    }
+
+    /// Bytes came: the peer lives, whatever they say.
+    pub(super) fn heard(&mut self, now: Instant) {
+        self.heard = now;
+        if let Some(ping) = &mut self.ping {
+            ping.due = None;
+        }
+    }
+
+    pub(super) fn deadline(&self) -> Option<Instant> {
+        let due = self.ping.as_ref().and_then(|ping| ping.due);
+        due.or_else(|| self.heard.checked_add(self.silence_max))
+    }
+
+    /// Pings a silent peer, and gives up on one that does not answer.
+    pub(super) fn timeout(&mut self, wire: &mut Wire, now: Instant) -> Result<(), StreamError> {
+        if self.deadline().is_none_or(|deadline| now < deadline) {
+            return Ok(());
+        }
+        if self.ping.as_ref().is_some_and(|ping| ping.due.is_some()) {
+            return Err(StreamError::new(StreamCondition::ConnectionTimeout));
+        }
+        let id = wire.token();
+        let payload = Element::new(ns::PING, "ping");
+        let mut ping = Stanza::iq(Ty::Get, &id).with_to(self.ping_to.clone()).with_child(&payload);
+        ping.head.from = self.ping_from.clone();
+        wire.stanza(&ping);
+        self.ping = Some(Ping { id, due: now.checked_add(self.silence_answer_max) });
+        Ok(())
+    }
+
+    pub(super) fn frame(&mut self, frame: Frame, wire: &mut Wire) -> Result<Step, StreamError> {
+        match frame {
+            Frame::Stanza(stanza) => self.stanza(stanza, wire),
+            Frame::Refused(refused) => wire.tell(Output::Refused(refused)),
+            Frame::Footer => return Ok(Step::PeerClosed(CloseReason::Clean)),
+            Frame::Nonza(element) if element.is(ns::STREAMS, "error") => {
+                let error = StreamError::from_element(&element);
+                return Ok(Step::PeerClosed(CloseReason::Theirs(error)));
+            }
+            Frame::Nonza(element) => return Err(unknown(&element)),
+            // RFC 6120 section 7.3.2: no new header after binding.
+            Frame::Header(_) => return Err(StreamError::new(StreamCondition::BadFormat)),
+        }
+        Ok(Step::Go)
+    }
+
+    fn stanza(&mut self, stanza: Stanza, wire: &mut Wire) {
+        if self.is_pong(&stanza) {
+            self.ping = None;
+        } else if self.side == Side::Responder && bind::is_session(&stanza) {
+            wire.stanza(&stanza.result(None));
+        } else if self.side == Side::Responder && bind::is_bind(&stanza) {
+            if let Some(refusal) = stanza.error_reply(&StanzaError::not_allowed()) {
+                wire.stanza(&refusal);
+            }
+        } else {
+            wire.tell(Output::Stanza(stanza));
+        }
+    }
+
+    fn is_pong(&self, stanza: &Stanza) -> bool {
+        stanza.kind == Kind::Iq
+            && matches!(stanza.head.ty, Ty::Result | Ty::Error)
+            && self.ping.as_ref().is_some_and(|ping| stanza.head.id.as_deref() == Some(&*ping.id))
+    }
+}
+
+/// RFC 6120 section 4.8.4: a first-level element that nobody has negotiated.
+fn unknown(element: &Element) -> StreamError {
+    let condition = match element.ns() {
+        ns::SERVER | ns::COMPONENT => StreamCondition::InvalidNamespace,
+        _ => StreamCondition::UnsupportedStanzaType,
+    };
+    StreamError::new(condition)
+}

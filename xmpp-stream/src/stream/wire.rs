@@ -1,0 +1,120 @@
+//! What both machines have in common below the protocol: input in frames, output in bytes.
+
+use super::header::{FOOTER, Opening};
+use super::{CloseReason, Output};
+use crate::error::StreamError;
+use crate::limits::XmlLimits;
+use crate::ns;
+use crate::stanza::Stanza;
+use crate::xml::{Element, Frame, Reader, XmlError};
+use std::collections::VecDeque;
+
+/// A source of random bytes, handed in.
+pub(super) type Random = Box<dyn FnMut(&mut [u8]) + Send>;
+
+/// Reader, bytes to send, orders for the caller.
+pub(super) struct Wire {
+    reader: Reader,
+    /// Input that came while the machine waited for its own side.
+    pub(super) held: Vec<u8>,
+    pub(super) out: Vec<u8>,
+    pub(super) outputs: VecDeque<Output>,
+    /// True once our opening tag of this stream is out.
+    pub(super) opened: bool,
+    random: Random,
+}
+
+impl Wire {
+    pub(super) fn new(limits: XmlLimits, random: Random) -> Self {
+        Self {
+            reader: Reader::new(limits, ns::CLIENT),
+            held: Vec::new(),
+            out: Vec::new(),
+            outputs: VecDeque::new(),
+            opened: false,
+            random,
+        }
+    }
+
+    /// A new stream on the same connection (RFC 6120 section 4.3.3). Input behind the element that
+    /// caused it belongs to the new stream.
+    pub(super) fn restart(&mut self, limits: XmlLimits) {
+        self.reader = Reader::new(limits, ns::CLIENT);
+        self.opened = false;
+    }
+
+    pub(super) fn next(&mut self, data: &mut &[u8]) -> Result<Option<Frame>, XmlError> {
+        self.reader.next(data)
+    }
+
+    pub(super) fn set_default_lang(&mut self, lang: Option<&str>) {
+        self.reader.set_default_lang(lang);
+    }
+
+    /// 128 unpredictable bits as text: stream ids, nonces, stanza ids.
+    pub(super) fn token(&mut self) -> String {
+        let mut bytes = [0; 16];
+        (self.random)(&mut bytes);
+        bytes.iter().fold(String::with_capacity(32), |mut text, byte| {
+            for digit in [byte >> 4, byte & 15] {
+                text.push(char::from_digit(digit.into(), 16).unwrap_or('0'));
+            }
+            text
+        })
+    }
+
+    pub(super) fn open(&mut self, opening: &Opening<'_>) {
+        opening.write(&mut self.out);
+        self.opened = true;
+    }
+
+    pub(super) fn element(&mut self, element: &Element) {
+        element.write(&mut self.out, ns::CLIENT);
+    }
+
+    pub(super) fn stanza(&mut self, stanza: &Stanza) {
+        stanza.write(&mut self.out);
+    }
+
+    pub(super) fn tell(&mut self, output: Output) {
+        self.outputs.push_back(output);
+    }
+
+    /// The last order: input is dropped, and what is written so far is all that is ever sent.
+    pub(super) fn over(&mut self, reason: CloseReason) {
+        self.held = Vec::new();
+        self.tell(Output::Closed(reason));
+    }
+
+    /// Error and closing tag (RFC 6120 section 4.9.1.1). The opening tag has to be out.
+    pub(super) fn write_error(&mut self, error: &StreamError) {
+        self.out.extend_from_slice(error.to_xml().as_bytes());
+        self.footer();
+    }
+
+    pub(super) fn footer(&mut self) {
+        self.out.extend_from_slice(FOOTER);
+    }
+
+    pub(super) fn take_bytes(&mut self, out: &mut Vec<u8>) {
+        if out.is_empty() {
+            std::mem::swap(out, &mut self.out);
+        } else {
+            out.append(&mut self.out);
+        }
+    }
+
+    /// Frees what an idle stream does not need.
+    pub(super) fn release(&mut self) {
+        self.reader.release();
+        if self.out.is_empty() {
+            self.out = Vec::new();
+        }
+        if self.held.is_empty() {
+            self.held = Vec::new();
+        }
+        if self.outputs.is_empty() {
+            self.outputs = VecDeque::new();
+        }
+    }
+}
