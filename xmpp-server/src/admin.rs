@@ -114,13 +114,15 @@ fn serve_users(
     users: Users,
     limits: Limits,
 ) -> Result<JoinHandle<()>, DataDirError> {
-    let listener = bind(dir.path())
-        .map_err(|error| DataDirError::Io(dir.path().join("admin.sock"), error))?;
+    let listener =
+        bind(dir.path()).map_err(|error| DataDirError::Io(dir.path().join("admin.sock"), error))?;
     let places = Arc::new(Semaphore::new(limits.admin_connections_max));
     Ok(tokio::spawn(async move {
         loop {
             // A connection over the bound waits in the listener's backlog.
-            let Ok(place) = Arc::clone(&places).acquire_owned().await else { return };
+            let Ok(place) = Arc::clone(&places).acquire_owned().await else {
+                return;
+            };
             let stream = match listener.accept().await {
                 Ok((stream, _)) => stream,
                 Err(error) => {
@@ -161,7 +163,9 @@ async fn converse(stream: UnixStream, users: &Users, line_bytes_max: usize) -> i
             Ok(Some(line)) => line,
             Ok(None) => return Ok(()),
             Err(error) => {
-                write.write_all(&line_of(&Reply::Failed(error.to_string()))).await?;
+                write
+                    .write_all(&line_of(&Reply::Failed(error.to_string())))
+                    .await?;
                 return Err(error);
             }
         };
@@ -179,7 +183,9 @@ async fn answer(line: &[u8], users: &Users) -> Vec<Reply> {
         Err(_) => return vec![Reply::Failed("not a request of this protocol".into())],
     };
     if asked.v != VERSION {
-        return vec![Reply::Failed(format!("this server speaks version {VERSION}"))];
+        return vec![Reply::Failed(format!(
+            "this server speaks version {VERSION}"
+        ))];
     }
     let Ok(request) = serde_json::from_value(asked.request) else {
         return vec![Reply::Failed("not a request that this server knows".into())];
@@ -287,8 +293,14 @@ async fn ask(
 ) -> Result<Vec<String>, AdminError> {
     let (read, mut write) = stream.into_split();
     let request = serde_json::to_value(request).map_err(io::Error::from);
-    let asked = Asked { v: VERSION, request: request.map_err(AdminError::Socket)? };
-    write.write_all(&line_of(&asked)).await.map_err(AdminError::Socket)?;
+    let asked = Asked {
+        v: VERSION,
+        request: request.map_err(AdminError::Socket)?,
+    };
+    write
+        .write_all(&line_of(&asked))
+        .await
+        .map_err(AdminError::Socket)?;
     let mut read = BufReader::new(read);
     let mut accounts = Vec::new();
     loop {
@@ -316,7 +328,10 @@ async fn read_line(
         Some(b'\n') => Ok(Some(line)),
         None => Ok(None),
         Some(_) if line.len() + 1 < bytes_max => Err(io::ErrorKind::UnexpectedEof.into()),
-        Some(_) => Err(io::Error::new(io::ErrorKind::InvalidData, "the line is too long")),
+        Some(_) => Err(io::Error::new(
+            io::ErrorKind::InvalidData,
+            "the line is too long",
+        )),
     }
 }
 
@@ -332,7 +347,11 @@ impl fmt::Display for AdminError {
         match self {
             Self::DataDir(error) => error.fmt(f),
             Self::Empty(path) => {
-                write!(f, "there is no data directory {}; is --data right?", path.display())
+                write!(
+                    f,
+                    "there is no data directory {}; is --data right?",
+                    path.display()
+                )
             }
             Self::NotRunning(path) => write!(
                 f,

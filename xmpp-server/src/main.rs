@@ -3,7 +3,7 @@
 //! DESIGN 1. stdout is for scripts and people who start it, stderr for the log.
 
 use std::fmt::Display;
-use std::io::{self, Write};
+use std::io::{self, IsTerminal, Write};
 use std::process::ExitCode;
 use tokio::signal::unix::{SignalKind, signal};
 use tracing::{info, warn};
@@ -35,10 +35,15 @@ async fn run(config: Config, bare: bool) -> ExitCode {
     if let Err(error) = rlimit::increase_nofile_limit(u64::MAX) {
         warn!(%error, "the limit of open files stays as it is");
     }
-    let first = bare && !datadir::database(config.data_dir()).exists();
+    // The first start makes the development CA.
+    let first = bare && !datadir::ca_certificate(config.data_dir()).exists();
     datadir::wait_for_command(config.data_dir()).await;
     // Before the start, so that no signal between start and `ready` ends the process undrained.
-    let signals = [SignalKind::terminate(), SignalKind::interrupt(), SignalKind::hangup()];
+    let signals = [
+        SignalKind::terminate(),
+        SignalKind::interrupt(),
+        SignalKind::hangup(),
+    ];
     let [Ok(mut terminate), Ok(mut interrupt), Ok(mut hangup)] = signals.map(signal) else {
         return failed(&"signals cannot be caught");
     };
@@ -75,13 +80,18 @@ fn announce(config: &Config, running: &Running, first: bool) {
     }
     text.push_str("ready\n");
     let mut stdout = io::stdout().lock();
-    let _ = stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush());
+    let _ = stdout
+        .write_all(text.as_bytes())
+        .and_then(|()| stdout.flush());
 }
 
 fn start_log(log: &Log) {
     // The filter has been parsed once already, by the file's or the command line's reader.
     let filter = EnvFilter::try_new(&log.filter).unwrap_or_default();
-    let output = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr);
+    let output = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_ansi(io::stderr().is_terminal())
+        .with_writer(io::stderr);
     match log.format {
         LogFormat::Text => output.init(),
         LogFormat::Json => output.json().init(),
