@@ -554,6 +554,9 @@ impl Core {
         for _ in 0..3 {
             let wishes = {
                 let state = account.lock();
+                if state.removed {
+                    return no_account(&stanza);
+                }
                 self.recipient_stages(host, account, &state, stanza.clone())
             };
             match self.settle(account, wishes, true).await {
