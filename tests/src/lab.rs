@@ -152,14 +152,14 @@ impl TestLab {
         }
     }
 
-    /// A raw peer that has connected to the lab's first domain by TCP and sent nothing.
-    pub async fn raw(&self) -> Wire {
-        Wire::connect(&self.place(&self.domains[0])).await
+    /// A raw peer that has connected by TCP and sent nothing.
+    pub async fn raw(&self, domain: &str) -> Wire {
+        Wire::connect(&self.place(domain)).await
     }
 
-    /// A raw peer that has connected to the lab's first domain by direct TLS and sent no header.
-    pub async fn raw_tls(&self) -> Wire {
-        Wire::connect_tls(&self.place(&self.domains[0])).await
+    /// A raw peer that has connected by direct TLS and sent no header.
+    pub async fn raw_tls(&self, domain: &str) -> Wire {
+        Wire::connect_tls(&self.place(domain)).await
     }
 
     /// A raw peer over a pipe in memory instead of TCP: the kind that can be used with paused time.
@@ -175,39 +175,43 @@ impl TestLab {
         Wire::over(ours, domain).trusting(self.trust.clone())
     }
 
-    /// A raw peer that has signed in with this full JID; not yet available.
+    /// A raw peer that has signed in; not yet available. Without a resource the server makes one.
     pub async fn wire(&self, jid: &str) -> Wire {
-        let full = FullJid::parse(jid).expect("a full JID");
-        let mut wire = Wire::connect(&self.place(full.domain())).await;
-        self.sign_in(&mut wire, &full).await;
+        let jid = Jid::parse(jid).expect("a JID");
+        let mut wire = self.raw(jid.domain()).await;
+        self.sign_in(&mut wire, &jid).await;
         wire
     }
 
     /// The same over a pipe in memory.
     pub async fn wire_in_memory(&self, jid: &str) -> Wire {
-        let full = FullJid::parse(jid).expect("a full JID");
-        let mut wire = self.raw_in_memory(full.domain());
-        self.sign_in(&mut wire, &full).await;
+        let jid = Jid::parse(jid).expect("a JID");
+        let mut wire = self.raw_in_memory(jid.domain());
+        self.sign_in(&mut wire, &jid).await;
         wire
     }
 
-    /// A raw peer that has signed in and is available.
-    pub async fn online(&self, jid: &str) -> Wire {
-        let mut wire = self.wire(jid).await;
-        wire.presence("").await;
-        wire
-    }
-
-    async fn sign_in(&self, wire: &mut Wire, jid: &FullJid) {
+    async fn sign_in(&self, wire: &mut Wire, jid: &Jid) {
         let password = self.account(jid.bare_str()).await;
-        let bound = wire
-            .login(
-                jid.local().expect("an account"),
-                &password,
-                jid.resource_str(),
-            )
-            .await;
-        assert_eq!(bound, jid.as_str(), "the resource is free");
+        let local = jid.local().expect("an account");
+        match jid.resource() {
+            Some(resource) => {
+                let bound = wire.login(local, &password, resource).await;
+                assert_eq!(bound, jid.as_str(), "the resource is free");
+            }
+            None => {
+                wire.login_anywhere(local, &password).await;
+            }
+        }
+    }
+
+    /// Ends a session as the operator would: its stream gets an error.
+    ///
+    /// # Panics
+    /// There is no such session.
+    pub async fn kick(&self, jid: &str) {
+        let jid = FullJid::parse(jid).expect("a full JID");
+        assert!(self.handle().kick(&jid), "{jid} has a session");
     }
 
     /// A client that has signed in and is available. What it receives up to its own presence is

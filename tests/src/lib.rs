@@ -17,8 +17,10 @@
     reason = "a test kit: what is not as expected is a panic"
 )]
 
+pub mod chat;
 pub mod lab;
 pub mod login;
+pub mod talk;
 pub mod tree;
 pub mod trust;
 pub mod wire;

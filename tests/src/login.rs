@@ -1,10 +1,10 @@
-//! What raw peers do again and again: sign in, get the roster, come online, register.
+//! What raw peers do to sign in, step by step, and to register.
 //!
 //! SASL is done by the `sasl` crate, which shares no code with ours. Each step is public, so that a
 //! test can leave the path where it likes.
 
 use crate::tree::Tree;
-use crate::wire::{Received, Wire};
+use crate::wire::Wire;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use sasl::client::Mechanism;
@@ -31,14 +31,17 @@ impl Wire {
             self.fail("starttls among the features", &features.to_string());
         }
         self.start_tls().await;
+        self.secure().await;
         self.open().await
     }
 
-    /// Upgrades to TLS.
+    /// Goes as far as `<proceed/>`; `secure` runs the handshake.
     pub async fn start_tls(&mut self) {
+        if !self.is_open() {
+            self.open().await;
+        }
         self.send(format!("<starttls xmlns='{}'/>", ns::TLS)).await;
         self.expect(format!("<proceed xmlns='{}'/>", ns::TLS)).await;
-        self.secure().await;
     }
 
     /// Runs a SASL exchange.
@@ -108,7 +111,13 @@ impl Wire {
     /// Signs in by SCRAM-SHA-256 and binds a resource; returns the full JID.
     pub async fn login(&mut self, local: &str, password: &str, resource: &str) -> String {
         let mut scram = scram(local, password, ChannelBinding::None);
-        self.login_by(&mut scram, resource).await
+        self.login_by(&mut scram, Some(resource)).await
+    }
+
+    /// The same with a resource that the server makes up.
+    pub async fn login_anywhere(&mut self, local: &str, password: &str) -> String {
+        let mut scram = scram(local, password, ChannelBinding::None);
+        self.login_by(&mut scram, None).await
     }
 
     /// Signs in by SCRAM-SHA-256-PLUS with tls-exporter.
@@ -119,17 +128,21 @@ impl Wire {
             password,
             ChannelBinding::TlsExporter(self.exporter()),
         );
-        self.authenticate_and_bind(&mut scram, resource).await
+        self.authenticate_and_bind(&mut scram, Some(resource)).await
     }
 
     /// Signs in by PLAIN.
     pub async fn login_plain(&mut self, local: &str, password: &str, resource: &str) -> String {
-        self.login_by(&mut Plain::new(local, password), resource)
+        self.login_by(&mut Plain::new(local, password), Some(resource))
             .await
     }
 
     /// Signs in by any mechanism.
-    pub async fn login_by(&mut self, mechanism: &mut dyn Mechanism, resource: &str) -> String {
+    pub async fn login_by(
+        &mut self,
+        mechanism: &mut dyn Mechanism,
+        resource: Option<&str>,
+    ) -> String {
         self.open_secure().await;
         self.authenticate_and_bind(mechanism, resource).await
     }
@@ -162,63 +175,11 @@ impl Wire {
         self.answer(&id).await;
     }
 
-    /// Sends initial presence with this content and expects its own copy (RFC 6121 section 4.2.2).
-    pub async fn presence(&mut self, content: &str) -> Tree {
-        self.send(format!("<presence>{content}</presence>")).await;
-        let got = self.next().await;
-        if got.name() != "presence"
-            || got.attr("from") != Some(self.jid())
-            || got.attr("type").is_some()
-        {
-            self.fail("own presence", &got.to_string());
-        }
-        got
-    }
-
-    /// Gets the roster; returns its `<query/>`.
-    pub async fn roster_get(&mut self) -> Tree {
-        let id = self.new_id();
-        self.send(format!(
-            "<iq type='get' id='{id}'><query xmlns='{}'/></iq>",
-            ns::ROSTER
-        ))
-        .await;
-        let answer = self.answer(&id).await;
-        match answer.child_ns(ns::ROSTER, "query") {
-            Some(query) => query.clone(),
-            None => self.fail("a roster", &answer.to_string()),
-        }
-    }
-
-    /// Sends an IQ get or set with this payload and returns its result; an error fails the test.
-    pub async fn iq(&mut self, ty: &str, to: &str, payload: &str) -> Tree {
-        let id = self.new_id();
-        self.send(format!(
-            "<iq type='{ty}' id='{id}' to='{to}'>{payload}</iq>"
-        ))
-        .await;
-        self.answer(&id).await
-    }
-
-    /// The next element, which must be the result with this id.
-    pub async fn answer(&mut self, id: &str) -> Tree {
-        match self.receive().await {
-            Received::Element(tree)
-                if tree.name() == "iq"
-                    && tree.attr("id") == Some(id)
-                    && tree.attr("type") == Some("result") =>
-            {
-                tree
-            }
-            other => self.fail(&format!("the result with id {id}"), &format!("{other:?}")),
-        }
-    }
-
     /// The stream stands at its features under TLS.
     pub async fn authenticate_and_bind(
         &mut self,
         mechanism: &mut dyn Mechanism,
-        resource: &str,
+        resource: Option<&str>,
     ) -> String {
         if let Err(failure) = self.authenticate(mechanism).await {
             self.fail(
@@ -227,7 +188,7 @@ impl Wire {
             );
         }
         self.open().await;
-        self.bind(Some(resource)).await
+        self.bind(resource).await
     }
 }
 

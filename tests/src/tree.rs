@@ -325,6 +325,11 @@ impl Growing {
         }
     }
 
+    /// True once the opening tag has arrived.
+    pub(crate) fn is_open(&self) -> bool {
+        self.is_open
+    }
+
     /// True while an element is half received.
     pub(crate) fn is_mid_element(&self) -> bool {
         !self.stack.is_empty()

@@ -7,6 +7,7 @@
 use crate::tree::{Growing, Grown, Tree};
 use crate::trust::Trust;
 use rxml::Parse;
+use std::collections::VecDeque;
 use std::fmt::Write;
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -45,6 +46,8 @@ pub struct Wire {
     parser: rxml::Parser,
     growing: Growing,
     unparsed: Vec<u8>,
+    /// Elements that a helper has passed over; they come first.
+    kept: VecDeque<Tree>,
     log: String,
     ids: u32,
 }
@@ -91,6 +94,11 @@ impl Wire {
         wire
     }
 
+    /// True once a stream header has arrived.
+    pub(crate) fn is_open(&self) -> bool {
+        self.growing.is_open()
+    }
+
     /// A peer over any stream, say one end of a `tokio::io::duplex`.
     pub fn over(stream: impl Transport + 'static, domain: &str) -> Self {
         Self {
@@ -101,6 +109,7 @@ impl Wire {
             parser: rxml::Parser::new(),
             growing: Growing::default(),
             unparsed: Vec::new(),
+            kept: VecDeque::new(),
             log: String::new(),
             ids: 0,
         }
@@ -180,7 +189,8 @@ impl Wire {
     pub async fn send_header(&mut self) {
         self.restart();
         let header = format!(
-            "<?xml version='1.0'?><stream:stream to='{}' version='1.0' xmlns='{}' xmlns:stream='{}'>",
+            "<?xml version='1.0'?><stream:stream to='{}' version='1.0' xmlns='{}' xmlns:stream='{}' \
+             xml:lang='en'>",
             self.domain,
             ns::CLIENT,
             ns::STREAMS
@@ -350,23 +360,6 @@ impl Wire {
         self.expect_closed().await;
     }
 
-    /// Shows that nothing else has arrived: sends a ping and expects its answer as the next element.
-    ///
-    /// For "what A sends does not reach B": `a.barrier()` (the server has handled what A sent), then
-    /// `b.barrier()` (whatever it caused for B would stand before B's answer).
-    pub async fn barrier(&mut self) {
-        let id = format!("barrier-{}", self.new_id());
-        let (domain, ping) = (self.domain.clone(), ns::PING);
-        self.send(format!(
-            "<iq type='get' id='{id}' to='{domain}'><ping xmlns='{ping}'/></iq>"
-        ))
-        .await;
-        let got = self.next_for("nothing before the barrier").await;
-        if got.name() != "iq" || got.attr("id") != Some(&id) {
-            self.fail("nothing before the barrier", &got.to_string());
-        }
-    }
-
     /// Fails the test, showing what was expected, what was there, and the conversation.
     pub fn fail(&self, expected: &str, got: &str) -> ! {
         let who = self.jid.as_deref().unwrap_or(&self.domain);
@@ -384,7 +377,17 @@ impl Wire {
         }
     }
 
+    /// Gives an element back: the next one to be received.
+    pub(crate) fn keep(&mut self, passed_over: Vec<Tree>) {
+        for tree in passed_over.into_iter().rev() {
+            self.kept.push_front(tree);
+        }
+    }
+
     async fn receive_unbounded(&mut self) -> Received {
+        if let Some(tree) = self.kept.pop_front() {
+            return Received::Element(tree);
+        }
         loop {
             if let Some(received) = self.parse() {
                 let _ = writeln!(self.log, "< {}", shown(&received));

@@ -14,10 +14,11 @@ use tokio::net::TcpStream;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, timeout_at};
 use xmpp_stream::driver::Driver;
-use xmpp_stream::error::SaslCondition;
 use xmpp_stream::jid::{FullJid, Jid};
 use xmpp_stream::limits::{Limits, XmlLimits};
-use xmpp_stream::stream::{CloseReason, Initiator, InitiatorConfig, Machine, Note, Output};
+use xmpp_stream::stream::{
+    CloseReason, Initiator, InitiatorConfig, Machine, Note, Output, TlsRule,
+};
 use xmpp_stream::tls;
 
 /// Where systems keep the CA certificates that they trust.
@@ -85,10 +86,16 @@ fn initiator(
     };
     let config = InitiatorConfig {
         account,
-        resource: jid.resource().map(Into::into),
         password: builder.password.take().ok_or(ConnectError::NoPassword)?,
+        resource: jid.resource().map(Into::into),
+        lang: None,
+        tls: if builder.direct_tls {
+            TlsRule::Direct
+        } else {
+            TlsRule::Required
+        },
+        plain: true,
         limits,
-        direct_tls: builder.direct_tls,
     };
     Ok(Initiator::new(config, Box::new(random), now.into_std()))
 }
@@ -102,7 +109,6 @@ fn random(bytes: &mut [u8]) {
 struct Negotiation {
     driver: Driver<Initiator>,
     step: Step,
-    refused: Option<SaslCondition>,
 }
 
 impl Negotiation {
@@ -110,7 +116,6 @@ impl Negotiation {
         Self {
             driver,
             step: Step::Stream,
-            refused: None,
         }
     }
 
@@ -128,8 +133,11 @@ impl Negotiation {
                 match output {
                     Output::StartTls { .. } => self.secure(jid, &tls).await?,
                     Output::Established(established) => return Ok(established.jid),
-                    Output::Note(note) => self.note(&note),
-                    Output::Closed(reason) => return Err(self.closed(reason)),
+                    Output::Note(Note::LoggedIn { .. }) => self.step = Step::Binding,
+                    Output::Closed(CloseReason::Failed(failure)) => {
+                        return Err(ConnectError::Negotiation(self.step, failure));
+                    }
+                    Output::Closed(reason) => return Err(ConnectError::Closed(self.step, reason)),
                     other => tracing::debug!(?other, "nothing to do before the stream is bound"),
                 }
             }
@@ -146,21 +154,6 @@ impl Negotiation {
         secured.map_err(ConnectError::Tls)?;
         self.step = Step::Authentication;
         Ok(())
-    }
-
-    fn note(&mut self, note: &Note) {
-        match note {
-            Note::LoginFailed { condition, .. } => self.refused = Some(*condition),
-            Note::LoggedIn { .. } => self.step = Step::Binding,
-            _ => {}
-        }
-    }
-
-    fn closed(&self, reason: CloseReason) -> ConnectError {
-        match self.refused {
-            Some(condition) => ConnectError::Authentication(condition),
-            None => ConnectError::Closed(self.step, reason),
-        }
     }
 }
 

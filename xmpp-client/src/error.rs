@@ -3,9 +3,9 @@
 use std::fmt;
 use std::io;
 use std::path::PathBuf;
-use xmpp_stream::error::{SaslCondition, StanzaError};
+use xmpp_stream::error::StanzaError;
 use xmpp_stream::jid::JidError;
-use xmpp_stream::stream::CloseReason;
+use xmpp_stream::stream::{CloseReason, Failure};
 
 /// The way to a bound stream, in order.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
@@ -60,10 +60,8 @@ pub enum ConnectError {
     Connect(io::Error),
     /// TLS failed, or the certificate is not to be trusted.
     Tls(io::Error),
-    /// The server refused the credentials.
-    Authentication(SaslCondition),
-    /// The server refused to bind the resource.
-    Binding(StanzaError),
+    /// The server refused, or is not to be trusted.
+    Negotiation(Step, Failure),
     /// The stream ended before it was bound.
     Closed(Step, CloseReason),
     /// The connection failed before the stream was bound.
@@ -83,8 +81,8 @@ impl ConnectError {
             Self::Resolve(_) => Step::Resolve,
             Self::Connect(_) => Step::Connect,
             Self::Tls(_) => Step::Tls,
-            Self::Authentication(_) => Step::Authentication,
-            Self::Binding(_) => Step::Binding,
+            Self::Negotiation(step, failure) => step_of(failure).unwrap_or(*step),
+            Self::Closed(_, CloseReason::TlsFailed) => Step::Tls,
             Self::Closed(step, _) | Self::Lost(step, _) | Self::Timeout(step) => *step,
         }
     }
@@ -100,8 +98,7 @@ impl fmt::Display for ConnectError {
             Self::CaFile(path, error) => write!(f, "{}: {error}", path.display()),
             Self::NoCa => f.write_str("no CA certificates"),
             Self::Resolve(error) | Self::Connect(error) | Self::Tls(error) => write!(f, "{error}"),
-            Self::Authentication(condition) => write!(f, "{condition}"),
-            Self::Binding(error) => write!(f, "{}", error.condition),
+            Self::Negotiation(_, failure) => write!(f, "{failure}"),
             Self::Closed(_, reason) => write!(f, "the stream ended: {}", Reason(reason)),
             Self::Lost(_, error) => write!(f, "the connection was lost: {error}"),
             Self::Timeout(_) => f.write_str("it took too long"),
@@ -110,6 +107,21 @@ impl fmt::Display for ConnectError {
 }
 
 impl std::error::Error for ConnectError {}
+
+/// Where a failure belongs; `None`: wherever the negotiation was.
+fn step_of(failure: &Failure) -> Option<Step> {
+    match failure {
+        Failure::Header => Some(Step::Stream),
+        Failure::NoTls | Failure::DataBeforeTls => Some(Step::Tls),
+        Failure::NoMechanism
+        | Failure::Login { .. }
+        | Failure::ServerNotProven
+        | Failure::Downgrade
+        | Failure::Iterations => Some(Step::Authentication),
+        Failure::NoBind | Failure::Bind(_) => Some(Step::Binding),
+        _ => None,
+    }
+}
 
 /// The stream is over, and why.
 #[derive(Clone, Debug)]
@@ -167,6 +179,8 @@ impl fmt::Display for Reason<'_> {
             CloseReason::Theirs(error) => write!(f, "closed by the server, {}", error.condition),
             CloseReason::CloseTimeout => f.write_str("the server did not close in time"),
             CloseReason::Eof => f.write_str("the connection was lost"),
+            CloseReason::Failed(failure) => write!(f, "{failure}"),
+            CloseReason::TlsFailed => f.write_str("TLS failed"),
             _ => f.write_str("for another reason"),
         }
     }

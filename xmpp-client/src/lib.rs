@@ -41,5 +41,5 @@ pub use error::{Closed, ConnectError, IqError, Step};
 pub use event::{Callback, Event, Events};
 pub use xmpp_stream::jid::{BareJid, FullJid, Jid};
 pub use xmpp_stream::stanza::{Kind, Stanza, Ty};
-pub use xmpp_stream::stream::CloseReason;
+pub use xmpp_stream::stream::{CloseReason, Failure};
 pub use xmpp_stream::xml::Element;
