@@ -234,8 +234,10 @@ pub async fn run(users: &Users, request: Request) -> Result<Vec<String>, UserErr
 /// See `AdminError`.
 pub async fn request(config: &Config, request: Request) -> Result<Vec<String>, AdminError> {
     let dir = config.data_dir();
-    if !dir.exists() && !matches!(request, Request::UserAdd { .. }) {
-        return Err(AdminError::Empty(dir.to_owned()));
+    match (dir.exists(), config.storage, &request) {
+        (false, Storage::Memory, _) => return Err(AdminError::NotRunning(dir.to_owned())),
+        (false, Storage::Sqlite, Request::UserAdd { .. }) | (true, ..) => {}
+        (false, Storage::Sqlite, _) => return Err(AdminError::Empty(dir.to_owned())),
     }
     match tokio::time::timeout(LOCK_WAIT, way(config)).await {
         Ok(Ok(Way::Socket(stream))) => ask(stream, request, config).await,

@@ -1,4 +1,4 @@
-//! What a first start says to a person, before the lines for scripts (DESIGN 1).
+//! What a start says: to a person at first start, to scripts always (DESIGN 1).
 
 use crate::config::Config;
 use crate::datadir;
@@ -17,6 +17,19 @@ pub fn first_start(config: &Config, addresses: &Addresses) -> String {
         addresses,
         program.as_deref().unwrap_or("xmpp-server"),
     )
+}
+
+/// One line a listener, then `ready`: what scripts wait for.
+#[must_use]
+pub fn ready(addresses: &Addresses) -> String {
+    let mut text = String::new();
+    for (kind, list) in addresses {
+        for address in list {
+            // Writing to a String does not fail.
+            let _ = writeln!(text, "listening {} {address}", kind.as_str());
+        }
+    }
+    text + "ready\n"
 }
 
 fn text(config: &Config, addresses: &Addresses, program: &str) -> String {
@@ -113,5 +126,22 @@ mod tests {
         let here = first_start(&Config::default_zero(), &addresses);
         assert!(here.contains(" user add alice@localhost"), "{here}");
         assert!(!here.contains("--data"), "{here}");
+    }
+
+    #[test]
+    fn scripts_get_a_line_a_listener() {
+        let starttls = vec![
+            "127.0.0.1:5222".parse().unwrap(),
+            "[::1]:5222".parse().unwrap(),
+        ];
+        let direct = vec!["127.0.0.1:40000".parse().unwrap()];
+        let addresses = Addresses::from([
+            (ListenerKind::C2sTls, direct),
+            (ListenerKind::C2sStartTls, starttls),
+        ]);
+        let want = "listening c2s-starttls 127.0.0.1:5222\nlistening c2s-starttls [::1]:5222\n\
+                    listening c2s-tls 127.0.0.1:40000\nready\n";
+        assert_eq!(ready(&addresses), want);
+        assert_eq!(ready(&Addresses::new()), "ready\n");
     }
 }

@@ -10,7 +10,7 @@ use tracing::{info, warn};
 use tracing_subscriber::EnvFilter;
 use xmpp_server::cli::{Cli, Command};
 use xmpp_server::config::{Config, Log, LogFormat};
-use xmpp_server::server::{Running, Server};
+use xmpp_server::server::Server;
 use xmpp_server::{console, datadir, guide};
 
 #[tokio::main]
@@ -51,7 +51,10 @@ async fn run(config: Config, bare: bool) -> ExitCode {
         Ok(running) => running,
         Err(error) => return failed(&error),
     };
-    announce(&config, &running, first);
+    let guide = first.then(|| guide::first_start(&config, running.addresses()));
+    let text = guide.unwrap_or_default() + &guide::ready(running.addresses());
+    // A reader that went away is no reason to end.
+    let _ = io::stdout().write_all(text.as_bytes());
     loop {
         tokio::select! {
             _ = terminate.recv() => break,
@@ -65,24 +68,6 @@ async fn run(config: Config, bare: bool) -> ExitCode {
         _ = terminate.recv() => std::process::exit(1),
         _ = interrupt.recv() => std::process::exit(1),
     }
-}
-
-/// Tells where it listens. A reader that went away is no reason to end.
-fn announce(config: &Config, running: &Running, first: bool) {
-    let mut text = String::new();
-    if first {
-        text.push_str(&guide::first_start(config, running.addresses()));
-    }
-    for (kind, addresses) in running.addresses() {
-        for address in addresses {
-            text.push_str(&format!("listening {} {address}\n", kind.as_str()));
-        }
-    }
-    text.push_str("ready\n");
-    let mut stdout = io::stdout().lock();
-    let _ = stdout
-        .write_all(text.as_bytes())
-        .and_then(|()| stdout.flush());
 }
 
 fn start_log(log: &Log) {

@@ -96,6 +96,10 @@ async fn without_a_server_the_store_is_opened_under_the_lock() {
 #[tokio::test]
 async fn memory_storage_needs_the_server() {
     let temp = TempDir::new();
+    let nowhere = config(&temp.0.join("data")).memory();
+    let error = request(&nowhere, add("ann@a.test")).await.unwrap_err();
+    assert!(matches!(error, AdminError::NotRunning(_)));
+    assert!(!nowhere.data_dir().exists());
     let config = config(&temp.0).memory();
     let error = request(&config, add("ann@a.test")).await.unwrap_err();
     assert!(matches!(error, AdminError::NotRunning(_)));

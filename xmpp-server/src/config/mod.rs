@@ -454,13 +454,7 @@ pub fn without_effect(config: &Config) -> Vec<String> {
 }
 
 /// Keys of features that are not built yet; a whole table ends in a dot.
-const LATER: &[&str] = &[
-    "dns.",
-    "domain.admins",
-    "domain.anonymous",
-    "s2s.",
-    "sasl.downgrade_protection",
-];
+const LATER: &[&str] = &["dns.", "domain.admins", "domain.anonymous", "s2s."];
 
 /// Modules that are not built yet.
 const MODULES_LATER: &[&str] = &[
