@@ -66,7 +66,14 @@ impl<M: Machine> Driver<M> {
     /// A driver over a fresh transport.
     pub fn new(machine: M, transport: Box<dyn Transport>) -> Self {
         let link = Link::Plain(transport);
-        Self { machine, link, out: Vec::new(), written: 0, timer: None, eof: false }
+        Self {
+            machine,
+            link,
+            out: Vec::new(),
+            written: 0,
+            timer: None,
+            eof: false,
+        }
     }
 
     /// Waits for exactly one of: pending bytes written, readable (only if the machine wants input
@@ -149,10 +156,13 @@ impl<M: Machine> Driver<M> {
     }
 
     fn poll_deadline(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        let Some(deadline) = self.machine.poll_timeout() else { return Poll::Pending };
+        let Some(deadline) = self.machine.poll_timeout() else {
+            return Poll::Pending;
+        };
         let deadline = tokio::time::Instant::from_std(deadline);
-        let timer =
-            self.timer.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(deadline)));
+        let timer = self
+            .timer
+            .get_or_insert_with(|| Box::pin(tokio::time::sleep_until(deadline)));
         if timer.deadline() != deadline {
             timer.as_mut().reset(deadline);
         }

@@ -47,7 +47,9 @@ fn ring_provider() -> Arc<CryptoProvider> {
 
 fn certificates(pem: &str) -> Result<Vec<CertificateDer<'static>>, TlsError> {
     let all: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(pem.as_bytes()).collect();
-    all.ok().filter(|all| !all.is_empty()).ok_or(TlsError::Certificate)
+    all.ok()
+        .filter(|all| !all.is_empty())
+        .ok_or(TlsError::Certificate)
 }
 
 /// Settings of the accepting side from PEM texts; `direct` adds ALPN. Also gives the leaf.
@@ -107,18 +109,28 @@ pub(crate) fn server_info(
     leaf: &CertificateDer<'_>,
     sni: Option<Box<str>>,
 ) -> TlsInfo {
-    TlsInfo { sni, ..info(connection, Some(leaf)) }
+    TlsInfo {
+        sni,
+        ..info(connection, Some(leaf))
+    }
 }
 
 pub(crate) fn client_info(connection: &ClientConnection) -> TlsInfo {
-    info(connection, connection.peer_certificates().and_then(|chain| chain.first()))
+    info(
+        connection,
+        connection
+            .peer_certificates()
+            .and_then(|chain| chain.first()),
+    )
 }
 
 fn info<T>(connection: &ConnectionCommon<T>, leaf: Option<&CertificateDer<'_>>) -> TlsInfo {
     let is_13 = connection.protocol_version() == Some(ProtocolVersion::TLSv1_3);
     let exporter = is_13.then(|| {
         let label = b"EXPORTER-Channel-Binding";
-        connection.export_keying_material([0_u8; 32], label, Some(b"")).ok()
+        connection
+            .export_keying_material([0_u8; 32], label, Some(b""))
+            .ok()
     });
     TlsInfo {
         version: if is_13 { "TLSv1.3" } else { "TLSv1.2" },
@@ -132,7 +144,12 @@ fn info<T>(connection: &ConnectionCommon<T>, leaf: Option<&CertificateDer<'_>>) 
 /// without a single hash (Ed25519, RSA-PSS) have none: implementers differ there.
 fn server_end_point(leaf: &[u8]) -> Option<Box<[u8]>> {
     let (_, certificate) = x509_parser::parse_x509_certificate(leaf).ok()?;
-    let algorithm = match certificate.signature_algorithm.algorithm.to_id_string().as_str() {
+    let algorithm = match certificate
+        .signature_algorithm
+        .algorithm
+        .to_id_string()
+        .as_str()
+    {
         // ecdsa-with-SHA1/224/256/384/512 and the PKCS#1 v1.5 ones with MD5, SHA-1, SHA-256…512.
         "1.2.840.10045.4.1" | "1.2.840.10045.4.3.2" => &digest::SHA256,
         "1.2.840.10045.4.3.3" | "1.2.840.113549.1.1.12" => &digest::SHA384,

@@ -9,7 +9,9 @@ use crate::xml::Element;
 pub(crate) fn write_feature(out: &mut Vec<u8>) {
     Element::new(ns::BIND, "bind").write(out, ns::STREAMS);
     let optional = Element::new(ns::SESSION, "optional");
-    Element::new(ns::SESSION, "session").with_child(optional).write(out, ns::STREAMS);
+    Element::new(ns::SESSION, "session")
+        .with_child(optional)
+        .write(out, ns::STREAMS);
 }
 
 /// True for a request to bind a resource.

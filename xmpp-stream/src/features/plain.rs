@@ -26,7 +26,9 @@ impl Plain {
             return Err(Refusal::malformed("empty name or password"));
         }
         Ok(Self {
-            authzid: Some(authzid).filter(|authzid| !authzid.is_empty()).map(str::to_owned),
+            authzid: Some(authzid)
+                .filter(|authzid| !authzid.is_empty())
+                .map(str::to_owned),
             authcid: authcid.to_owned(),
             password: Password(password.to_owned()),
         })
@@ -44,21 +46,46 @@ mod tests {
 
     fn check(raw: &[u8], expected: Option<(Option<&str>, &str, &str)>) {
         let parsed = Plain::parse(raw).ok();
-        let parsed = parsed
-            .as_ref()
-            .map(|plain| (plain.authzid.as_deref(), plain.authcid.as_str(), &*plain.password.0));
+        let parsed = parsed.as_ref().map(|plain| {
+            (
+                plain.authzid.as_deref(),
+                plain.authcid.as_str(),
+                &*plain.password.0,
+            )
+        });
         assert_eq!(parsed, expected, "{:?}", String::from_utf8_lossy(raw));
     }
 
     #[test]
     fn ats_4_2_plain_takes_exactly_three_strings() {
-        check(b"\0tim\0tanstaaftanstaaf", Some((None, "tim", "tanstaaftanstaaf")));
-        check(b"Ursel\0Kurt\0xipj3plmq", Some((Some("Ursel"), "Kurt", "xipj3plmq")));
-        check("\0t\u{e4}m\0p\u{e4}ss".as_bytes(), Some((None, "t\u{e4}m", "p\u{e4}ss")));
-        for raw in [&b""[..], b"\0", b"tim\0pass", b"\0tim", b"\0tim\0", b"\0\0pass"] {
+        check(
+            b"\0tim\0tanstaaftanstaaf",
+            Some((None, "tim", "tanstaaftanstaaf")),
+        );
+        check(
+            b"Ursel\0Kurt\0xipj3plmq",
+            Some((Some("Ursel"), "Kurt", "xipj3plmq")),
+        );
+        check(
+            "\0t\u{e4}m\0p\u{e4}ss".as_bytes(),
+            Some((None, "t\u{e4}m", "p\u{e4}ss")),
+        );
+        for raw in [
+            &b""[..],
+            b"\0",
+            b"tim\0pass",
+            b"\0tim",
+            b"\0tim\0",
+            b"\0\0pass",
+        ] {
             check(raw, None);
         }
-        for raw in [&b"\0tim\0pass\0"[..], b"\0\0tim\0pass", b"\0tim\0p\xff", b"\xc0\x80\0a\0b"] {
+        for raw in [
+            &b"\0tim\0pass\0"[..],
+            b"\0\0tim\0pass",
+            b"\0tim\0p\xff",
+            b"\xc0\x80\0a\0b",
+        ] {
             check(raw, None);
         }
     }
@@ -72,6 +99,9 @@ mod tests {
 
     #[test]
     fn the_message_of_a_client_is_read_back() {
-        check(Plain::message("tim", "p,=").as_bytes(), Some((None, "tim", "p,=")));
+        check(
+            Plain::message("tim", "p,=").as_bytes(),
+            Some((None, "tim", "p,=")),
+        );
     }
 }

@@ -19,7 +19,10 @@ pub(crate) const END_POINT: &str = "tls-server-end-point";
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Mechanism {
     /// SCRAM; `plus`: with channel binding.
-    Scram { hash: ScramHash, plus: bool },
+    Scram {
+        hash: ScramHash,
+        plus: bool,
+    },
     Plain,
 }
 
@@ -27,7 +30,10 @@ impl Mechanism {
     /// All of them, strongest first.
     pub(crate) fn all() -> impl Iterator<Item = Self> {
         let scram = |plus| ScramHash::ALL.map(move |hash| Self::Scram { hash, plus });
-        scram(true).into_iter().chain(scram(false)).chain([Self::Plain])
+        scram(true)
+            .into_iter()
+            .chain(scram(false))
+            .chain([Self::Plain])
     }
 
     pub(crate) fn name(self) -> &'static str {
@@ -50,7 +56,12 @@ impl Bindings {
     pub(crate) fn of(tls: Option<&TlsInfo>) -> Self {
         let exporter = tls.and_then(|tls| tls.exporter.map(|data| (EXPORTER, Box::from(data))));
         let end_point = tls.and_then(|tls| tls.server_end_point.clone());
-        Self(exporter.into_iter().chain(end_point.map(|data| (END_POINT, data))).collect())
+        Self(
+            exporter
+                .into_iter()
+                .chain(end_point.map(|data| (END_POINT, data)))
+                .collect(),
+        )
     }
 
     pub(crate) fn is_empty(&self) -> bool {
@@ -63,11 +74,17 @@ impl Bindings {
 
     /// The type as our own constant, when we have data of it.
     pub(crate) fn known(&self, name: &str) -> Option<&'static str> {
-        self.0.iter().map(|(known, _)| *known).find(|known| *known == name)
+        self.0
+            .iter()
+            .map(|(known, _)| *known)
+            .find(|known| *known == name)
     }
 
     pub(crate) fn data(&self, name: &str) -> Option<&[u8]> {
-        self.0.iter().find(|(known, _)| *known == name).map(|(_, data)| &**data)
+        self.0
+            .iter()
+            .find(|(known, _)| *known == name)
+            .map(|(_, data)| &**data)
     }
 }
 
@@ -88,16 +105,25 @@ impl Offer {
             }
             Mechanism::Plain => host.plain && tls.is_some(),
         });
-        Self { mechanisms: mechanisms.collect(), bindings }
+        Self {
+            mechanisms: mechanisms.collect(),
+            bindings,
+        }
     }
 
     pub(crate) fn has_plus(&self) -> bool {
-        self.mechanisms.iter().any(|offered| matches!(offered, Mechanism::Scram { plus: true, .. }))
+        self.mechanisms
+            .iter()
+            .any(|offered| matches!(offered, Mechanism::Scram { plus: true, .. }))
     }
 
     /// The `h` of XEP-0474 for an exchange on this stream.
     pub(crate) fn announcement_hash(&self, hash: ScramHash) -> String {
-        let mechanisms: Vec<_> = self.mechanisms.iter().map(|offered| offered.name()).collect();
+        let mechanisms: Vec<_> = self
+            .mechanisms
+            .iter()
+            .map(|offered| offered.name())
+            .collect();
         let bindings = self.announces_bindings().then(|| self.bindings.names());
         scram::announcement_hash(hash, &mechanisms, bindings.as_deref())
     }
@@ -140,7 +166,11 @@ pub(crate) struct Refusal {
 impl Refusal {
     /// Fails for its form, whatever the password is.
     pub(crate) const fn form(condition: SaslCondition, reason: &'static str) -> Self {
-        Self { condition, reason, wrong_password: false }
+        Self {
+            condition,
+            reason,
+            wrong_password: false,
+        }
     }
 
     pub(crate) const fn malformed(reason: &'static str) -> Self {
@@ -197,20 +227,28 @@ pub(crate) fn unbase64(text: &str) -> Option<Vec<u8>> {
 
 /// `<auth/>` with an initial response.
 pub(crate) fn write_auth(out: &mut Vec<u8>, mechanism: Mechanism, data: &[u8]) {
-    let text = if data.is_empty() { "=".to_owned() } else { base64(data) };
+    let text = if data.is_empty() {
+        "=".to_owned()
+    } else {
+        base64(data)
+    };
     let auth = Element::new(ns::SASL, "auth").with_attr("mechanism", mechanism.name());
     auth.with_text(&text).write(out, ns::CLIENT);
 }
 
 /// `<challenge/>`, `<response/>` or `<success/>`; no data: an empty element.
 pub(crate) fn write_step(out: &mut Vec<u8>, name: &str, data: &[u8]) {
-    Element::new(ns::SASL, name).with_text(&base64(data)).write(out, ns::CLIENT);
+    Element::new(ns::SASL, name)
+        .with_text(&base64(data))
+        .write(out, ns::CLIENT);
 }
 
 /// `<failure/>`.
 pub(crate) fn write_failure(out: &mut Vec<u8>, condition: SaslCondition) {
     let condition = Element::new(ns::SASL, condition.as_str());
-    Element::new(ns::SASL, "failure").with_child(condition).write(out, ns::CLIENT);
+    Element::new(ns::SASL, "failure")
+        .with_child(condition)
+        .write(out, ns::CLIENT);
 }
 
 /// The condition of a `<failure/>`; an unknown one means not-authorized (RFC 6120 section 6.5).
@@ -228,8 +266,9 @@ mod tests {
 
     #[test]
     fn c6120_sa_05_base64_is_strict() {
-        for text in ["a=b", "YQ", "YQ=", "YR==", "YQ== ", " YQ==", "Y\nQ==", "YQ===", "=YQ=", "==", "-_=="]
-        {
+        for text in [
+            "a=b", "YQ", "YQ=", "YR==", "YQ== ", " YQ==", "Y\nQ==", "YQ===", "=YQ=", "==", "-_==",
+        ] {
             let refused = decode(text).map_err(|refusal| refusal.condition);
             assert_eq!(refused, Err(SaslCondition::IncorrectEncoding), "{text:?}");
         }

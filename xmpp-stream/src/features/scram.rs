@@ -144,7 +144,11 @@ impl ClientFirst {
         };
         let header_len = text.len().saturating_sub(bare.len());
         let mut expected_c: Vec<u8> = raw.iter().copied().take(header_len).collect();
-        expected_c.extend(binding.and_then(|name| offer.bindings.data(name)).unwrap_or_default());
+        expected_c.extend(
+            binding
+                .and_then(|name| offer.bindings.data(name))
+                .unwrap_or_default(),
+        );
         let mut attributes = Attributes::new(bare);
         let username = unescape(attributes.expect('n')?)?;
         let nonce = attributes.expect('r')?;
@@ -172,9 +176,9 @@ fn judge_flag(flag: &str, plus: bool, offer: &Offer) -> Result<Option<&'static s
         },
         (Some(_), _, false) => Err(Refusal::binding("channel binding without -PLUS")),
         (None, "n" | "y", true) => Err(Refusal::binding("-PLUS without channel binding")),
-        (None, "y", false) if offer.has_plus() => {
-            Err(Refusal::binding("the client did not see the offer of -PLUS"))
-        }
+        (None, "y", false) if offer.has_plus() => Err(Refusal::binding(
+            "the client did not see the offer of -PLUS",
+        )),
         (None, "n" | "y", false) => Ok(None),
         _ => Err(Refusal::malformed("gs2 flag")),
     }
@@ -213,22 +217,36 @@ impl Server {
         let (keys, standing) = match credentials {
             Credentials::Keys(keys) => (keys, Standing::Good),
             Credentials::Disabled(keys) => (keys, Standing::Disabled),
-            Credentials::Fake { salt, iterations } => (fake(hash, salt, iterations), Standing::Fake),
+            Credentials::Fake { salt, iterations } => {
+                (fake(hash, salt, iterations), Standing::Fake)
+            }
             Credentials::Unavailable => return Err(Refusal::unavailable("store")),
         };
         if keys.hash != hash {
             return Err(Refusal::unavailable("keys of another hash"));
         }
         let nonce = format!("{}{nonce}", first.nonce);
-        let mut message =
-            format!("r={nonce},s={},i={}", sasl::base64(&keys.salt), keys.iterations);
+        let mut message = format!(
+            "r={nonce},s={},i={}",
+            sasl::base64(&keys.salt),
+            keys.iterations
+        );
         if let Some(announced) = announced {
             // Writing to a String cannot fail.
             let _ = write!(message, ",h={announced}");
         }
         let signed = format!("{},{message}", first.bare);
         let expected_c = first.expected_c.clone();
-        Ok((Self { keys, standing, signed, nonce, expected_c }, message))
+        Ok((
+            Self {
+                keys,
+                standing,
+                signed,
+                nonce,
+                expected_c,
+            },
+            message,
+        ))
     }
 
     /// Judges the final message; the answer is the server's signature.
@@ -251,7 +269,10 @@ impl Server {
         }
         let signed = format!("{},{without_proof}", self.signed);
         let proven = self.proves(&proof, signed.as_bytes());
-        let signature = self.keys.hash.sign(&self.keys.server_key, signed.as_bytes());
+        let signature = self
+            .keys
+            .hash
+            .sign(&self.keys.server_key, signed.as_bytes());
         match (proven, self.standing) {
             (true, Standing::Good) => Ok(format!("v={}", sasl::base64(signature.as_ref()))),
             (true, Standing::Disabled) => Err(Refusal::disabled()),
@@ -266,7 +287,10 @@ impl Server {
             return false;
         }
         let client_key = xor(proof, signature.as_ref());
-        equal(digest::digest(hash.digest(), &client_key).as_ref(), &self.keys.stored_key)
+        equal(
+            digest::digest(hash.digest(), &client_key).as_ref(),
+            &self.keys.stored_key,
+        )
     }
 }
 
@@ -274,7 +298,13 @@ impl Server {
 fn fake(hash: ScramHash, salt: Box<[u8]>, iterations: u32) -> Arc<StoredKeys> {
     let stored_key = digest::digest(hash.digest(), &salt).as_ref().into();
     let server_key = digest::digest(hash.digest(), b"").as_ref().into();
-    Arc::new(StoredKeys { hash, iterations, salt, stored_key, server_key })
+    Arc::new(StoredKeys {
+        hash,
+        iterations,
+        salt,
+        stored_key,
+        server_key,
+    })
 }
 
 /// Why a client ends the exchange.
@@ -331,13 +361,23 @@ impl Client {
         let (gs2, binding) = match flag {
             Flag::Unable => ("n,,".to_owned(), Vec::new()),
             Flag::NotOffered => ("y,,".to_owned(), Vec::new()),
-            Flag::Bound(name) => {
-                (format!("p={name},,"), bindings.data(name).unwrap_or_default().to_vec())
-            }
+            Flag::Bound(name) => (
+                format!("p={name},,"),
+                bindings.data(name).unwrap_or_default().to_vec(),
+            ),
         };
         let bare = format!("n={},r={nonce}", escape(username));
         let message = format!("{gs2}{bare}");
-        (Self { hash, gs2, binding, bare, nonce: nonce.to_owned() }, message)
+        (
+            Self {
+                hash,
+                gs2,
+                binding,
+                bare,
+                nonce: nonce.to_owned(),
+            },
+            message,
+        )
     }
 
     /// Answers the server's first message. `announced` is our own `h` of XEP-0474.
@@ -378,8 +418,13 @@ impl ClientFinal {
     /// True when the server has proven that it knows the password (row sc-11).
     pub(crate) fn verify(&self, raw: &[u8]) -> Result<(), ServerFault> {
         let text = std::str::from_utf8(raw).map_err(|_| ServerFault::Malformed)?;
-        let first = text.split(',').next().and_then(|first| first.strip_prefix("v="));
-        let signature = first.and_then(sasl::unbase64).ok_or(ServerFault::Signature)?;
+        let first = text
+            .split(',')
+            .next()
+            .and_then(|first| first.strip_prefix("v="));
+        let signature = first
+            .and_then(sasl::unbase64)
+            .ok_or(ServerFault::Signature)?;
         hmac::verify(&self.server_key, self.signed.as_bytes(), &signature)
             .map_err(|_| ServerFault::Signature)
     }
@@ -409,7 +454,12 @@ impl<'a> ServerFirst<'a> {
                 announced = Some(value);
             }
         }
-        Some(Self { nonce, salt, iterations, announced })
+        Some(Self {
+            nonce,
+            salt,
+            iterations,
+            announced,
+        })
     }
 }
 
@@ -424,7 +474,9 @@ impl<'a> Attributes<'a> {
     }
 
     fn next(&mut self) -> Result<Option<(char, &'a str)>, Refusal> {
-        let Some(rest) = self.rest else { return Ok(None) };
+        let Some(rest) = self.rest else {
+            return Ok(None);
+        };
         let (item, rest) = match rest.split_once(',') {
             Some((item, rest)) => (item, Some(rest)),
             None => (rest, None),
@@ -492,7 +544,13 @@ fn salted_password(hash: ScramHash, password: &str, salt: &[u8], iterations: u32
     let password = prepared.as_deref().unwrap_or(password);
     let iterations = NonZeroU32::new(iterations).unwrap_or(NonZeroU32::MIN);
     let mut salted = vec![0; hash.digest().output_len()];
-    pbkdf2::derive(hash.pbkdf2(), iterations, salt, password.as_bytes(), &mut salted);
+    pbkdf2::derive(
+        hash.pbkdf2(),
+        iterations,
+        salt,
+        password.as_bytes(),
+        &mut salted,
+    );
     salted
 }
 

@@ -1,13 +1,9 @@
-//! The opening tag of a stream (RFC 6120 sections 4.7 and 4.8), judged and written.
+//! The opening tag of a stream (RFC 6120 sections 4.7 and 4.8), judged.
 
 use crate::error::StreamCondition;
 use crate::jid::Jid;
 use crate::ns;
 use crate::xml::Header;
-use crate::xml::canon::escape_value;
-
-/// The closing tag.
-pub(super) const FOOTER: &[u8] = b"</stream:stream>";
 
 /// What a peer speaks, compared with our 1.0 (RFC 6120 section 4.7.5).
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -23,8 +19,13 @@ pub(super) enum Version {
 impl Version {
     /// Major and minor are numbers: 1.10 is above 1.9, and 01.0 is 1.0.
     pub(super) fn of(version: Option<&str>) -> Self {
-        let Some(version) = version else { return Self::Old };
-        let (major, minor) = version.trim().split_once('.').unwrap_or((version.trim(), "0"));
+        let Some(version) = version else {
+            return Self::Old;
+        };
+        let (major, minor) = version
+            .trim()
+            .split_once('.')
+            .unwrap_or((version.trim(), "0"));
         let is_number = |text: &str| !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
         if !is_number(major) || !is_number(minor) {
             return Self::Newer;
@@ -54,49 +55,14 @@ pub(super) fn check(header: &Header, content_ns: &str) -> Result<(), StreamCondi
     }
 }
 
-/// An opening tag of ours; `jabber:client` is the content namespace.
-#[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Opening<'a> {
-    pub(super) from: Option<&'a str>,
-    pub(super) to: Option<&'a str>,
-    pub(super) id: Option<&'a str>,
-    pub(super) lang: Option<&'a str>,
-    /// False towards a peer that said none (RFC 6120 section 4.7.5).
-    pub(super) version: bool,
-}
-
-impl Opening<'_> {
-    /// XML declaration and opening tag.
-    pub(super) fn write(&self, out: &mut Vec<u8>) {
-        out.extend_from_slice(b"<?xml version='1.0'?><stream:stream");
-        let attributes = [
-            ("xmlns", Some(ns::CLIENT)),
-            ("xmlns:stream", Some(ns::STREAMS)),
-            ("id", self.id),
-            ("from", self.from),
-            ("to", self.to),
-            ("version", self.version.then_some("1.0")),
-            ("xml:lang", self.lang),
-        ];
-        for (name, value) in attributes {
-            if let Some(value) = value {
-                out.push(b' ');
-                out.extend_from_slice(name.as_bytes());
-                out.extend_from_slice(b"='");
-                escape_value(out, value);
-                out.push(b'\'');
-            }
-        }
-        out.push(b'>');
-    }
-}
-
 /// The language of our own texts: English is all we have (RFC 6120 section 4.7.4).
 pub(super) const LANG: &str = "en";
 
 /// The domain that a header's `to` names, prepared.
 pub(super) fn domain(to: &str) -> Option<Jid> {
-    Jid::parse(to).ok().filter(|jid| jid.local().is_none() && jid.is_bare())
+    Jid::parse(to)
+        .ok()
+        .filter(|jid| jid.local().is_none() && jid.is_bare())
 }
 
 #[cfg(test)]
@@ -140,14 +106,32 @@ mod tests {
     fn c6120_xml_namespace_rules() {
         use StreamCondition::{BadFormat, InvalidNamespace};
         let cases = [
-            (header(ns::STREAMS, "stream", true, Some(ns::CLIENT)), Ok(())),
+            (
+                header(ns::STREAMS, "stream", true, Some(ns::CLIENT)),
+                Ok(()),
+            ),
             (header(ns::STREAMS, "stream", true, None), Ok(())),
-            (header(ns::STREAMS, "stream", false, Some(ns::STREAMS)), Ok(())),
-            (header(ns::STREAMS, "stream", true, Some(ns::SERVER)), Err(InvalidNamespace)),
-            (header(ns::STREAMS, "stream", true, Some("")), Err(InvalidNamespace)),
-            (header("urn:x", "stream", true, Some(ns::CLIENT)), Err(InvalidNamespace)),
+            (
+                header(ns::STREAMS, "stream", false, Some(ns::STREAMS)),
+                Ok(()),
+            ),
+            (
+                header(ns::STREAMS, "stream", true, Some(ns::SERVER)),
+                Err(InvalidNamespace),
+            ),
+            (
+                header(ns::STREAMS, "stream", true, Some("")),
+                Err(InvalidNamespace),
+            ),
+            (
+                header("urn:x", "stream", true, Some(ns::CLIENT)),
+                Err(InvalidNamespace),
+            ),
             (header("", "stream", false, None), Err(InvalidNamespace)),
-            (header(ns::STREAMS, "flood", true, Some(ns::CLIENT)), Err(BadFormat)),
+            (
+                header(ns::STREAMS, "flood", true, Some(ns::CLIENT)),
+                Err(BadFormat),
+            ),
         ];
         for (header, expected) in cases {
             assert_eq!(check(&header, ns::CLIENT), expected, "{header:?}");

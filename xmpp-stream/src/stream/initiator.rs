@@ -4,7 +4,7 @@
 //! STARTTLS, SASL with the strongest mechanism that both sides have, binding. What goes wrong is
 //! told by step (`Failure`).
 
-use super::header::{self, Opening, Version};
+use super::header::{self, Version};
 use super::open::{Open, Side, Step};
 use super::wire::{Random, Wire};
 use super::{CloseReason, Established, Machine, Output, Password, TlsInfo, TlsRule};
@@ -17,6 +17,7 @@ use crate::jid::{BareJid, Jid};
 use crate::limits::Limits;
 use crate::ns;
 use crate::stanza::{Item, Kind, Stanza, Ty};
+use crate::xml::writer::StreamOpen;
 use crate::xml::{Element, Frame, Header};
 use std::fmt;
 use std::time::Instant;
@@ -82,8 +83,14 @@ impl fmt::Display for Failure {
             Self::NoTls => f.write_str("the server has no TLS"),
             Self::DataBeforeTls => f.write_str("data in clear at the start of TLS"),
             Self::NoMechanism => f.write_str("no way to sign in that both sides have"),
-            Self::Login { condition, text: None } => write!(f, "login refused: {condition}"),
-            Self::Login { condition, text: Some(text) } => {
+            Self::Login {
+                condition,
+                text: None,
+            } => write!(f, "login refused: {condition}"),
+            Self::Login {
+                condition,
+                text: Some(text),
+            } => {
                 write!(f, "login refused: {condition}: {text}")
             }
             Self::ServerNotProven => f.write_str("the server has not proven who it is"),
@@ -131,8 +138,14 @@ enum State {
     AwaitChallenge(Box<Scram>),
     /// The verdict; for SCRAM with what its signature has to be.
     AwaitSuccess(Option<Box<scram::ClientFinal>>),
-    AwaitBound { id: String, session: bool },
-    AwaitSession { id: String, established: Established },
+    AwaitBound {
+        id: String,
+        session: bool,
+    },
+    AwaitSession {
+        id: String,
+        established: Established,
+    },
     Open(Box<Open>),
     Closing(Option<Box<Open>>, Option<Instant>),
     Closed,
@@ -169,8 +182,19 @@ impl Initiator {
         let random: Random = random;
         let wire = Wire::new(config.limits.before_auth, random);
         let direct = config.tls == TlsRule::Direct;
-        let state = if direct { State::AwaitTls } else { State::AwaitHeader };
-        let mut initiator = Self { config, wire, state, tls: None, signed_in: false, deadline };
+        let state = if direct {
+            State::AwaitTls
+        } else {
+            State::AwaitHeader
+        };
+        let mut initiator = Self {
+            config,
+            wire,
+            state,
+            tls: None,
+            signed_in: false,
+            deadline,
+        };
         if !direct {
             initiator.open();
         }
@@ -219,7 +243,8 @@ impl Initiator {
 
     /// Our opening tag; who we are is told only once that is confidential (RFC 6120 section 4.7.1).
     fn open(&mut self) {
-        let opening = Opening {
+        let opening = StreamOpen {
+            content_ns: ns::CLIENT,
             from: self.tls.is_some().then(|| self.config.account.as_str()),
             to: Some(self.config.account.domain()),
             id: None,
@@ -261,13 +286,7 @@ impl Initiator {
         self.wire.over(CloseReason::Failed(failure));
     }
 
-    fn step(
-        &mut self,
-        state: State,
-        frame: Frame,
-        more: bool,
-        now: Instant,
-    ) -> Result<State, End> {
+    fn step(&mut self, state: State, frame: Frame, more: bool, now: Instant) -> Result<State, End> {
         match (state, frame) {
             (State::Open(mut open), frame) => match open.frame(frame, &mut self.wire)? {
                 Step::Go => Ok(State::Open(open)),
@@ -303,19 +322,15 @@ impl Initiator {
         State::Closed
     }
 
-    fn closing(
-        &mut self,
-        open: Option<Box<Open>>,
-        until: Option<Instant>,
-        frame: Frame,
-    ) -> State {
+    fn closing(&mut self, open: Option<Box<Open>>, until: Option<Instant>, frame: Frame) -> State {
         match frame {
             Frame::Footer => {
                 self.wire.over(CloseReason::Clean);
                 return State::Closed;
             }
             Frame::Nonza(element) if element.is(ns::STREAMS, "error") => {
-                self.wire.over(CloseReason::Theirs(StreamError::from_element(&element)));
+                self.wire
+                    .over(CloseReason::Theirs(StreamError::from_element(&element)));
                 return State::Closed;
             }
             Frame::Stanza(stanza) if open.is_some() => self.wire.tell(Output::Stanza(stanza)),
@@ -363,7 +378,9 @@ impl Initiator {
         if more {
             return Err(End::Failed(Failure::DataBeforeTls));
         }
-        self.wire.tell(Output::StartTls { to: self.config.account.domain().into() });
+        self.wire.tell(Output::StartTls {
+            to: self.config.account.domain().into(),
+        });
         Ok(State::AwaitTls)
     }
 
@@ -376,8 +393,7 @@ impl Initiator {
         match choice.ok_or(End::Failed(Failure::NoMechanism))? {
             (mechanism @ Mechanism::Scram { hash, .. }, flag) => {
                 let nonce = self.wire.token();
-                let (client, first) =
-                    scram::Client::begin(hash, username, &nonce, flag, &bindings);
+                let (client, first) = scram::Client::begin(hash, username, &nonce, flag, &bindings);
                 sasl::write_auth(&mut self.wire.out, mechanism, first.as_bytes());
                 let announced = announced.hash(hash);
                 Ok(State::AwaitChallenge(Box::new(Scram { client, announced })))
@@ -446,7 +462,8 @@ impl Initiator {
         let session = session.is_some_and(|it| it.child(ns::SESSION, "optional").is_none());
         let id = self.wire.token();
         let request = bind::request(self.config.resource.as_deref());
-        self.wire.stanza(&Stanza::iq(Ty::Set, &id).with_child(&request));
+        self.wire
+            .stanza(&Stanza::iq(Ty::Set, &id).with_child(&request));
         Ok(State::AwaitBound { id, session })
     }
 
@@ -473,7 +490,8 @@ impl Initiator {
         // COMPAT(RFC 3921 servers): a session request that is not optional has to be made.
         let id = self.wire.token();
         let request = Element::new(ns::SESSION, "session");
-        self.wire.stanza(&Stanza::iq(Ty::Set, &id).with_child(&request));
+        self.wire
+            .stanza(&Stanza::iq(Ty::Set, &id).with_child(&request));
         Ok(State::AwaitSession { id, established })
     }
 
@@ -518,11 +536,21 @@ impl Announced {
             .flat_map(Element::children)
             .filter(|child| child.is(ns::SASL, "mechanism"))
             .map(Element::text);
-        let bindings = features.child(ns::SASL_CB, "sasl-channel-binding").map(|list| {
-            let types = list.children().filter(|child| child.is(ns::SASL_CB, "channel-binding"));
-            types.filter_map(|child| child.attr("type")).map(str::to_owned).collect()
-        });
-        Self { mechanisms: mechanisms.collect(), bindings }
+        let bindings = features
+            .child(ns::SASL_CB, "sasl-channel-binding")
+            .map(|list| {
+                let types = list
+                    .children()
+                    .filter(|child| child.is(ns::SASL_CB, "channel-binding"));
+                types
+                    .filter_map(|child| child.attr("type"))
+                    .map(str::to_owned)
+                    .collect()
+            });
+        Self {
+            mechanisms: mechanisms.collect(),
+            bindings,
+        }
     }
 
     fn offers(&self, mechanism: Mechanism) -> bool {
@@ -534,8 +562,8 @@ impl Announced {
         let binding = self.binding(ours);
         let is_plus = |offered| matches!(offered, Mechanism::Scram { plus: true, .. });
         let has_plus = Mechanism::all().any(|offered| is_plus(offered) && self.offers(offered));
-        let has_scram = Mechanism::all()
-            .any(|offered| offered != Mechanism::Plain && self.offers(offered));
+        let has_scram =
+            Mechanism::all().any(|offered| offered != Mechanism::Plain && self.offers(offered));
         // RFC 5802 section 6: `y` says that we could bind, but saw no offer.
         let unbound = match !has_plus && !ours.is_empty() {
             true => Flag::NotOffered,
@@ -573,7 +601,9 @@ impl Announced {
 /// The data of the expected element, or what a `<failure/>` says.
 fn sasl_data(element: &Element, name: &str) -> Result<Vec<u8>, End> {
     if element.is(ns::SASL, "failure") {
-        let text = element.child(ns::SASL, "text").map(|text| text.text().into());
+        let text = element
+            .child(ns::SASL, "text")
+            .map(|text| text.text().into());
         let condition = sasl::failure_condition(element);
         return Err(End::Failed(Failure::Login { condition, text }));
     }
@@ -593,9 +623,9 @@ fn is_answer(stanza: &Stanza, id: &str) -> bool {
 }
 
 fn refusal(stanza: &Stanza) -> Failure {
-    let error = stanza.error().unwrap_or_else(|| {
-        StanzaError::from(crate::error::StanzaCondition::UndefinedCondition)
-    });
+    let error = stanza
+        .error()
+        .unwrap_or_else(StanzaError::undefined_condition);
     Failure::Bind(Box::new(error))
 }
 

@@ -95,10 +95,15 @@ impl Open {
         }
         let id = wire.token();
         let payload = Element::new(ns::PING, "ping");
-        let mut ping = Stanza::iq(Ty::Get, &id).with_to(self.ping_to.clone()).with_child(&payload);
+        let mut ping = Stanza::iq(Ty::Get, &id)
+            .with_to(self.ping_to.clone())
+            .with_child(&payload);
         ping.head.from = self.ping_from.clone();
         wire.stanza(&ping);
-        self.ping = Some(Ping { id, due: now.checked_add(self.silence_answer_max) });
+        self.ping = Some(Ping {
+            id,
+            due: now.checked_add(self.silence_answer_max),
+        });
         Ok(())
     }
 
@@ -135,7 +140,10 @@ impl Open {
     fn is_pong(&self, stanza: &Stanza) -> bool {
         stanza.kind == Kind::Iq
             && matches!(stanza.head.ty, Ty::Result | Ty::Error)
-            && self.ping.as_ref().is_some_and(|ping| stanza.head.id.as_deref() == Some(&*ping.id))
+            && self
+                .ping
+                .as_ref()
+                .is_some_and(|ping| stanza.head.id.as_deref() == Some(&*ping.id))
     }
 }
 

@@ -4,7 +4,7 @@
 //! The elements of the features stand in `features`. Deliberately absent: version 0 streams
 //! (XEP-0078).
 
-use super::header::{self, LANG, Opening, Version};
+use super::header::{self, LANG, Version};
 use super::open::{Open, Side, Step};
 use super::wire::Wire;
 use super::{CloseReason, Established, Machine, Note, Output, ScramHash, StoredKeys};
@@ -17,6 +17,7 @@ use crate::jid::{BareJid, FullJid, Jid};
 use crate::limits::Limits;
 use crate::ns;
 use crate::stanza::{Item, Kind, Stanza, Ty};
+use crate::xml::writer::StreamOpen;
 use crate::xml::{Element, Frame, Header};
 use bytes::Bytes;
 use std::sync::Arc;
@@ -189,7 +190,15 @@ impl Responder {
             TlsRule::Required | TlsRule::Optional => State::AwaitHeader,
         };
         let tries = Tries::default();
-        Self { config, wire, state, tls: None, account: None, tries, deadline }
+        Self {
+            config,
+            wire,
+            state,
+            tls: None,
+            account: None,
+            tries,
+            deadline,
+        }
     }
 
     /// Answers `NeedCredentials`.
@@ -367,7 +376,15 @@ impl Responder {
     fn open(&mut self, from: &str, to: Option<&str>, version: bool) {
         let id = self.wire.token();
         let id = Some(id.as_str());
-        let opening = Opening { from: Some(from), to, id, lang: Some(LANG), version };
+        let (from, lang) = (Some(from), Some(LANG));
+        let opening = StreamOpen {
+            content_ns: ns::CLIENT,
+            from,
+            to,
+            id,
+            lang,
+            version,
+        };
         self.wire.open(&opening);
     }
 
@@ -416,19 +433,15 @@ impl Responder {
     }
 
     /// We have closed: the peer may finish what it was saying (RFC 6120 section 4.4).
-    fn closing(
-        &mut self,
-        open: Option<Box<Open>>,
-        until: Option<Instant>,
-        frame: Frame,
-    ) -> State {
+    fn closing(&mut self, open: Option<Box<Open>>, until: Option<Instant>, frame: Frame) -> State {
         match frame {
             Frame::Footer => {
                 self.wire.over(CloseReason::Clean);
                 return State::Closed;
             }
             Frame::Nonza(element) if element.is(ns::STREAMS, "error") => {
-                self.wire.over(CloseReason::Theirs(StreamError::from_element(&element)));
+                self.wire
+                    .over(CloseReason::Theirs(StreamError::from_element(&element)));
                 return State::Closed;
             }
             Frame::Stanza(stanza) if open.is_some() => self.wire.tell(Output::Stanza(stanza)),
@@ -461,14 +474,21 @@ impl Responder {
         self.wire.set_default_lang(header.lang.as_deref());
         let offer = Offer::of(&host, self.tls.as_ref());
         let lang = header.lang.as_deref().map(Into::into);
-        let stage = Box::new(Stage { host, from, lang, offer });
+        let stage = Box::new(Stage {
+            host,
+            from,
+            lang,
+            offer,
+        });
         self.features(&stage);
         Ok(State::AwaitFeature(stage))
     }
 
     /// After login the header has to fit who signed in (row sasl-correlate).
     fn check_account(&self, host: &HostView, from: Option<&Jid>) -> Result<(), StreamError> {
-        let Some(account) = &self.account else { return Ok(()) };
+        let Some(account) = &self.account else {
+            return Ok(());
+        };
         if account.domain() != &*host.domain {
             return Err(not_authorized());
         }
@@ -533,11 +553,14 @@ impl Responder {
         }
         if more {
             // Row tl-03: what was sent in clear must never be read as if it had come over TLS.
-            return Err(StreamError::new(StreamCondition::PolicyViolation)
-                .with_text("data after starttls"));
+            return Err(
+                StreamError::new(StreamCondition::PolicyViolation).with_text("data after starttls")
+            );
         }
         starttls::write(&mut self.wire.out, "proceed");
-        self.wire.tell(Output::StartTls { to: stage.host.domain.clone() });
+        self.wire.tell(Output::StartTls {
+            to: stage.host.domain.clone(),
+        });
         Ok(State::AwaitTls)
     }
 
@@ -549,9 +572,15 @@ impl Responder {
         };
         let needs_tls = mechanism == Mechanism::Plain || self.config.tls == TlsRule::Required;
         let refusal = if self.tls.is_none() && needs_tls {
-            Some(Refusal::form(SaslCondition::EncryptionRequired, "no TLS yet"))
+            Some(Refusal::form(
+                SaslCondition::EncryptionRequired,
+                "no TLS yet",
+            ))
         } else if !stage.offer.mechanisms.contains(&mechanism) {
-            Some(Refusal::form(SaslCondition::InvalidMechanism, "mechanism not offered"))
+            Some(Refusal::form(
+                SaslCondition::InvalidMechanism,
+                "mechanism not offered",
+            ))
         } else {
             None
         };
@@ -563,7 +592,10 @@ impl Responder {
             Ok(None) => {
                 // Row sa-11: the slower form, an empty challenge first.
                 sasl::write_step(&mut self.wire.out, "challenge", b"");
-                Ok(State::AwaitResponse(stage, Box::new(Exchange::Initial(mechanism))))
+                Ok(State::AwaitResponse(
+                    stage,
+                    Box::new(Exchange::Initial(mechanism)),
+                ))
             }
             Err(refusal) => self.refuse(stage, None, refusal),
         }
@@ -627,7 +659,10 @@ impl Responder {
         let plain = Plain::parse(data).map_err(|refusal| (None, refusal))?;
         let login = self.login(stage, Mechanism::Plain, &plain.authcid, None)?;
         let (login, account) = self.check_names(stage, login, plain.authzid.as_deref())?;
-        self.wire.tell(Output::CheckPassword { account, password: plain.password });
+        self.wire.tell(Output::CheckPassword {
+            account,
+            password: plain.password,
+        });
         Ok(Next::Verdict(login))
     }
 
@@ -655,14 +690,23 @@ impl Responder {
         binding: Option<&'static str>,
     ) -> Result<Login, (Option<Login>, Refusal)> {
         let domain = &stage.host.domain;
-        let login = |account, is_name| Login { mechanism, account, is_name, binding };
+        let login = |account, is_name| Login {
+            mechanism,
+            account,
+            is_name,
+            binding,
+        };
         if let Ok(account) = BareJid::account(authcid, domain) {
             return Ok(login(account, true));
         }
         // A name that no account can have behaves as an unknown one: the caller makes a fake for
         // a stand-in, the same for each try.
         let digest = ring::digest::digest(&ring::digest::SHA256, authcid.as_bytes());
-        let stand_in: String = digest.as_ref().iter().map(|byte| format!("{byte:02x}")).collect();
+        let stand_in: String = digest
+            .as_ref()
+            .iter()
+            .map(|byte| format!("{byte:02x}"))
+            .collect();
         match BareJid::account(&stand_in, domain) {
             Ok(account) => Ok(login(account, false)),
             Err(_) => Err((None, Refusal::unavailable("domain"))),
@@ -703,13 +747,19 @@ impl Responder {
         let Asked { login, hash, first } = asked;
         let credentials = match credentials {
             Credentials::Keys(keys) | Credentials::Disabled(keys) if !login.is_name => {
-                Credentials::Fake { salt: keys.salt.clone(), iterations: keys.iterations }
+                Credentials::Fake {
+                    salt: keys.salt.clone(),
+                    iterations: keys.iterations,
+                }
             }
             other => other,
         };
         let nonce = self.wire.token();
         let announced = stage.offer.announcement_hash(hash);
-        let announced = self.config.downgrade_protection.then_some(announced.as_str());
+        let announced = self
+            .config
+            .downgrade_protection
+            .then_some(announced.as_str());
         match scram::Server::begin(&first, hash, credentials, &nonce, announced) {
             Ok((server, message)) => {
                 sasl::write_step(&mut self.wire.out, "challenge", message.as_bytes());
@@ -744,7 +794,9 @@ impl Responder {
         let mechanism = login.as_ref().map_or("", |login| login.mechanism.name());
         self.wire.tell(Output::Note(Note::LoginFailed {
             mechanism: mechanism.into(),
-            account: login.filter(|login| login.is_name).map(|login| login.account),
+            account: login
+                .filter(|login| login.is_name)
+                .map(|login| login.account),
             condition: refusal.condition,
             reason: refusal.reason,
         }));
@@ -762,8 +814,7 @@ impl Responder {
         if *count < max {
             return Ok(());
         }
-        Err(StreamError::new(StreamCondition::PolicyViolation)
-            .with_text("too many login attempts"))
+        Err(StreamError::new(StreamCondition::PolicyViolation).with_text("too many login attempts"))
     }
 
     /// A stanza before the stream is established.
@@ -824,7 +875,7 @@ impl Responder {
         if !(is_request && is_ours) {
             return Err(not_authorized());
         }
-        let error = StanzaError::from(crate::error::StanzaCondition::UnexpectedRequest);
+        let error = StanzaError::unexpected_request();
         self.not_bound(stage, stanza, &error)
     }
 
@@ -845,13 +896,7 @@ impl Responder {
         Ok(State::AwaitFeature(stage))
     }
 
-    fn established(
-        &mut self,
-        stage: Stage,
-        request: &Stanza,
-        jid: FullJid,
-        now: Instant,
-    ) -> State {
+    fn established(&mut self, stage: Stage, request: &Stanza, jid: FullJid, now: Instant) -> State {
         let mut result = request.result(Some(&bind::bound(&jid)));
         // The answer is for whoever asked, whatever was written in `from`.
         (result.head.to, result.head.from) = (None, None);
@@ -859,7 +904,10 @@ impl Responder {
         let host = Jid::parse(&stage.host.domain).ok();
         let peer = jid.as_jid().clone();
         let open = Open::new(Side::Responder, host, peer, &self.config.limits, now);
-        self.wire.tell(Output::Established(Established { jid, lang: stage.lang }));
+        self.wire.tell(Output::Established(Established {
+            jid,
+            lang: stage.lang,
+        }));
         State::Open(Box::new(open))
     }
 }
@@ -880,7 +928,9 @@ fn offers_login(rule: TlsRule, tls: Option<&TlsInfo>) -> bool {
 
 /// Compares as account names are prepared, which is stricter than for JIDs that are only routed.
 fn is_same_account(jid: &Jid, account: &BareJid) -> bool {
-    let prepared = jid.local().and_then(|local| BareJid::account(local, jid.domain()).ok());
+    let prepared = jid
+        .local()
+        .and_then(|local| BareJid::account(local, jid.domain()).ok());
     prepared.is_some_and(|prepared| prepared == *account)
 }
 

@@ -1,12 +1,13 @@
 //! What both machines have in common below the protocol: input in frames, output in bytes.
 
-use super::header::{FOOTER, Opening};
 use super::{CloseReason, Output};
 use crate::error::StreamError;
+use crate::id;
 use crate::limits::XmlLimits;
 use crate::ns;
 use crate::stanza::Stanza;
-use crate::xml::{Element, Frame, Reader, XmlError};
+use crate::xml::writer::{STREAM_END, StreamOpen};
+use crate::xml::{Frame, Reader, XmlError};
 use std::collections::VecDeque;
 
 /// A source of random bytes, handed in.
@@ -53,23 +54,12 @@ impl Wire {
 
     /// 128 unpredictable bits as text: stream ids, nonces, stanza ids.
     pub(super) fn token(&mut self) -> String {
-        let mut bytes = [0; 16];
-        (self.random)(&mut bytes);
-        bytes.iter().fold(String::with_capacity(32), |mut text, byte| {
-            for digit in [byte >> 4, byte & 15] {
-                text.push(char::from_digit(digit.into(), 16).unwrap_or('0'));
-            }
-            text
-        })
+        id::stream_id(&mut *self.random)
     }
 
-    pub(super) fn open(&mut self, opening: &Opening<'_>) {
+    pub(super) fn open(&mut self, opening: &StreamOpen<'_>) {
         opening.write(&mut self.out);
         self.opened = true;
-    }
-
-    pub(super) fn element(&mut self, element: &Element) {
-        element.write(&mut self.out, ns::CLIENT);
     }
 
     pub(super) fn stanza(&mut self, stanza: &Stanza) {
@@ -93,7 +83,7 @@ impl Wire {
     }
 
     pub(super) fn footer(&mut self) {
-        self.out.extend_from_slice(FOOTER);
+        self.out.extend_from_slice(STREAM_END.as_bytes());
     }
 
     pub(super) fn take_bytes(&mut self, out: &mut Vec<u8>) {

@@ -17,8 +17,15 @@ fn offer(plus: bool) -> Offer {
     };
     let mechanisms = Mechanism::all()
         .filter(|offered| plus || !matches!(offered, Mechanism::Scram { plus: true, .. }));
-    let bindings = if plus { Bindings::of(Some(&tls)) } else { Bindings::default() };
-    Offer { mechanisms: mechanisms.collect(), bindings }
+    let bindings = if plus {
+        Bindings::of(Some(&tls))
+    } else {
+        Bindings::default()
+    };
+    Offer {
+        mechanisms: mechanisms.collect(),
+        bindings,
+    }
 }
 
 fn keys(hash: ScramHash, salt: &str) -> Credentials {
@@ -26,22 +33,27 @@ fn keys(hash: ScramHash, salt: &str) -> Credentials {
     Credentials::Keys(Arc::new(StoredKeys::derive(hash, "pencil", &salt, 4096)))
 }
 
-fn refused<T: std::fmt::Debug>(result: Result<T, Refusal>) -> SaslCondition {
+fn refused<T: fmt::Debug>(result: Result<T, Refusal>) -> SaslCondition {
     result.unwrap_err().condition
 }
 
 /// A vector of an RFC, played by both roles.
 fn vector(hash: ScramHash, salt: &str, nonces: (&str, &str), proof: &str, signature: &str) {
-    let (client, first) =
-        Client::begin(hash, "user", nonces.0, Flag::Unable, &Bindings::default());
+    let (client, first) = Client::begin(hash, "user", nonces.0, Flag::Unable, &Bindings::default());
     assert_eq!(first, format!("n,,n=user,r={}", nonces.0));
     let parsed = ClientFirst::parse(first.as_bytes(), false, &offer(false)).unwrap();
     assert_eq!(parsed.username, "user");
     let (server, challenge) =
         Server::begin(&parsed, hash, keys(hash, salt), nonces.1, None).unwrap();
-    assert_eq!(challenge, format!("r={}{},s={salt},i=4096", nonces.0, nonces.1));
+    assert_eq!(
+        challenge,
+        format!("r={}{},s={salt},i=4096", nonces.0, nonces.1)
+    );
     let (last, response) = client.respond(challenge.as_bytes(), "pencil", "-").unwrap();
-    assert_eq!(response, format!("c=biws,r={}{},p={proof}", nonces.0, nonces.1));
+    assert_eq!(
+        response,
+        format!("c=biws,r={}{},p={proof}", nonces.0, nonces.1)
+    );
     let success = server.finish(response.as_bytes()).unwrap();
     assert_eq!(success, format!("v={signature}"));
     last.verify(success.as_bytes()).unwrap();
@@ -82,11 +94,35 @@ fn ats_sc_01_passwords_are_prepared() {
 fn ats_sc_02_to_04_first_messages() {
     let plain = offer(false);
     let bad = [
-        "", "n", "n,", "n,,", "x,,n=u,r=a", "N,,n=u,r=a", "n,,x", "n,,n", "n,,,r=x", "n,a,n=u,r=x",
-        "n,,n=user,r", "n,,n=user,", "n,,n=user", "n,,n=,r=a", "n,,r=a,n=user", "n,,n=a=b,r=a",
-        "n,,n=a=2c,r=a", "n,,n=a=,r=a", "n,a=,n=u,r=a", "n,,m=x,n=u,r=a", "n,,n=u,r=a,m=x",
-        "n,,n=u,r=", "n,,n=u,r=a b", "n,,n=u,r=\u{e9}", "n,,n=u,r=a,", "n,,n=u,r=a,1=x", "y ,,n=u,r=a",
-        "p,,n=u,r=a", "n,,n=u\0v,r=a",
+        "",
+        "n",
+        "n,",
+        "n,,",
+        "x,,n=u,r=a",
+        "N,,n=u,r=a",
+        "n,,x",
+        "n,,n",
+        "n,,,r=x",
+        "n,a,n=u,r=x",
+        "n,,n=user,r",
+        "n,,n=user,",
+        "n,,n=user",
+        "n,,n=,r=a",
+        "n,,r=a,n=user",
+        "n,,n=a=b,r=a",
+        "n,,n=a=2c,r=a",
+        "n,,n=a=,r=a",
+        "n,a=,n=u,r=a",
+        "n,,m=x,n=u,r=a",
+        "n,,n=u,r=a,m=x",
+        "n,,n=u,r=",
+        "n,,n=u,r=a b",
+        "n,,n=u,r=\u{e9}",
+        "n,,n=u,r=a,",
+        "n,,n=u,r=a,1=x",
+        "y ,,n=u,r=a",
+        "p,,n=u,r=a",
+        "n,,n=u\0v,r=a",
     ];
     for message in bad {
         let condition = refused(ClientFirst::parse(message.as_bytes(), false, &plain));
@@ -120,10 +156,17 @@ fn ats_sc_07_flags() {
     for (flag, plus, offered, accepted) in cases {
         let message = format!("{flag},,n=user,r=abc");
         let result = ClientFirst::parse(message.as_bytes(), plus, &offer(offered));
-        assert_eq!(result.is_ok(), accepted, "{flag} plus={plus} offered={offered}");
+        assert_eq!(
+            result.is_ok(),
+            accepted,
+            "{flag} plus={plus} offered={offered}"
+        );
         if let Err(refusal) = result {
             assert_eq!(refusal.condition, SaslCondition::NotAuthorized, "{flag}");
-            assert!(!refusal.wrong_password, "{flag} tells nothing about the password");
+            assert!(
+                !refusal.wrong_password,
+                "{flag} tells nothing about the password"
+            );
         }
     }
 }
@@ -134,7 +177,12 @@ fn bound(name: &'static str, tamper: bool) -> Result<String, Refusal> {
     let mut offer = offer(true);
     let (client, first) = Client::begin(hash, "user", "abc", Flag::Bound(name), &offer.bindings);
     if tamper {
-        offer.bindings.0.iter_mut().for_each(|(_, data)| *data = [1; 32].into());
+        let tls = TlsInfo {
+            exporter: Some([1; 32]),
+            server_end_point: Some([1; 32].into()),
+            ..TlsInfo::default()
+        };
+        offer.bindings = Bindings::of(Some(&tls));
     }
     let parsed = ClientFirst::parse(first.as_bytes(), true, &offer).unwrap();
     let (server, challenge) =
@@ -147,7 +195,11 @@ fn bound(name: &'static str, tamper: bool) -> Result<String, Refusal> {
 fn ats_sc_13_16_both_bindings_are_compared() {
     for name in [sasl::EXPORTER, sasl::END_POINT] {
         assert!(bound(name, false).is_ok(), "{name}");
-        assert_eq!(refused(bound(name, true)), SaslCondition::NotAuthorized, "{name}");
+        assert_eq!(
+            refused(bound(name, true)),
+            SaslCondition::NotAuthorized,
+            "{name}"
+        );
     }
 }
 
@@ -194,7 +246,10 @@ fn ats_sc_05_06_final_messages() {
 
 #[test]
 fn ats_sc_18_an_unknown_account_looks_like_a_known_one() {
-    let fake = || Credentials::Fake { salt: [5; 16].into(), iterations: 4096 };
+    let fake = || Credentials::Fake {
+        salt: [5; 16].into(),
+        iterations: 4096,
+    };
     let (client, fake_server, first) = server(fake());
     assert_eq!(first, server(fake()).2, "the same salt for each try");
     assert_eq!(first, "r=abcdef,s=BQUFBQUFBQUFBQUFBQUFBQ==,i=4096");
@@ -207,35 +262,69 @@ fn ats_sc_18_an_unknown_account_looks_like_a_known_one() {
 
 #[test]
 fn a_disabled_account_is_told_only_to_its_owner() {
-    let Credentials::Keys(keys) = keys(ScramHash::Sha1, SALT_1) else { unreachable!() };
+    let Credentials::Keys(keys) = keys(ScramHash::Sha1, SALT_1) else {
+        unreachable!()
+    };
     let (client, server, first) = server(Credentials::Disabled(keys));
     let (_, right) = client.respond(first.as_bytes(), "pencil", "-").unwrap();
     let (_, wrong) = client.respond(first.as_bytes(), "pencils", "-").unwrap();
-    assert_eq!(refused(server.finish(right.as_bytes())), SaslCondition::AccountDisabled);
-    assert_eq!(refused(server.finish(wrong.as_bytes())), SaslCondition::NotAuthorized);
+    assert_eq!(
+        refused(server.finish(right.as_bytes())),
+        SaslCondition::AccountDisabled
+    );
+    assert_eq!(
+        refused(server.finish(wrong.as_bytes())),
+        SaslCondition::NotAuthorized
+    );
 }
 
 #[test]
 fn ats_sc_05_10_what_a_client_refuses_of_a_server() {
-    let (client, _) =
-        Client::begin(ScramHash::Sha1, "user", "abc", Flag::Unable, &Bindings::default());
+    let (client, _) = Client::begin(
+        ScramHash::Sha1,
+        "user",
+        "abc",
+        Flag::Unable,
+        &Bindings::default(),
+    );
     let cases = [
-        ("r=abcdef,s=QSXCR+Q6sek8bf92,i=4095", ServerFault::Iterations),
+        (
+            "r=abcdef,s=QSXCR+Q6sek8bf92,i=4095",
+            ServerFault::Iterations,
+        ),
         ("r=abcdef,s=QSXCR+Q6sek8bf92,i=0", ServerFault::Iterations),
-        ("r=abcdef,s=QSXCR+Q6sek8bf92,i=10000001", ServerFault::Iterations),
-        ("r=abcdef,s=QSXCR+Q6sek8bf92,i=4294967295", ServerFault::Iterations),
-        ("r=abcdef,s=QSXCR+Q6sek8bf92,i=99999999999999999999", ServerFault::Iterations),
+        (
+            "r=abcdef,s=QSXCR+Q6sek8bf92,i=10000001",
+            ServerFault::Iterations,
+        ),
+        (
+            "r=abcdef,s=QSXCR+Q6sek8bf92,i=4294967295",
+            ServerFault::Iterations,
+        ),
+        (
+            "r=abcdef,s=QSXCR+Q6sek8bf92,i=99999999999999999999",
+            ServerFault::Iterations,
+        ),
         ("r=abcdef,s=QSXCR+Q6sek8bf92,i=-1", ServerFault::Malformed),
         ("r=abcdef,s=QSXCR+Q6sek8bf92,i=", ServerFault::Iterations),
         ("r=EVIL,s=QSXCR+Q6sek8bf92,i=4096", ServerFault::Nonce),
         ("r=abc,s=QSXCR+Q6sek8bf92,i=4096", ServerFault::Nonce),
         ("r=abcdef,s=,i=4096", ServerFault::Malformed),
         ("r=abcdef,s=Q,i=4096", ServerFault::Malformed),
-        ("m=x,r=abcdef,s=QSXCR+Q6sek8bf92,i=4096", ServerFault::Malformed),
-        ("r=abcdef,s=QSXCR+Q6sek8bf92,i=4096,m=x", ServerFault::Malformed),
+        (
+            "m=x,r=abcdef,s=QSXCR+Q6sek8bf92,i=4096",
+            ServerFault::Malformed,
+        ),
+        (
+            "r=abcdef,s=QSXCR+Q6sek8bf92,i=4096,m=x",
+            ServerFault::Malformed,
+        ),
         ("e=other-error", ServerFault::Malformed),
         ("", ServerFault::Malformed),
-        ("r=abcdef,s=QSXCR+Q6sek8bf92,i=4096,h=AAAA", ServerFault::Downgrade),
+        (
+            "r=abcdef,s=QSXCR+Q6sek8bf92,i=4096,h=AAAA",
+            ServerFault::Downgrade,
+        ),
     ];
     for (message, fault) in cases {
         let result = client.respond(message.as_bytes(), "pencil", "BBBB");
@@ -252,8 +341,18 @@ fn ats_sc_11_the_servers_signature_is_checked() {
     let good = server.finish(response.as_bytes()).unwrap();
     assert_eq!(last.verify(good.as_bytes()), Ok(()));
     assert_eq!(last.verify(format!("{good},x=y").as_bytes()), Ok(()));
-    for bad in ["", "v=", "v=AAAA", "e=other-error", &good.replace("v=", "w=")] {
-        assert_eq!(last.verify(bad.as_bytes()), Err(ServerFault::Signature), "{bad}");
+    for bad in [
+        "",
+        "v=",
+        "v=AAAA",
+        "e=other-error",
+        &good.replace("v=", "w="),
+    ] {
+        assert_eq!(
+            last.verify(bad.as_bytes()),
+            Err(ServerFault::Signature),
+            "{bad}"
+        );
     }
 }
 
@@ -265,7 +364,10 @@ fn ats_dg_01_announcement_vector() {
         Some(&["tls-server-end-point", "tls-exporter"]),
     );
     assert_eq!(hash, "G6k/rBLDqgOhRRaCuuatSDFkJ08=");
-    assert_ne!(hash, announcement_hash(ScramHash::Sha1, &["SCRAM-SHA-1-PLUS", "SCRAM-SHA-1"], None));
+    assert_ne!(
+        hash,
+        announcement_hash(ScramHash::Sha1, &["SCRAM-SHA-1-PLUS", "SCRAM-SHA-1"], None)
+    );
 }
 
 #[test]
@@ -276,18 +378,30 @@ fn ats_dg_06_the_attribute_is_signed_over_and_does_not_disturb() {
     let (server, challenge) =
         Server::begin(&first, hash, keys(hash, SALT_256), "def", Some("AAAA")).unwrap();
     assert!(challenge.ends_with(",h=AAAA"));
-    let (last, response) = client.respond(challenge.as_bytes(), "pencil", "AAAA").unwrap();
-    last.verify(server.finish(response.as_bytes()).unwrap().as_bytes()).unwrap();
+    let (last, response) = client
+        .respond(challenge.as_bytes(), "pencil", "AAAA")
+        .unwrap();
+    last.verify(server.finish(response.as_bytes()).unwrap().as_bytes())
+        .unwrap();
     // Cut out on the way: the client sees nothing wrong, but its proof does not fit.
     let cut = challenge.replace(",h=AAAA", "");
     let (_, response) = client.respond(cut.as_bytes(), "pencil", "AAAA").unwrap();
-    assert_eq!(refused(server.finish(response.as_bytes())), SaslCondition::NotAuthorized);
+    assert_eq!(
+        refused(server.finish(response.as_bytes())),
+        SaslCondition::NotAuthorized
+    );
 }
 
 #[test]
 fn keys_of_another_hash_are_our_own_fault() {
     let first = ClientFirst::parse(b"n,,n=user,r=abc", false, &offer(false)).unwrap();
-    let begun = Server::begin(&first, ScramHash::Sha512, keys(ScramHash::Sha1, SALT_1), "d", None);
+    let begun = Server::begin(
+        &first,
+        ScramHash::Sha512,
+        keys(ScramHash::Sha1, SALT_1),
+        "d",
+        None,
+    );
     assert_eq!(refused(begun), SaslCondition::TemporaryAuthFailure);
     let begun = Server::begin(&first, ScramHash::Sha1, Credentials::Unavailable, "d", None);
     assert_eq!(refused(begun), SaslCondition::TemporaryAuthFailure);
