@@ -293,3 +293,6 @@ async fn within<T>(
         },
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -89,7 +89,7 @@ impl XmlError {
             // Well-formed, but not what section 11.7 allows between first-level elements.
             Self::TextAtTop | Self::Name | Self::NotAStanza | Self::SecondHeader => {
                 StreamCondition::BadFormat
-            },
+            }
         }
     }
 }
