@@ -72,9 +72,17 @@ pub(crate) struct Ended {
 impl Process {
     pub(crate) fn spawn(command: &mut Command) -> Self {
         let command = command.stdin(Stdio::null());
-        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let mut child = command
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
         let (stdout, stderr) = (child.stdout.take().unwrap(), child.stderr.take().unwrap());
-        Self { child, stdout: lines(stdout), stderr: lines(stderr) }
+        Self {
+            child,
+            stdout: lines(stdout),
+            stderr: lines(stderr),
+        }
     }
 
     pub(crate) fn pid(&self) -> u32 {
@@ -117,14 +125,19 @@ impl Process {
     pub(crate) fn signal(&self, name: &str) {
         // Not waited for yet, so the number is still this child's.
         let pid = self.pid().to_string();
-        let done = Command::new("sh").args(["-c", "kill -s \"$0\" \"$1\"", name, &pid]).status();
+        let done = Command::new("sh")
+            .args(["-c", "kill -s \"$0\" \"$1\"", name, &pid])
+            .status();
         assert!(done.unwrap().success(), "kill -s {name} {pid}");
     }
 
     /// True when it ends before `bound` is over.
     pub(crate) fn ends_within(&mut self, bound: Duration) -> bool {
         // A program that closes its output ends; one that ends closes it.
-        matches!(self.stdout.recv_timeout(bound), Err(RecvTimeoutError::Disconnected))
+        matches!(
+            self.stdout.recv_timeout(bound),
+            Err(RecvTimeoutError::Disconnected)
+        )
     }
 
     /// Waits for its end, of which it was told already.
@@ -153,7 +166,10 @@ impl Drop for Process {
     }
 }
 
-#[expect(clippy::disallowed_methods, reason = "bounds of DESIGN 1 are measured from outside")]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "bounds of DESIGN 1 are measured from outside"
+)]
 pub(crate) fn now() -> Instant {
     Instant::now()
 }
@@ -192,7 +208,9 @@ pub(crate) fn binary(data: &Path) -> Command {
 /// A server on free loopback ports; `more` stands behind.
 pub(crate) fn server(data: &Path, more: &[&str]) -> Process {
     let mut command = binary(data);
-    command.args(["--listen", "127.0.0.1:0", "--listen-tls", "127.0.0.1:0"]).args(more);
+    command
+        .args(["--listen", "127.0.0.1:0", "--listen-tls", "127.0.0.1:0"])
+        .args(more);
     Process::spawn(&mut command)
 }
 
@@ -217,7 +235,11 @@ impl Ready {
             Some(line.parse().unwrap())
         };
         let (starttls, tls) = (address("c2s-starttls"), address("c2s-tls"));
-        Self { process, starttls, tls }
+        Self {
+            process,
+            starttls,
+            tls,
+        }
     }
 
     pub(crate) fn starttls(&self) -> SocketAddr {
@@ -259,14 +281,22 @@ pub(crate) fn run(command: &mut Command) -> Ended {
 
 /// Runs a program to its end with this input.
 pub(crate) fn run_with(command: &mut Command, input: &str) -> Ended {
-    let piped = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let piped = command
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
     let mut child = piped.spawn().unwrap();
     let mut stdin = child.stdin.take().unwrap();
     // One that fails early does not read.
     let _ = stdin.write_all(input.as_bytes());
     drop(stdin);
     let (stdout, stderr) = (child.stdout.take().unwrap(), child.stderr.take().unwrap());
-    Process { child, stdout: lines(stdout), stderr: lines(stderr) }.end()
+    Process {
+        child,
+        stdout: lines(stdout),
+        stderr: lines(stderr),
+    }
+    .end()
 }
 
 /// A failure as DESIGN 1 wants it: this code, nothing on stdout, one line with these words.
@@ -295,7 +325,9 @@ pub(crate) fn mode(path: &Path) -> u32 {
 pub(crate) fn names(path: &Path) -> Vec<String> {
     let entries = fs::read_dir(path).unwrap();
     let name = |name: &OsStr| name.to_str().unwrap().to_owned();
-    let mut names: Vec<_> = entries.map(|entry| name(&entry.unwrap().file_name())).collect();
+    let mut names: Vec<_> = entries
+        .map(|entry| name(&entry.unwrap().file_name()))
+        .collect();
     names.sort();
     names
 }

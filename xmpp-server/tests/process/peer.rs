@@ -42,8 +42,14 @@ impl Peer {
         let mut seen = String::new();
         stream.write_all(header(domain).as_bytes()).unwrap();
         read_until(&mut stream, &mut seen, "</stream:features>");
-        stream.write_all(b"<starttls xmlns='urn:ietf:params:xml:ns:xmpp-tls'/>").unwrap();
-        read_until(&mut stream, &mut seen, "<proceed xmlns='urn:ietf:params:xml:ns:xmpp-tls'/>");
+        stream
+            .write_all(b"<starttls xmlns='urn:ietf:params:xml:ns:xmpp-tls'/>")
+            .unwrap();
+        read_until(
+            &mut stream,
+            &mut seen,
+            "<proceed xmlns='urn:ietf:params:xml:ns:xmpp-tls'/>",
+        );
         Self::secure(stream, domain, ca, false)
     }
 
@@ -57,7 +63,10 @@ impl Peer {
             let done = stream.conn.complete_io(&mut stream.sock);
             done.map_err(|error| error.to_string())?;
         }
-        Ok(Self { stream, seen: String::new() })
+        Ok(Self {
+            stream,
+            seen: String::new(),
+        })
     }
 
     /// Signs in over STARTTLS and binds; the error is the server's `<failure/>`.
@@ -125,7 +134,9 @@ fn read_until(stream: &mut impl Read, seen: &mut String, mark: &str) -> String {
             let rest = seen.split_off(at + mark.len());
             return std::mem::replace(seen, rest);
         }
-        let n = stream.read(&mut buffer).unwrap_or_else(|error| panic!("{error} after {seen}"));
+        let n = stream
+            .read(&mut buffer)
+            .unwrap_or_else(|error| panic!("{error} after {seen}"));
         assert!(n > 0, "the connection ended after {seen}");
         seen.push_str(std::str::from_utf8(&buffer[..n]).unwrap());
     }

@@ -1,8 +1,8 @@
 //! Start: what stdout says, what lies in the data directory, what refuses to start.
 
 use crate::kit::{
-    BINARY, BOUND, Ended, Process, Ready, Temp, binary, check_done, check_failed, json, mode, names,
-    now, ready, run, server, user, user_with,
+    BINARY, BOUND, Ended, Process, Ready, Temp, binary, check_done, check_failed, json, mode,
+    names, now, ready, run, server, server_with_file, user, user_with,
 };
 use crate::peer::{Peer, connect, header};
 use std::fs::{self, File};
@@ -23,15 +23,29 @@ fn stdout_has_a_line_a_listener_then_ready() {
             .map(|line| line.rsplit_once(' ').unwrap())
             .map(|(name, address)| (name, address.parse::<SocketAddr>().unwrap()))
             .unzip();
-        let want = ["listening c2s-starttls", "listening c2s-starttls", "listening c2s-tls"];
-        assert_eq!(names, want, "in this order, and no guide when a listener was named");
-        assert!(addresses.iter().all(|address| address.port() != 0), "{addresses:?}");
+        let want = [
+            "listening c2s-starttls",
+            "listening c2s-starttls",
+            "listening c2s-tls",
+        ];
+        assert_eq!(
+            names, want,
+            "in this order, and no guide when a listener was named"
+        );
+        assert!(
+            addresses.iter().all(|address| address.port() != 0),
+            "{addresses:?}"
+        );
         for address in &addresses {
             connect(*address);
         }
         process.signal("TERM");
         let ended = process.end();
-        assert_eq!((ended.code, &*ended.stdout), (Some(0), ""), "nothing behind `ready`");
+        assert_eq!(
+            (ended.code, &*ended.stdout),
+            (Some(0), ""),
+            "nothing behind `ready`"
+        );
     }
 }
 
@@ -39,7 +53,10 @@ fn stdout_has_a_line_a_listener_then_ready() {
 fn the_guide_stands_at_the_first_start_with_nothing_configured() {
     let temp = Temp::new();
     let start = || Process::spawn(&mut binary(&temp.data()));
-    let held: Vec<_> = zero_addresses().into_iter().map(TcpListener::bind).collect();
+    let held: Vec<_> = zero_addresses()
+        .into_iter()
+        .map(TcpListener::bind)
+        .collect();
     if held.iter().any(Result::is_ok) {
         // Whoever has it: a start that failed is none.
         check_failed(&start().end(), &["cannot listen on ", ":522"]);
@@ -53,13 +70,24 @@ fn the_guide_stands_at_the_first_start_with_nothing_configured() {
     drop(held);
     let mut first = start();
     let text = first.until_ready();
-    let listening = text.iter().position(|line| line.starts_with("listening ")).unwrap();
+    let listening = text
+        .iter()
+        .position(|line| line.starts_with("listening "))
+        .unwrap();
     let (guide, listeners) = text.split_at(listening);
     assert!((10..=14).contains(&guide.len()), "a dozen lines: {text:#?}");
     let words = guide.join("\n");
     let ca = temp.data().join("ca/ca.pem").display().to_string();
     let data = temp.data().display().to_string();
-    for wanted in ["127.0.0.1:5222", "127.0.0.1:5223", &ca, &data, "trust", "user add", "Gajim"] {
+    for wanted in [
+        "127.0.0.1:5222",
+        "127.0.0.1:5223",
+        &ca,
+        &data,
+        "trust",
+        "user add",
+        "Gajim",
+    ] {
         assert!(words.contains(wanted), "{wanted}: {words}");
     }
     let mut want: Vec<_> = zero_addresses()
@@ -77,13 +105,18 @@ fn the_guide_stands_at_the_first_start_with_nothing_configured() {
     assert_eq!(first.end().code, Some(0));
     let mut second = start();
     let lines = second.until_ready();
-    assert!(lines.iter().all(|line| line.starts_with("listening ")), "{lines:#?}");
+    assert!(
+        lines.iter().all(|line| line.starts_with("listening ")),
+        "{lines:#?}"
+    );
 }
 
 /// What a server without configuration listens on, on this machine.
 fn zero_addresses() -> Vec<SocketAddr> {
     let ipv6 = TcpListener::bind("[::1]:0").is_ok();
-    let hosts = ["127.0.0.1", "[::1]"].into_iter().filter(|host| ipv6 || *host != "[::1]");
+    let hosts = ["127.0.0.1", "[::1]"]
+        .into_iter()
+        .filter(|host| ipv6 || *host != "[::1]");
     let both = hosts.flat_map(|host| [5222, 5223].map(|port| format!("{host}:{port}")));
     both.map(|address| address.parse().unwrap()).collect()
 }
@@ -93,7 +126,9 @@ fn the_data_directory_is_private_whatever_the_umask() {
     let temp = Temp::new();
     let data = temp.path().join("deep/data");
     let mut command = Command::new("sh");
-    command.args(["-c", "umask 000; exec \"$0\" \"$@\"", BINARY, "--data"]).arg(&data);
+    command
+        .args(["-c", "umask 000; exec \"$0\" \"$@\"", BINARY, "--data"])
+        .arg(&data);
     let server = Ready::new(Process::spawn(command.args(["--listen", "127.0.0.1:0"])));
     let want = [
         ("", 0o700),
@@ -108,7 +143,12 @@ fn the_data_directory_is_private_whatever_the_umask() {
         ("admin.sock", 0o600),
     ];
     for (name, want) in want {
-        assert_eq!(mode(&data.join(name)), want, "{name}: {:o}", mode(&data.join(name)));
+        assert_eq!(
+            mode(&data.join(name)),
+            want,
+            "{name}: {:o}",
+            mode(&data.join(name))
+        );
     }
     let running = [
         "addresses.json",
@@ -122,7 +162,10 @@ fn the_data_directory_is_private_whatever_the_umask() {
     ];
     assert_eq!(names(&data), running);
     assert_eq!(names(&data.join("ca")), ["ca.key", "ca.pem"]);
-    assert_eq!(names(&data.join("certs")), ["localhost.key", "localhost.pem"]);
+    assert_eq!(
+        names(&data.join("certs")),
+        ["localhost.key", "localhost.pem"]
+    );
     server.stop();
     assert_eq!(names(&data), ["ca", "certs", "lock", "server.db"]);
 }
@@ -136,7 +179,10 @@ fn addresses_json_says_what_stdout_says() {
     let got = json(&fs::read_to_string(&file).expect("it is there before `ready`"));
     let list = |name: &str| -> Vec<&str> {
         let prefix = format!("listening {name} ");
-        lines.iter().filter_map(|line| line.strip_prefix(&prefix)).collect()
+        lines
+            .iter()
+            .filter_map(|line| line.strip_prefix(&prefix))
+            .collect()
     };
     let want = serde_json::json!({
         "pid": process.pid(),
@@ -174,7 +220,10 @@ fn a_taken_port_is_named() {
         if option == "--listen-tls" {
             command.args(["--listen", "127.0.0.1:0"]);
         }
-        check_failed(&run(command.args([option, &address])), &["cannot listen on", &address]);
+        check_failed(
+            &run(command.args([option, &address])),
+            &["cannot listen on", &address],
+        );
         assert!(!temp.data().join("addresses.json").exists());
         assert!(!temp.data().join("admin.sock").exists());
     }
@@ -189,7 +238,11 @@ fn a_taken_port_is_named() {
 fn after_kill_9_it_starts_again() {
     let temp = Temp::new();
     let first = ready(&temp.data(), &[]);
-    let added = user_with(&temp.data(), &["add", "ann@localhost", "--password-stdin"], "secret\n");
+    let added = user_with(
+        &temp.data(),
+        &["add", "ann@localhost", "--password-stdin"],
+        "secret\n",
+    );
     check_done(&added, "");
     first.process.signal("KILL");
     assert_eq!(first.process.end().code, None);
@@ -211,7 +264,10 @@ fn stale_addresses_are_gone_before_anything_else_can_fail() {
     temp.write("data/addresses.json", "{\"pid\": 1}");
     let taken = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
     let address = taken.local_addr().unwrap().to_string();
-    check_failed(&run(binary(&temp.data()).args(["--listen", &address])), &["cannot listen"]);
+    check_failed(
+        &run(binary(&temp.data()).args(["--listen", &address])),
+        &["cannot listen"],
+    );
     assert!(!temp.data().join("addresses.json").exists());
 }
 
@@ -224,7 +280,10 @@ fn the_socket_of_a_very_long_path_works() {
     assert!(names(&data).contains(&"admin.sock".to_owned()));
     assert_eq!(mode(&data.join("admin.sock")), 0o600);
     // The server holds the lock: these go through its socket.
-    assert_eq!(user(&data, &["add", "ann@localhost", "--generate"]).code, Some(0));
+    assert_eq!(
+        user(&data, &["add", "ann@localhost", "--generate"]).code,
+        Some(0)
+    );
     check_done(&user(&data, &["list"]), "ann@localhost\n");
     server.stop();
     assert!(!names(&data).contains(&"admin.sock".to_owned()));
@@ -235,12 +294,20 @@ fn the_socket_of_a_very_long_path_works() {
 fn the_soft_limit_of_open_files_is_raised() {
     let temp = Temp::new();
     let mut command = Command::new("sh");
-    command.args(["-c", "ulimit -S -n 256 && exec \"$0\" \"$@\"", BINARY, "--data"]);
+    command.args([
+        "-c",
+        "ulimit -S -n 256 && exec \"$0\" \"$@\"",
+        BINARY,
+        "--data",
+    ]);
     command.arg(temp.data()).args(["--listen", "127.0.0.1:0"]);
     let server = Ready::new(Process::spawn(&mut command));
     let path = format!("/proc/{}/limits", server.process.pid());
     let limits = fs::read_to_string(path).unwrap();
-    let line = limits.lines().find(|line| line.starts_with("Max open files")).unwrap();
+    let line = limits
+        .lines()
+        .find(|line| line.starts_with("Max open files"))
+        .unwrap();
     let words: Vec<_> = line.split_whitespace().collect();
     assert_eq!(words[3], words[4], "soft and hard: {line}");
     server.stop();
@@ -277,7 +344,10 @@ fn a_reader_of_stdout_that_went_away_is_no_reason_to_end() {
     // Its stdout is a pipe whose reader is gone before it writes.
     let script = "\"$0\" --data \"$1\" --listen 127.0.0.1:0 run | :; true";
     let mut shell = Command::new("sh");
-    shell.args(["-c", script, BINARY]).arg(temp.data()).stdin(Stdio::null());
+    shell
+        .args(["-c", script, BINARY])
+        .arg(temp.data())
+        .stdin(Stdio::null());
     let mut shell = shell.stderr(Stdio::null()).spawn().unwrap();
     let accounts = wait_for_socket(&temp.data());
     assert!(shell.try_wait().unwrap().is_none(), "the server runs");
@@ -285,7 +355,13 @@ fn a_reader_of_stdout_that_went_away_is_no_reason_to_end() {
     let addresses = fs::read_to_string(temp.data().join("addresses.json")).unwrap();
     let pid = json(&addresses)["pid"].to_string();
     // A grandchild, by the number that it has written itself.
-    assert!(Command::new("sh").args(["-c", "kill \"$0\"", &pid]).status().unwrap().success());
+    assert!(
+        Command::new("sh")
+            .args(["-c", "kill \"$0\"", &pid])
+            .status()
+            .unwrap()
+            .success()
+    );
     assert!(shell.wait().unwrap().success());
 }
 
@@ -311,7 +387,8 @@ fn a_start_waits_for_a_user_command_to_end() {
     let mut lock = File::create(temp.data().join("lock")).unwrap();
     lock.lock().unwrap();
     // What a command writes there.
-    lock.write_all(format!("{} command\n", std::process::id()).as_bytes()).unwrap();
+    lock.write_all(format!("{} command\n", std::process::id()).as_bytes())
+        .unwrap();
     let mut process = server(&temp.data(), &[]);
     assert!(!process.ends_within(Duration::from_millis(500)), "it waits");
     drop(lock);
@@ -333,6 +410,118 @@ fn several_domains_and_a_client_over_both_kinds_of_tls() {
         direct.until("</stream:features>");
     }
     let certs = ["a.test.key", "a.test.pem", "b.test.key", "b.test.pem"];
-    assert_eq!(names(&temp.data().join("certs")), certs, "localhost is not served");
+    assert_eq!(
+        names(&temp.data().join("certs")),
+        certs,
+        "localhost is not served"
+    );
     server.stop();
+}
+
+#[test]
+fn what_was_acknowledged_survives_kill_9() {
+    let temp = Temp::new();
+    let first = ready(&temp.data(), &[]);
+    let ca = temp.data().join("ca/ca.pem");
+    let added = user_with(
+        &temp.data(),
+        &["add", "ann@localhost", "--password-stdin"],
+        "secret\n",
+    );
+    check_done(&added, "");
+    let mut peer = Peer::sign_in(first.starttls(), &ca, "ann@localhost", "secret").unwrap();
+    peer.send(
+        "<iq type='set' id='s'><query xmlns='jabber:iq:roster'>\
+         <item jid='friend@example.org' name='Friend'/></query></iq>",
+    );
+    let answer = peer.until("id='s'");
+    assert!(!answer.contains("type='error'"), "{answer}");
+    first.process.signal("KILL");
+    assert_eq!(first.process.end().code, None);
+    let second = ready(&temp.data(), &[]);
+    let mut peer = Peer::sign_in(second.starttls(), &ca, "ann@localhost", "secret").unwrap();
+    peer.send("<iq type='get' id='g'><query xmlns='jabber:iq:roster'/></iq>");
+    let roster = peer.until("</iq>");
+    assert!(roster.contains("friend@example.org"), "{roster}");
+    drop(peer);
+    second.stop();
+}
+
+#[test]
+fn registration_is_open_to_loopback_peers_without_a_file() {
+    const FEATURE: &str = "http://jabber.org/features/iq-register";
+    let temp = Temp::new();
+    let server = ready(&temp.data(), &[]);
+    let ca = temp.data().join("ca/ca.pem");
+    let mut peer = Peer::starttls(server.starttls(), "localhost", &ca).unwrap();
+    peer.send(&header("localhost"));
+    assert!(peer.until("</stream:features>").contains(FEATURE));
+    peer.send(
+        "<iq type='set' id='r'><query xmlns='jabber:iq:register'>\
+         <username>ann</username><password>secret</password></query></iq>",
+    );
+    let answer = peer.until("/>");
+    assert!(
+        answer.contains("type='result'") && answer.contains("id='r'"),
+        "{answer}"
+    );
+    drop(peer);
+    check_done(&user(&temp.data(), &["list"]), "ann@localhost\n");
+    Peer::sign_in(server.starttls(), &ca, "ann@localhost", "secret").unwrap();
+    server.stop();
+    let text = "data_dir = \"data\"\n[c2s]\nlisten = [\"127.0.0.1:0\"]\nlisten_tls = []\n";
+    let server = Ready::new(server_with_file(&temp.write("x.toml", text)));
+    let mut peer = Peer::starttls(server.starttls(), "localhost", &ca).unwrap();
+    peer.send(&header("localhost"));
+    assert!(
+        !peer.until("</stream:features>").contains(FEATURE),
+        "closed with a file"
+    );
+    drop(peer);
+    server.stop();
+}
+
+/// In a network of its own, where that is allowed: the default ports are free and IPv6 is off.
+#[test]
+fn without_ipv6_its_loopback_address_is_left_out() {
+    let script = "ip link set lo up && echo 1 > /proc/sys/net/ipv6/conf/all/disable_ipv6 && \
+                  exec \"$0\" \"$@\"";
+    let alone = |program: &str| {
+        let mut command = Command::new("unshare");
+        command.args(["--map-root-user", "--net", "sh", "-c", script, program]);
+        command
+    };
+    if !alone("true")
+        .stderr(Stdio::null())
+        .status()
+        .is_ok_and(|status| status.success())
+    {
+        eprintln!("no network namespaces here: left out");
+        return;
+    }
+    let temp = Temp::new();
+    let mut process = Process::spawn(alone(BINARY).arg("--data").arg(temp.data()));
+    let lines = process.until_ready();
+    let listening: Vec<_> = lines
+        .iter()
+        .filter(|line| line.starts_with("listening"))
+        .collect();
+    let want = [
+        "listening c2s-starttls 127.0.0.1:5222",
+        "listening c2s-tls 127.0.0.1:5223",
+    ];
+    assert_eq!(listening, want);
+    assert!((12..=16).contains(&lines.len()), "with a guide: {lines:#?}");
+    assert!(!lines.iter().any(|line| line.contains("::1")), "{lines:#?}");
+    process.signal("TERM");
+    let ended = process.end();
+    assert_eq!(ended.code, Some(0), "{ended:?}");
+    for address in ["[::1]:5222", "[::1]:5223"] {
+        let named = ended
+            .stderr
+            .lines()
+            .filter(|line| line.contains(address))
+            .count();
+        assert_eq!(named, 1, "{address}: {ended:?}");
+    }
 }
