@@ -17,6 +17,8 @@ mod certificates;
 mod configuration;
 #[path = "process/end.rs"]
 mod end;
+#[path = "process/files.rs"]
+mod files;
 #[path = "process/kit.rs"]
 mod kit;
 #[path = "process/peer.rs"]

@@ -40,7 +40,7 @@ fn sigterm_and_sigint_drain() {
         server.process.signal(signal);
         check_farewell(&peer.until("</stream:stream>"));
         peer.send("</stream:stream>");
-        assert_eq!(peer.to_end(), "", "nothing behind the closing tag");
+        assert_eq!(peer.rest(), "", "nothing behind the closing tag");
         drop(peer);
         let address = server.starttls();
         let (ended, took) = server.process.timed_end();

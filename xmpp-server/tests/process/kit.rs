@@ -142,13 +142,11 @@ impl Process {
 
     /// Waits for its end, of which it was told already.
     pub(crate) fn end(mut self) -> Ended {
-        let ended = Ended {
+        Ended {
             stdout: rest(&self.stdout),
             stderr: rest(&self.stderr),
             code: self.child.wait().unwrap().code(),
-        };
-        println!("pid {}: {ended:?}", self.child.id());
-        ended
+        }
     }
 
     /// Waits for its end and says how long that took.

@@ -106,7 +106,7 @@ impl Peer {
     }
 
     /// What comes until the server ends the connection.
-    pub(crate) fn to_end(&mut self) -> String {
+    pub(crate) fn rest(&mut self) -> String {
         let mut bytes = std::mem::take(&mut self.seen).into_bytes();
         let mut buffer = [0; 4096];
         loop {
