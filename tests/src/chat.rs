@@ -44,7 +44,8 @@ impl Report {
     /// Messages that never came.
     #[must_use]
     pub fn lost(&self) -> u64 {
-        self.sent.saturating_sub(self.received.saturating_sub(self.doubled))
+        self.sent
+            .saturating_sub(self.received.saturating_sub(self.doubled))
     }
 
     /// The latency that this share of messages kept, e.g. 0.99.
@@ -52,7 +53,10 @@ impl Report {
     pub fn latency(&self, share: f64) -> Duration {
         let at = (self.latencies.len() as f64 * share) as usize;
         let last = self.latencies.len().saturating_sub(1);
-        self.latencies.get(at.min(last)).copied().unwrap_or_default()
+        self.latencies
+            .get(at.min(last))
+            .copied()
+            .unwrap_or_default()
     }
 }
 
@@ -71,13 +75,20 @@ pub async fn play(lab: &TestLab, domain: &str, plan: Plan) -> Report {
     let mut talks = Vec::new();
     for number in 0..plan.sessions {
         let client = clients.get(number).expect("one client a session").clone();
-        let peer = clients.get(number ^ 1).expect("an even number of sessions").jid().to_string();
+        let peer = clients
+            .get(number ^ 1)
+            .expect("an even number of sessions")
+            .jid()
+            .to_string();
         let pause = plan.rate.map(|rate| {
             let share = f64::from(rate) / plan.sessions as f64;
             Duration::from_secs_f64(1.0 / share)
         });
         let listening = tokio::spawn(listen(client.clone(), plan.messages, start));
-        talks.push((tokio::spawn(talk(client, peer, plan.messages, pause, start)), listening));
+        talks.push((
+            tokio::spawn(talk(client, peer, plan.messages, pause, start)),
+            listening,
+        ));
     }
     let mut report = Report::default();
     for (talking, listening) in talks {
@@ -123,8 +134,12 @@ async fn listen(client: XmppClient, messages: u32, start: Instant) -> Report {
     let mut seen = vec![false; messages as usize];
     let mut newest = None;
     while report.received - report.doubled < u64::from(messages) {
-        let Ok(Some(stanza)) = timeout(PATIENCE, client.next_stanza()).await else { break };
-        let Some((number, sent)) = numbered(&stanza) else { continue };
+        let Ok(Some(stanza)) = timeout(PATIENCE, client.next_stanza()).await else {
+            break;
+        };
+        let Some((number, sent)) = numbered(&stanza) else {
+            continue;
+        };
         report.received += 1;
         report.latencies.push((now() - start).saturating_sub(sent));
         if newest.is_some_and(|newest| number < newest) {
@@ -145,7 +160,10 @@ fn numbered(stanza: &Stanza) -> Option<(u32, Duration)> {
     }
     let body = stanza.body()?;
     let (number, micros) = body.split_once(' ')?;
-    Some((number.parse().ok()?, Duration::from_micros(micros.parse().ok()?)))
+    Some((
+        number.parse().ok()?,
+        Duration::from_micros(micros.parse().ok()?),
+    ))
 }
 
 fn now() -> Instant {

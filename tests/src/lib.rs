@@ -1,1 +1,31 @@
-//! Skeleton.
+//! What tests of this workspace are written with.
+//!
+//! Three recipes, from small to large:
+//!
+//! * [`lab`]: a server in this process, with accounts on demand.
+//! * [`wire`]: raw peers talk to a server and say what they expect, element by element.
+//!   This is what a scripted stanza test is until there is a script language.
+//! * [`tree`]: expected XML is written as XML and compared as a tree.
+//!
+//! A failed expectation is a panic with both sides in it; nothing here sleeps, every wait is bounded,
+//! every server has its own ports and accounts.
+
+#![allow(
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    reason = "a test kit: what is not as expected is a panic"
+)]
+
+pub mod chat;
+pub mod lab;
+pub mod login;
+pub mod talk;
+pub mod tree;
+pub mod trust;
+pub mod wire;
+
+pub use lab::{LabError, TestLab};
+pub use tree::Tree;
+pub use trust::Trust;
+pub use wire::{Place, Received, Wire};

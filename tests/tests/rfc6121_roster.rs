@@ -23,7 +23,7 @@ async fn expect_error(wire: &mut Wire, id: &str, ty: &str, condition: &str) {
 async fn expect_push(wire: &mut Wire, item: &str) {
     let jid = wire.jid().to_owned();
     wire.expect(format!(
-        "<iq type='set' id='{{any}}' to='{jid}'><query xmlns='jabber:iq:roster' ver='{{any}}'>{item}</query></iq>"
+        "<iq type='set' id='{{any}}' to='{jid}'><query xmlns='jabber:iq:roster'>{item}</query></iq>"
     ))
     .await;
 }

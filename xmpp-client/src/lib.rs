@@ -1,1 +1,45 @@
-//! Skeleton.
+//! XMPP client: connect, send stanza, stanza received, disconnect.
+//!
+//! A bot that gives back what it hears:
+//!
+//! ```no_run
+//! use xmpp_client::{Stanza, XmppClient};
+//!
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let client = XmppClient::builder("bot@localhost")
+//!     .password("secret")
+//!     .ca_file("xmpp-data/ca/ca.pem")
+//!     .connect()
+//!     .await?;
+//! client.send_stanza(Stanza::presence(xmpp_client::Ty::None)).await?;
+//! while let Some(stanza) = client.next_stanza().await {
+//!     if let (Some(from), Some(body)) = (&stanza.head.from, stanza.body()) {
+//!         client.send_stanza(Stanza::chat(from.as_str(), &body)?).await?;
+//!     }
+//! }
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! One task, the listener, owns the stream and always reads; clients are cheap clones that talk to
+//! it over channels. Each receiver of events has a bounded queue of its own. Passwords, SASL data
+//! and bodies are never logged.
+
+mod client;
+mod config;
+mod connect;
+mod error;
+mod event;
+mod listener;
+mod mailbox;
+mod request;
+
+pub use client::XmppClient;
+pub use config::Builder;
+pub use error::{Closed, ConnectError, IqError, Step};
+pub use event::{Callback, Event, Events};
+pub use xmpp_stream::jid::{BareJid, FullJid, Jid};
+pub use xmpp_stream::stanza::{Kind, Stanza, Ty};
+pub use xmpp_stream::stream::{CloseReason, Failure};
+pub use xmpp_stream::xml::Element;

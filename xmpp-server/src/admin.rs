@@ -114,13 +114,15 @@ fn serve_users(
     users: Users,
     limits: Limits,
 ) -> Result<JoinHandle<()>, DataDirError> {
-    let listener = bind(dir.path())
-        .map_err(|error| DataDirError::Io(dir.path().join("admin.sock"), error))?;
+    let listener =
+        bind(dir.path()).map_err(|error| DataDirError::Io(dir.path().join("admin.sock"), error))?;
     let places = Arc::new(Semaphore::new(limits.admin_connections_max));
     Ok(tokio::spawn(async move {
         loop {
             // A connection over the bound waits in the listener's backlog.
-            let Ok(place) = Arc::clone(&places).acquire_owned().await else { return };
+            let Ok(place) = Arc::clone(&places).acquire_owned().await else {
+                return;
+            };
             let stream = match listener.accept().await {
                 Ok((stream, _)) => stream,
                 Err(error) => {
@@ -161,7 +163,9 @@ async fn converse(stream: UnixStream, users: &Users, line_bytes_max: usize) -> i
             Ok(Some(line)) => line,
             Ok(None) => return Ok(()),
             Err(error) => {
-                write.write_all(&line_of(&Reply::Failed(error.to_string()))).await?;
+                write
+                    .write_all(&line_of(&Reply::Failed(error.to_string())))
+                    .await?;
                 return Err(error);
             }
         };
@@ -179,7 +183,9 @@ async fn answer(line: &[u8], users: &Users) -> Vec<Reply> {
         Err(_) => return vec![Reply::Failed("not a request of this protocol".into())],
     };
     if asked.v != VERSION {
-        return vec![Reply::Failed(format!("this server speaks version {VERSION}"))];
+        return vec![Reply::Failed(format!(
+            "this server speaks version {VERSION}"
+        ))];
     }
     let Ok(request) = serde_json::from_value(asked.request) else {
         return vec![Reply::Failed("not a request that this server knows".into())];
@@ -228,8 +234,10 @@ pub async fn run(users: &Users, request: Request) -> Result<Vec<String>, UserErr
 /// See `AdminError`.
 pub async fn request(config: &Config, request: Request) -> Result<Vec<String>, AdminError> {
     let dir = config.data_dir();
-    if !dir.exists() && !matches!(request, Request::UserAdd { .. }) {
-        return Err(AdminError::Empty(dir.to_owned()));
+    match (dir.exists(), config.storage, &request) {
+        (false, Storage::Memory, _) => return Err(AdminError::NotRunning(dir.to_owned())),
+        (false, Storage::Sqlite, Request::UserAdd { .. }) | (true, ..) => {}
+        (false, Storage::Sqlite, _) => return Err(AdminError::Empty(dir.to_owned())),
     }
     match tokio::time::timeout(LOCK_WAIT, way(config)).await {
         Ok(Ok(Way::Socket(stream))) => ask(stream, request, config).await,
@@ -287,8 +295,14 @@ async fn ask(
 ) -> Result<Vec<String>, AdminError> {
     let (read, mut write) = stream.into_split();
     let request = serde_json::to_value(request).map_err(io::Error::from);
-    let asked = Asked { v: VERSION, request: request.map_err(AdminError::Socket)? };
-    write.write_all(&line_of(&asked)).await.map_err(AdminError::Socket)?;
+    let asked = Asked {
+        v: VERSION,
+        request: request.map_err(AdminError::Socket)?,
+    };
+    write
+        .write_all(&line_of(&asked))
+        .await
+        .map_err(AdminError::Socket)?;
     let mut read = BufReader::new(read);
     let mut accounts = Vec::new();
     loop {
@@ -316,7 +330,10 @@ async fn read_line(
         Some(b'\n') => Ok(Some(line)),
         None => Ok(None),
         Some(_) if line.len() + 1 < bytes_max => Err(io::ErrorKind::UnexpectedEof.into()),
-        Some(_) => Err(io::Error::new(io::ErrorKind::InvalidData, "the line is too long")),
+        Some(_) => Err(io::Error::new(
+            io::ErrorKind::InvalidData,
+            "the line is too long",
+        )),
     }
 }
 
@@ -332,7 +349,11 @@ impl fmt::Display for AdminError {
         match self {
             Self::DataDir(error) => error.fmt(f),
             Self::Empty(path) => {
-                write!(f, "there is no data directory {}; is --data right?", path.display())
+                write!(
+                    f,
+                    "there is no data directory {}; is --data right?",
+                    path.display()
+                )
             }
             Self::NotRunning(path) => write!(
                 f,

@@ -244,12 +244,12 @@ impl<F: FnOnce() + Send> Connection<F> {
         let Some(session) = &self.session else { return };
         let core = Arc::clone(&self.shared.core);
         match core.message_now(session, stanza) {
-            Ok(()) if session.later.is_empty() => {}
-            Ok(()) => {
+            None if session.later.is_empty() => {}
+            None => {
                 let work = Box::pin(core.finish_later(session));
                 work_on(&mut self.driver, session, work).await;
             }
-            Err(stanza) => {
+            Some(stanza) => {
                 let work = Box::pin(core.from_session(session, stanza));
                 work_on(&mut self.driver, session, work).await;
             }

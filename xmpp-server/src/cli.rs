@@ -13,44 +13,52 @@ use std::path::PathBuf;
 use tracing_subscriber::EnvFilter;
 use xmpp_stream::jid::{BareJid, Jid};
 
-/// XMPP server. Without options it serves localhost on the loopback addresses, with certificates
-/// of its own development CA and everything in ./xmpp-data.
+/// XMPP server
+///
+/// Without options it serves localhost on 127.0.0.1 and ::1, port 5222 with STARTTLS and port 5223
+/// with direct TLS, with certificates of its own development CA and everything in ./xmpp-data.
 #[derive(Clone, Debug, Parser)]
 #[command(name = "xmpp-server", version, max_term_width = 100)]
 pub struct Cli {
     #[command(flatten)]
     options: Options,
+    #[command(flatten)]
+    serving: Serving,
     #[command(subcommand)]
     command: Option<CommandWord>,
 }
 
 #[derive(Args, Clone, Debug)]
 struct Options {
-    /// Configuration file (TOML); then domains and listeners come from it
+    /// Configuration file (TOML): then domains and listeners come from it
     #[arg(long, global = true, value_name = "FILE")]
     config: Option<PathBuf>,
     /// Data directory, made where it is missing [default: ./xmpp-data]
     #[arg(long, global = true, value_name = "DIR")]
     data: Option<PathBuf>,
-    /// Serve this domain; may be given again [default: localhost]
-    #[arg(long, global = true, value_name = "NAME", value_parser = domain)]
-    domain: Vec<String>,
-    /// Listen here with STARTTLS, and no more with direct TLS unless --listen-tls says where; may
-    /// be given again [default: 127.0.0.1:5222 and [::1]:5222]
-    #[arg(long, global = true, value_name = "ADDR:PORT", value_parser = address)]
-    listen: Vec<SocketAddr>,
-    /// Listen here with direct TLS; may be given again [default: 127.0.0.1:5223 and [::1]:5223]
-    #[arg(long, global = true, value_name = "ADDR:PORT", value_parser = address)]
-    listen_tls: Vec<SocketAddr>,
-    /// What to log to stderr, e.g. "warn" or "info,xmpp_server=debug" [default: info]
+    /// What to log to stderr, e.g. "warn" or "info,xmpp_server=debug"
     #[arg(long, global = true, value_name = "FILTER", value_parser = filter)]
     log: Option<String>,
+}
+
+/// Not global, since clap would drop those before the command word when some stand behind it.
+#[derive(Args, Clone, Debug)]
+struct Serving {
+    /// Serve this domain; may be given again [default: localhost]
+    #[arg(long, value_name = "NAME", value_parser = domain)]
+    domain: Vec<String>,
+    /// Listen here with STARTTLS, and nowhere else unless named too; may be given again
+    #[arg(long, value_name = "ADDR:PORT", value_parser = address)]
+    listen: Vec<SocketAddr>,
+    /// Listen here with direct TLS; may be given again
+    #[arg(long, value_name = "ADDR:PORT", value_parser = address)]
+    listen_tls: Vec<SocketAddr>,
 }
 
 #[derive(Clone, Debug, Subcommand)]
 enum CommandWord {
     /// Run the server (the default)
-    Run,
+    Run(Serving),
     /// Add, remove and list accounts; works beside a running server and without one
     User(UserArgs),
 }
@@ -60,6 +68,9 @@ struct UserArgs {
     /// Print one JSON object a line
     #[arg(long, global = true)]
     json: bool,
+    /// As for the server, so that both can be called alike
+    #[arg(long, global = true, hide = true, value_name = "NAME", value_parser = domain)]
+    domain: Vec<String>,
     #[command(subcommand)]
     word: UserWord,
 }
@@ -79,8 +90,8 @@ enum UserWord {
     /// List accounts, one a line
     List {
         /// Only those of this domain
-        #[arg(value_parser = domain)]
-        domain: Option<String>,
+        #[arg(value_name = "DOMAIN", value_parser = domain)]
+        of: Option<String>,
     },
 }
 
@@ -135,15 +146,23 @@ impl Cli {
     fn parse_checked<T: Into<std::ffi::OsString> + Clone>(
         arguments: impl IntoIterator<Item = T>,
     ) -> Result<Self, clap::Error> {
-        let cli = Self::try_parse_from(arguments)?;
-        let o = &cli.options;
+        let mut cli = Self::try_parse_from(arguments)?;
+        match &mut cli.command {
+            Some(CommandWord::Run(after)) => {
+                cli.serving.domain.append(&mut after.domain);
+                cli.serving.listen.append(&mut after.listen);
+                cli.serving.listen_tls.append(&mut after.listen_tls);
+            }
+            Some(CommandWord::User(after)) => cli.serving.domain.append(&mut after.domain),
+            None => {}
+        }
         let given = [
-            ("--domain", !o.domain.is_empty()),
-            ("--listen", !o.listen.is_empty()),
-            ("--listen-tls", !o.listen_tls.is_empty()),
+            ("--domain", !cli.serving.domain.is_empty()),
+            ("--listen", !cli.serving.listen.is_empty()),
+            ("--listen-tls", !cli.serving.listen_tls.is_empty()),
         ];
         for (option, _) in given.into_iter().filter(|(_, given)| *given) {
-            let refused = match (&o.config, &cli.command) {
+            let refused = match (&cli.options.config, &cli.command) {
                 (Some(_), _) => "cannot be used with '--config': the file says it",
                 (None, Some(CommandWord::User(_))) if option != "--domain" => {
                     "cannot be used with 'user': it is for the server"
@@ -157,7 +176,7 @@ impl Cli {
     }
 
     /// The configuration: of the file, or that of a server that was told nothing, with what the
-    /// command line changes. Its data directory is always set.
+    /// command line changes. Its data directory is always set, and user commands log warnings only.
     ///
     /// # Errors
     /// `ConfigError` of the file.
@@ -167,44 +186,57 @@ impl Cli {
             Some(file) => Config::load(file)?,
             None => Config::default_zero(),
         };
-        for name in &o.domain {
+        for name in &self.serving.domain {
             // The names have been parsed once: this cannot fail.
             config = config.clone().with_domain(name).unwrap_or(config);
         }
-        if !o.listen.is_empty() {
-            config = config.listen(o.listen.iter().copied());
+        if !self.serving.listen.is_empty() {
+            config = config.listen(self.serving.listen.iter().copied());
         }
-        if !o.listen_tls.is_empty() {
-            config = config.listen_tls(o.listen_tls.iter().copied());
+        if !self.serving.listen_tls.is_empty() {
+            config = config.listen_tls(self.serving.listen_tls.iter().copied());
         }
-        if let Some(filter) = &o.log {
-            config.log.filter = filter.as_str().into();
+        match (&o.log, &self.command) {
+            (Some(filter), _) => config.log.filter = filter.as_str().into(),
+            (None, Some(CommandWord::User(_))) => config.log.filter = "warn".into(),
+            (None, _) => {}
         }
-        let data_dir = o.data.as_deref().unwrap_or_else(|| config.data_dir()).to_owned();
+        let data_dir = o
+            .data
+            .as_deref()
+            .unwrap_or_else(|| config.data_dir())
+            .to_owned();
         Ok(config.in_dir(data_dir))
     }
 
     /// True when neither file nor domain nor listener was named.
     #[must_use]
     pub fn is_bare(&self) -> bool {
-        let o = &self.options;
-        o.config.is_none()
-            && o.domain.is_empty()
-            && o.listen.is_empty()
-            && o.listen_tls.is_empty()
+        let Serving {
+            domain,
+            listen,
+            listen_tls,
+        } = &self.serving;
+        let named = !(domain.is_empty() && listen.is_empty() && listen_tls.is_empty());
+        self.options.config.is_none() && !named
     }
 
     /// What is to be done.
     #[must_use]
     pub fn command_word(&self) -> Command {
-        let Some(CommandWord::User(user)) = &self.command else { return Command::Run };
+        let Some(CommandWord::User(user)) = &self.command else {
+            return Command::Run;
+        };
         let what = match user.word.clone() {
             UserWord::Add(args) => UserCommand::Add(args.jid.clone(), args.password()),
             UserWord::Password(args) => UserCommand::Password(args.jid.clone(), args.password()),
             UserWord::Remove { jid } => UserCommand::Remove(jid),
-            UserWord::List { domain } => UserCommand::List(domain),
+            UserWord::List { of } => UserCommand::List(of),
         };
-        Command::User { what, json: user.json }
+        Command::User {
+            what,
+            json: user.json,
+        }
     }
 }
 
@@ -223,10 +255,20 @@ impl UserCommand {
     #[must_use]
     pub fn request(&self, password: String) -> Request {
         match self {
-            Self::Add(jid, _) => Request::UserAdd { jid: jid.to_string(), password },
-            Self::Password(jid, _) => Request::UserPassword { jid: jid.to_string(), password },
-            Self::Remove(jid) => Request::UserRemove { jid: jid.to_string() },
-            Self::List(domain) => Request::UserList { domain: domain.clone() },
+            Self::Add(jid, _) => Request::UserAdd {
+                jid: jid.to_string(),
+                password,
+            },
+            Self::Password(jid, _) => Request::UserPassword {
+                jid: jid.to_string(),
+                password,
+            },
+            Self::Remove(jid) => Request::UserRemove {
+                jid: jid.to_string(),
+            },
+            Self::List(domain) => Request::UserList {
+                domain: domain.clone(),
+            },
         }
     }
 }
@@ -268,7 +310,10 @@ mod tests {
     }
 
     fn addresses(list: &[SocketAddr]) -> String {
-        list.iter().map(ToString::to_string).collect::<Vec<_>>().join(" ")
+        list.iter()
+            .map(ToString::to_string)
+            .collect::<Vec<_>>()
+            .join(" ")
     }
 
     #[test]
@@ -296,6 +341,7 @@ mod tests {
             "run --domain A.test --domain b.test --data d --listen 127.0.0.1:0",
             "--domain A.test --domain b.test --data d --listen 127.0.0.1:0",
             "--data d --listen 127.0.0.1:0 run --domain A.test --domain b.test",
+            "--domain A.test run --listen 127.0.0.1:0 --domain b.test --data d",
         ] {
             check_config(line, |config| {
                 let names: Vec<_> = config.domains.iter().map(|d| d.name.as_str()).collect();
@@ -308,6 +354,10 @@ mod tests {
         }
         check_config("user list --log debug --data d", |config| {
             &*config.log.filter == "debug" && config.data_dir() == "d"
+        });
+        check_config("user list", |config| &*config.log.filter == "warn");
+        check_config("--listen 127.0.0.1:1 run --listen 127.0.0.1:2", |config| {
+            addresses(&config.c2s.listen) == "127.0.0.1:1 127.0.0.1:2"
         });
     }
 
@@ -347,7 +397,18 @@ mod tests {
         );
         check("user remove ann@a.test", UserCommand::Remove(ann), false);
         check("user list", UserCommand::List(None), false);
-        check("user list A.test --json", UserCommand::List(Some("a.test".into())), true);
+        check("user list --domain b.test", UserCommand::List(None), false);
+        let b = Some("b.test".to_owned());
+        check(
+            "--domain a.test user list b.test",
+            UserCommand::List(b),
+            false,
+        );
+        check(
+            "user list A.test --json",
+            UserCommand::List(Some("a.test".into())),
+            true,
+        );
     }
 
     #[test]
@@ -358,16 +419,35 @@ mod tests {
             let text = error.to_string();
             assert!(text.contains(want), "{line}: {text}");
         };
-        check("--config f --domain a.test", "'--domain' cannot be used with '--config'");
-        check("--config f run --listen 127.0.0.1:1", "'--listen' cannot be used with '--config'");
-        check("--listen-tls 127.0.0.1:1 --config f", "'--listen-tls' cannot be used with");
-        check("--listen 127.0.0.1:1 user list", "'--listen' cannot be used with 'user'");
+        check(
+            "--config f --domain a.test",
+            "'--domain' cannot be used with '--config'",
+        );
+        check(
+            "--config f run --listen 127.0.0.1:1",
+            "'--listen' cannot be used with '--config'",
+        );
+        check(
+            "--listen-tls 127.0.0.1:1 --config f",
+            "'--listen-tls' cannot be used with",
+        );
+        check(
+            "--listen 127.0.0.1:1 user list",
+            "'--listen' cannot be used with 'user'",
+        );
+        check(
+            "user list --listen 127.0.0.1:1",
+            "unexpected argument '--listen'",
+        );
         check("--listen localhost:5222", "not an IP address with a port");
         check("--domain a..b", "not a domain name");
         check("--log =,=x=", "not a filter");
         check("user add ann", "not an account such as");
         check("user add ann@a.test/x", "not an account such as");
-        check("user add ann@a.test --generate --password-stdin", "cannot be used with");
+        check(
+            "user add ann@a.test --generate --password-stdin",
+            "cannot be used with",
+        );
         check("user", "Usage:");
         check("serve", "unrecognized subcommand");
         check("--verbose", "unexpected argument");
@@ -375,11 +455,23 @@ mod tests {
 
     #[test]
     fn help_and_version_are_no_failure() {
-        for line in ["--help", "run --help", "user --help", "user add --help", "--version"] {
+        for line in [
+            "--help",
+            "run --help",
+            "user --help",
+            "user add --help",
+            "--version",
+        ] {
             assert_eq!(parse(line).unwrap_err().exit_code(), 0, "{line}");
         }
         let help = parse("--help").unwrap_err().to_string();
-        for word in ["--config <FILE>", "--data <DIR>", "--listen-tls <ADDR:PORT>", "user", "run"] {
+        for word in [
+            "--config <FILE>",
+            "--data <DIR>",
+            "--listen-tls <ADDR:PORT>",
+            "user",
+            "run",
+        ] {
             assert!(help.contains(word), "{word}: {help}");
         }
     }
@@ -393,8 +485,9 @@ mod tests {
         check_config(&format!("--config {file}"), |config| {
             config.data_dir() == temp.0.join("data") && &*config.log.filter == "error"
         });
-        check_config(&format!("--config {file} --data other --log warn"), |config| {
-            config.data_dir() == "other" && &*config.log.filter == "warn"
-        });
+        check_config(
+            &format!("--config {file} --data other --log warn"),
+            |config| config.data_dir() == "other" && &*config.log.filter == "warn",
+        );
     }
 }

@@ -63,20 +63,28 @@ pub async fn run(what: &UserCommand, json: bool, config: &Config) -> Result<(), 
         None => String::new(),
     };
     let request = what.request(password.clone());
-    let accounts = admin::request(config, request).await.map_err(ConsoleError::Admin)?;
+    let accounts = admin::request(config, request)
+        .await
+        .map_err(ConsoleError::Admin)?;
     let shown = (from == Some(PasswordFrom::Generated)).then_some(password.as_str());
     let text = match account {
         Some(jid) => show_account(jid, shown, json),
         None => show_list(&accounts, json),
     };
-    io::stdout().lock().write_all(text.as_bytes()).map_err(ConsoleError::Io)
+    io::stdout()
+        .lock()
+        .write_all(text.as_bytes())
+        .map_err(ConsoleError::Io)
 }
 
 /// Nothing on success but a generated password, as a program expects; with JSON always an object.
 fn show_account(jid: &BareJid, password: Option<&str>, json: bool) -> String {
     match (password, json) {
         (Some(password), true) => {
-            format!("{}\n", serde_json::json!({ "jid": jid.as_str(), "password": password }))
+            format!(
+                "{}\n",
+                serde_json::json!({ "jid": jid.as_str(), "password": password })
+            )
         }
         (None, true) => format!("{}\n", serde_json::json!({ "jid": jid.as_str() })),
         (Some(password), false) => format!("{password}\n"),
@@ -111,7 +119,11 @@ fn password_line(mut input: impl Read) -> Result<String, ConsoleError> {
         line.pop();
     }
     let line = String::from_utf8(line).map_err(|_| ConsoleError::NotUtf8)?;
-    if line.is_empty() { Err(ConsoleError::EmptyPassword) } else { Ok(line) }
+    if line.is_empty() {
+        Err(ConsoleError::EmptyPassword)
+    } else {
+        Ok(line)
+    }
 }
 
 fn prompt() -> Result<String, ConsoleError> {
@@ -130,12 +142,15 @@ fn prompt() -> Result<String, ConsoleError> {
 /// 120 random bits in characters that are not mistaken for one another.
 fn generate() -> String {
     const LETTERS: [char; 32] = [
-        'a', 'b', 'c', 'd', 'e', 'f', 'g', 'h', 'j', 'k', 'm', 'n', 'p', 'q', 'r', 's', 't', 'u',
-        'v', 'w', 'x', 'y', 'z', '2', '3', '4', '5', '6', '7', '8', '9', '_',
+        'a', 'b', 'c', 'd', 'e', 'f', 'g', 'h', 'i', 'j', 'k', 'm', 'n', 'p', 'q', 'r', 's', 't',
+        'u', 'v', 'w', 'x', 'y', 'z', '2', '3', '4', '5', '6', '7', '8', '9',
     ];
     let mut bytes = [0; 24];
     random::fill(&mut bytes);
-    bytes.iter().filter_map(|byte| LETTERS.get(usize::from(byte % 32))).collect()
+    bytes
+        .iter()
+        .filter_map(|byte| LETTERS.get(usize::from(byte % 32)))
+        .collect()
 }
 
 impl fmt::Display for ConsoleError {
@@ -191,7 +206,7 @@ mod tests {
         let (one, two) = (generate(), generate());
         assert_eq!(one.chars().count(), 24);
         assert_ne!(one, two);
-        assert!(one.chars().all(|c| c.is_ascii_alphanumeric() || c == '_'), "{one}");
+        assert!(one.chars().all(|c| c.is_ascii_alphanumeric()), "{one}");
     }
 
     #[test]
@@ -204,7 +219,10 @@ mod tests {
         assert_eq!(show_account(&jid, Some("pw"), true), both);
         let list = ["ann@a.test".to_owned(), "ben@a.test".to_owned()];
         assert_eq!(show_list(&list, false), "ann@a.test\nben@a.test\n");
-        assert_eq!(show_list(&list, true), "{\"jid\":\"ann@a.test\"}\n{\"jid\":\"ben@a.test\"}\n");
+        assert_eq!(
+            show_list(&list, true),
+            "{\"jid\":\"ann@a.test\"}\n{\"jid\":\"ben@a.test\"}\n"
+        );
         assert_eq!(show_list(&[], false), "");
     }
 }

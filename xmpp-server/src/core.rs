@@ -97,7 +97,7 @@ impl Core {
         }
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         Ok(Self {
-            limits: config.limits.clone(),
+            limits: config.limits,
             hosts,
             config,
             registry: Registry::default(),
@@ -137,25 +137,24 @@ impl Core {
 
     /// The same for the common case that needs no wait: a message to a loaded local account.
     /// Gives the stanza back when it is not that case.
-    pub fn message_now(&self, session: &Session, mut stanza: Stanza) -> Result<(), Stanza> {
+    pub fn message_now(&self, session: &Session, mut stanza: Stanza) -> Option<Stanza> {
         if stanza.kind != Kind::Message {
-            return Err(stanza);
+            return Some(stanza);
         }
-        let Some(to) = &stanza.head.to else { return Err(stanza) };
-        if to.local().is_none() || !self.hosts.contains_key(to.domain()) {
-            return Err(stanza);
-        }
-        let Lookup::Here(account) = self.registry.get(to.bare_str(), self.clock.now()) else {
-            return Err(stanza);
+        let Some(to) = stanza.head.to.as_ref().filter(|to| to.local().is_some()) else {
+            return Some(stanza);
         };
-        let Some(host) = self.hosts.get(to.domain()) else { return Err(stanza) };
+        let Some(host) = self.hosts.get(to.domain()) else { return Some(stanza) };
+        let Lookup::Here(account) = self.registry.get(to.bare_str(), self.clock.now()) else {
+            return Some(stanza);
+        };
         stanza.head.from = Some(session.jid.clone().into());
         match self.sender_stages(session, &mut stanza) {
             Flow::Continue => {}
-            Flow::Stop => return Ok(()),
+            Flow::Stop => return None,
             Flow::Refuse(error) => {
                 self.answer(session, stanza.error_reply(&error));
-                return Ok(());
+                return None;
             }
         }
         for effect in self.deliver(host, &account, stanza) {
@@ -166,7 +165,7 @@ impl Core {
                 effect => session.later.push(effect),
             }
         }
-        Ok(())
+        None
     }
 
     /// Applies effects that a session's fast path left over.
@@ -487,6 +486,7 @@ impl Core {
     ) -> Vec<Effect> {
         let account = match self.registry.load(&self.store, jid, self.clock.now()).await {
             Ok(Some(account)) => account,
+            Ok(None) if is_bare_iq(&stanza) => return self.iq_to_nobody(host, stanza).await,
             Ok(None) => return no_account(&stanza),
             Err(error) => {
                 tracing::error!(%error, %jid, "account not loaded");
@@ -494,7 +494,7 @@ impl Core {
             }
         };
         match stanza.kind {
-            Kind::Iq if stanza.head.to.as_ref().is_some_and(Jid::is_bare) => {
+            Kind::Iq if is_bare_iq(&stanza) => {
                 self.iq_routed(host, Some(account), stanza).await
             }
             Kind::Iq => self.iq_to_full(host, &account, &stanza),
@@ -553,6 +553,9 @@ impl Core {
         for _ in 0..3 {
             let wishes = {
                 let state = account.lock();
+                if state.removed {
+                    return no_account(&stanza);
+                }
                 self.recipient_stages(host, account, &state, stanza.clone())
             };
             match self.settle(account, wishes, true).await {
@@ -762,6 +765,10 @@ fn verify(stanza: &mut Stanza, session: &Session) -> Result<(), StanzaError> {
 #[must_use]
 pub fn is_subscription(ty: &Ty) -> bool {
     matches!(ty, Ty::Subscribe | Ty::Subscribed | Ty::Unsubscribe | Ty::Unsubscribed)
+}
+
+fn is_bare_iq(stanza: &Stanza) -> bool {
+    stanza.kind == Kind::Iq && stanza.head.to.as_ref().is_some_and(Jid::is_bare)
 }
 
 fn is_directed(entry: &SessionEntry, stanza: &Stanza) -> bool {

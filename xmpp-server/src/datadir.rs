@@ -80,7 +80,11 @@ impl DataDir {
     pub fn open_as(path: &Path, holder: Holder) -> Result<Self, DataDirError> {
         make_private(path)?;
         let lock = take_lock(path, holder)?;
-        Ok(Self { path: path.to_owned(), holder, _lock: lock })
+        Ok(Self {
+            path: path.to_owned(),
+            holder,
+            _lock: lock,
+        })
     }
 
     /// The directory itself.
@@ -165,7 +169,9 @@ pub fn ca_certificate(path: &Path) -> PathBuf {
 /// would be refused otherwise.
 pub async fn wait_for_command(path: &Path) {
     let by_command = || {
-        let Ok(mut lock) = File::open(path.join(LOCK)) else { return false };
+        let Ok(mut lock) = File::open(path.join(LOCK)) else {
+            return false;
+        };
         let held = matches!(lock.try_lock(), Err(TryLockError::WouldBlock));
         held && matches!(read_holder(&mut lock), Some((_, Holder::Command)))
     };
@@ -181,18 +187,28 @@ pub async fn wait_for_command(path: &Path) {
 pub(crate) fn socket(path: &Path) -> io::Result<SocketPath> {
     let socket = path.join(SOCKET);
     if socket.as_os_str().as_bytes().len() <= SOCKET_PATH_MAX {
-        return Ok(SocketPath { path: socket, _dir: None });
+        return Ok(SocketPath {
+            path: socket,
+            _dir: None,
+        });
     }
     let dir = File::open(path)?;
     let path = PathBuf::from(format!("/proc/self/fd/{}/{SOCKET}", dir.as_raw_fd()));
-    Ok(SocketPath { path, _dir: Some(dir) })
+    Ok(SocketPath {
+        path,
+        _dir: Some(dir),
+    })
 }
 
 /// Makes the directory, or takes everybody else's rights from it.
 fn make_private(path: &Path) -> Result<(), DataDirError> {
     const STICKY: u32 = 0o1000;
     let io = |error| DataDirError::Io(path.to_owned(), error);
-    DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(io)?;
+    DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(path)
+        .map_err(io)?;
     let mode = std::fs::metadata(path).map_err(io)?.mode();
     if mode & STICKY != 0 {
         return Err(DataDirError::Shared(path.to_owned()));
@@ -206,19 +222,29 @@ fn make_private(path: &Path) -> Result<(), DataDirError> {
 fn take_lock(path: &Path, holder: Holder) -> Result<File, DataDirError> {
     let name = path.join(LOCK);
     let mut options = OpenOptions::new();
-    options.create(true).read(true).write(true).truncate(false).mode(0o600);
+    options
+        .create(true)
+        .read(true)
+        .write(true)
+        .truncate(false)
+        .mode(0o600);
     let io = |error| DataDirError::Io(name.clone(), error);
     let mut lock = options.open(&name).map_err(io)?;
     match lock.try_lock() {
         Ok(()) => {}
         Err(TryLockError::WouldBlock) => {
             let by = read_holder(&mut lock);
-            return Err(DataDirError::Held { path: path.to_owned(), by });
+            return Err(DataDirError::Held {
+                path: path.to_owned(),
+                by,
+            });
         }
         Err(TryLockError::Error(error)) => return Err(io(error)),
     }
     let text = format!("{} {}\n", std::process::id(), holder.as_str());
-    lock.set_len(0).and_then(|()| lock.write_all(text.as_bytes())).map_err(io)?;
+    lock.set_len(0)
+        .and_then(|()| lock.write_all(text.as_bytes()))
+        .map_err(io)?;
     Ok(lock)
 }
 
@@ -227,7 +253,9 @@ fn read_holder(lock: &mut File) -> Option<(u32, Holder)> {
     lock.rewind().ok()?;
     lock.take(64).read_to_string(&mut text).ok()?;
     let (pid, holder) = text.trim_end().split_once(' ')?;
-    let holder = [Holder::Command, Holder::Server].into_iter().find(|h| h.as_str() == holder)?;
+    let holder = [Holder::Command, Holder::Server]
+        .into_iter()
+        .find(|h| h.as_str() == holder)?;
     Some((pid.parse().ok()?, holder))
 }
 
@@ -314,7 +342,10 @@ pub(crate) mod tests {
         drop(first);
         let command = DataDir::open_as(&dir, Holder::Command).unwrap();
         let error = DataDir::open(&dir).unwrap_err();
-        assert!(error.to_string().contains("in use by a user command (pid "), "{error}");
+        assert!(
+            error.to_string().contains("in use by a user command (pid "),
+            "{error}"
+        );
         drop(command);
         DataDir::open(&dir).unwrap();
     }
@@ -333,7 +364,10 @@ pub(crate) mod tests {
         let shared = temp.0.join("shared");
         std::fs::create_dir(&shared).unwrap();
         std::fs::set_permissions(&shared, Permissions::from_mode(0o1777)).unwrap();
-        assert!(matches!(DataDir::open(&shared), Err(DataDirError::Shared(_))));
+        assert!(matches!(
+            DataDir::open(&shared),
+            Err(DataDirError::Shared(_))
+        ));
         assert_eq!(mode(&shared), 0o1777);
     }
 
@@ -350,8 +384,12 @@ pub(crate) mod tests {
     fn addresses_are_there_while_it_runs() {
         let temp = TempDir::new();
         let dir = DataDir::open(&temp.0).unwrap();
-        let address = vec!["127.0.0.1:5222".parse().unwrap(), "[::1]:5222".parse().unwrap()];
-        dir.write_addresses(&BTreeMap::from([("c2s-starttls", address)])).unwrap();
+        let address = vec![
+            "127.0.0.1:5222".parse().unwrap(),
+            "[::1]:5222".parse().unwrap(),
+        ];
+        dir.write_addresses(&BTreeMap::from([("c2s-starttls", address)]))
+            .unwrap();
         let file = temp.0.join("addresses.json");
         let text = std::fs::read_to_string(&file).unwrap();
         let value: serde_json::Value = serde_json::from_str(&text).unwrap();

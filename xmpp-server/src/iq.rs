@@ -19,7 +19,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use xmpp_stream::error::{ErrorType, StanzaCondition, StanzaError};
 use xmpp_stream::jid::{BareJid, FullJid, Jid};
-use xmpp_stream::stanza::{Stanza, Ty};
+use xmpp_stream::stanza::{Item, Stanza, Ty};
 use xmpp_stream::xml::Element;
 
 /// get or set.
@@ -297,6 +297,16 @@ impl Core {
         self.answer_iq(host, account, at, None, stanza).await
     }
 
+    /// A request to an account that does not exist: the same handlers answer, so that what they
+    /// say of strangers' accounts does not tell which ones there are.
+    pub(crate) async fn iq_to_nobody(
+        self: &Arc<Self>,
+        host: &Arc<Host>,
+        stanza: Stanza,
+    ) -> Vec<Effect> {
+        self.answer_iq(host, None, At::Other, None, stanza).await
+    }
+
     /// A request from a peer that has not signed in; gives what to send back.
     pub async fn iq_from_guest(
         self: &Arc<Self>,
@@ -317,7 +327,7 @@ impl Core {
         match self.call(registered, kind, &call, &stanza, payload).await {
             Ok((reply, rest)) => {
                 self.run(None, rest.into()).await;
-                Some(reply)
+                reply
             }
             Err(error) => stanza.error_reply(&error),
         }
@@ -346,17 +356,18 @@ impl Core {
         let peer = asker.as_ref().map(|asker| asker.peer);
         let call = Call { host, account, at, asker, peer };
         match self.call(registered, kind, &call, &stanza, payload).await {
-            Ok((reply, mut rest)) => {
+            Ok((Some(reply), mut rest)) => {
                 rest.push(Effect::Reply(Box::new(reply)));
                 rest
             }
+            Ok((None, rest)) => rest,
             Err(error) => refuse(&error),
         }
     }
 
-    /// Runs a handler and commits what it wishes. A change of the own account is decided and
-    /// committed before the next one of that account begins; so is a question, so that a roster get
-    /// misses no push.
+    /// Runs a handler and commits what it wishes. A change of the own account is decided, committed
+    /// and answered before the next one of that account begins; so is a question, so that no push
+    /// of a later change overtakes the answer. An answer that was queued here is not given back.
     async fn call(
         self: &Arc<Self>,
         registered: &Registered,
@@ -364,7 +375,7 @@ impl Core {
         call: &Call<'_>,
         stanza: &Stanza,
         payload: Element,
-    ) -> Result<(Stanza, Vec<Effect>), StanzaError> {
+    ) -> Result<(Option<Stanza>, Vec<Effect>), StanzaError> {
         let own = call.account.as_ref().filter(|_| call.at == At::Own);
         let _changes = match own {
             Some(account) => Some(account.changes.lock().await),
@@ -390,7 +401,10 @@ impl Core {
                 None => self.settle_host(answer.effects).await,
             };
             match (settled, answer.on_conflict) {
-                (Ok(rest), _) => return Ok((stanza.result(answer.payload.as_ref()), rest)),
+                (Ok(rest), _) => {
+                    let reply = stanza.result(answer.payload.as_ref());
+                    return Ok((self.reply_in_order(own, call.asker.as_ref(), reply), rest));
+                }
                 (Err(CommitError::Expect), Some(conflict)) => return Err(conflict),
                 (Err(CommitError::Expect), None) => {}
                 (Err(error), _) => {
@@ -400,6 +414,23 @@ impl Core {
             }
         }
         Err(StanzaError::resource_constraint())
+    }
+
+    /// Puts the answer of an own-account request into the asker's queue; gives it back when the
+    /// asker is not a session of that account.
+    fn reply_in_order(
+        &self,
+        own: Option<&Arc<Account>>,
+        asker: Option<&Asker>,
+        reply: Stanza,
+    ) -> Option<Stanza> {
+        let (Some(account), Some(asker)) = (own, asker) else { return Some(reply) };
+        let state = account.lock();
+        if let Some(entry) = state.session(asker.sid) {
+            entry.outbox.push(Item::One(Box::new(reply)), &self.limits);
+            entry.outbox.wake();
+        }
+        None
     }
 
     /// Effects of a request to the domain: no account is in hand.

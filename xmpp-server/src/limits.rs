@@ -196,9 +196,18 @@ impl Limits {
 
 /// Keys that have no effect until their feature is built.
 pub(crate) const LATER: &[&str] = &[
+    "account_miss_kept",
+    "accounts_cached_max",
     "archive_page_max",
     "iqs_free_max",
+    "login_delay",
+    "login_delay_entries_max",
+    "login_delay_kept",
+    "login_delay_max",
     "nodes_max",
+    "offline_messages_max",
+    "outbox_pause_max",
+    "registrations_per_address_max",
     "rooms_max",
     "s2s_pending_bytes_max",
     "s2s_pending_bytes_total_max",
@@ -207,6 +216,15 @@ pub(crate) const LATER: &[&str] = &[
     "sm_resume_max",
     "sm_unacked_bytes_max",
     "sm_unacked_max",
+    "stanza_bytes_pending_max",
+    "stanzas_pending_max",
+    "ticket_max",
+    "turn_bytes_max",
+    "write_stall_max",
+    "writer_bytes_max",
+    "writer_group_bytes_max",
+    "writer_group_ops_max",
+    "writer_ops_max",
 ];
 
 fn stream_slots(stream: &mut StreamLimits) -> [(&'static str, Slot<'_>); 10] {
@@ -257,6 +275,31 @@ mod tests {
         for key in LATER {
             assert!(keys.contains(key), "{key}");
         }
+    }
+
+    #[test]
+    fn the_page_for_operators_lists_every_key() {
+        let page = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/OPERATING.md");
+        let page = std::fs::read_to_string(page).unwrap();
+        let section = page.split("### `[limits]`").nth(1).unwrap();
+        let section = section.split("\n## ").next().unwrap();
+        let rows = section
+            .lines()
+            .filter_map(|line| line.strip_prefix("| `")?.split_once('`'));
+        let rows: Vec<(&str, bool)> = rows
+            .map(|(key, rest)| (key, rest.contains("*later*")))
+            .collect();
+        let mut limits = Limits::default();
+        let keys: BTreeSet<_> = limits.slots().iter().map(|(key, _)| *key).collect();
+        assert_eq!(
+            rows.iter().map(|(key, _)| *key).collect::<BTreeSet<_>>(),
+            keys
+        );
+        let later = rows.iter().filter(|(_, later)| *later).map(|(key, _)| *key);
+        assert_eq!(
+            later.collect::<BTreeSet<_>>(),
+            LATER.iter().copied().collect()
+        );
     }
 
     #[test]

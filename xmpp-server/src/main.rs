@@ -3,14 +3,14 @@
 //! DESIGN 1. stdout is for scripts and people who start it, stderr for the log.
 
 use std::fmt::Display;
-use std::io::{self, Write};
+use std::io::{self, IsTerminal, Write};
 use std::process::ExitCode;
 use tokio::signal::unix::{SignalKind, signal};
 use tracing::{info, warn};
 use tracing_subscriber::EnvFilter;
 use xmpp_server::cli::{Cli, Command};
 use xmpp_server::config::{Config, Log, LogFormat};
-use xmpp_server::server::{Running, Server};
+use xmpp_server::server::Server;
 use xmpp_server::{console, datadir, guide};
 
 #[tokio::main]
@@ -35,10 +35,15 @@ async fn run(config: Config, bare: bool) -> ExitCode {
     if let Err(error) = rlimit::increase_nofile_limit(u64::MAX) {
         warn!(%error, "the limit of open files stays as it is");
     }
-    let first = bare && !datadir::database(config.data_dir()).exists();
+    // The first start makes the development CA.
+    let first = bare && !datadir::ca_certificate(config.data_dir()).exists();
     datadir::wait_for_command(config.data_dir()).await;
     // Before the start, so that no signal between start and `ready` ends the process undrained.
-    let signals = [SignalKind::terminate(), SignalKind::interrupt(), SignalKind::hangup()];
+    let signals = [
+        SignalKind::terminate(),
+        SignalKind::interrupt(),
+        SignalKind::hangup(),
+    ];
     let [Ok(mut terminate), Ok(mut interrupt), Ok(mut hangup)] = signals.map(signal) else {
         return failed(&"signals cannot be caught");
     };
@@ -46,7 +51,10 @@ async fn run(config: Config, bare: bool) -> ExitCode {
         Ok(running) => running,
         Err(error) => return failed(&error),
     };
-    announce(&config, &running, first);
+    let guide = first.then(|| guide::first_start(&config, running.addresses()));
+    let text = guide.unwrap_or_default() + &guide::ready(running.addresses());
+    // A reader that went away is no reason to end.
+    let _ = io::stdout().write_all(text.as_bytes());
     loop {
         tokio::select! {
             _ = terminate.recv() => break,
@@ -62,26 +70,13 @@ async fn run(config: Config, bare: bool) -> ExitCode {
     }
 }
 
-/// Tells where it listens. A reader that went away is no reason to end.
-fn announce(config: &Config, running: &Running, first: bool) {
-    let mut text = String::new();
-    if first {
-        text.push_str(&guide::first_start(config, running.addresses()));
-    }
-    for (kind, addresses) in running.addresses() {
-        for address in addresses {
-            text.push_str(&format!("listening {} {address}\n", kind.as_str()));
-        }
-    }
-    text.push_str("ready\n");
-    let mut stdout = io::stdout().lock();
-    let _ = stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush());
-}
-
 fn start_log(log: &Log) {
     // The filter has been parsed once already, by the file's or the command line's reader.
     let filter = EnvFilter::try_new(&log.filter).unwrap_or_default();
-    let output = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr);
+    let output = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_ansi(io::stderr().is_terminal())
+        .with_writer(io::stderr);
     match log.format {
         LogFormat::Text => output.init(),
         LogFormat::Json => output.json().init(),

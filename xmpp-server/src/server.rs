@@ -24,7 +24,9 @@ use tokio::task::JoinHandle;
 use tracing::{info, warn};
 use xmpp_certs::{CertError, DevCa};
 use xmpp_stream::driver::Transport;
-use xmpp_stream::jid::{Jid, JidError};
+use xmpp_stream::error::{StreamCondition, StreamError};
+use xmpp_stream::jid::{FullJid, Jid, JidError};
+use xmpp_stream::stanza::Item;
 use xmpp_stream::tls::{self, TlsError};
 
 /// Real addresses by listener.
@@ -213,6 +215,18 @@ impl Handle {
     /// Serves one connection over any transport, e.g. an in-memory pipe in tests.
     pub async fn serve(&self, transport: Box<dyn Transport>, peer: SocketAddr, direct_tls: bool) {
         c2s::serve(Arc::clone(&self.shared), transport, peer, direct_tls, || ()).await;
+    }
+
+    /// Ends a session with a stream error; false when there is none of this address.
+    pub fn kick(&self, jid: &FullJid) -> bool {
+        let core = &self.shared.core;
+        let Some(account) = core.registry.peek(jid.bare_str()) else { return false };
+        let state = account.lock();
+        let Some(entry) = state.resource(jid.resource_str()) else { return false };
+        let error = StreamError::new(StreamCondition::PolicyViolation);
+        entry.outbox.push(Item::Close(Box::new(error)), &core.limits);
+        entry.outbox.wake();
+        true
     }
 
     /// Accounts, routes and modules.

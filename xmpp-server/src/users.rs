@@ -54,7 +54,13 @@ impl Stopped {
     /// Accounts of a store, as the configuration has them.
     #[must_use]
     pub fn new(store: Store, config: &Config, clock: &Clock) -> Self {
-        let names = || config.domains.iter().map(|domain| domain.name.clone()).collect();
+        let names = || {
+            config
+                .domains
+                .iter()
+                .map(|domain| domain.name.clone())
+                .collect()
+        };
         Self {
             store,
             // Without a file the domains are those of the command line that will start it.
@@ -77,7 +83,11 @@ impl Users {
         }
         let keys = self.keys(password).await?;
         let created = self.created();
-        let op = WriteOp::AccountCreate { account: account.clone(), keys, created };
+        let op = WriteOp::AccountCreate {
+            account: account.clone(),
+            keys,
+            created,
+        };
         self.commit(op, UserError::Exists).await
     }
 
@@ -89,7 +99,9 @@ impl Users {
         if self.store().account(account).await?.is_none() {
             return Err(UserError::Unknown);
         }
-        let op = WriteOp::AccountRemove { account: account.clone() };
+        let op = WriteOp::AccountRemove {
+            account: account.clone(),
+        };
         self.commit(op, UserError::Unknown).await
     }
 
@@ -106,7 +118,10 @@ impl Users {
             return Err(UserError::Unknown);
         }
         let keys = self.keys(password).await?;
-        let op = WriteOp::AccountKeys { account: account.clone(), keys };
+        let op = WriteOp::AccountKeys {
+            account: account.clone(),
+            keys,
+        };
         self.commit(op, UserError::Unknown).await
     }
 
@@ -115,7 +130,10 @@ impl Users {
     /// # Errors
     /// `Store`; `Name` when the domain is no name.
     pub async fn list(&self, domain: Option<&str>) -> Result<Vec<BareJid>, UserError> {
-        let domain = domain.map(Jid::domain_only).transpose().map_err(UserError::Name)?;
+        let domain = domain
+            .map(Jid::domain_only)
+            .transpose()
+            .map_err(UserError::Name)?;
         let domain = domain.as_ref().map(|domain| domain.domain());
         let mut accounts = self.store().accounts(domain).await?;
         accounts.sort_unstable_by(|a, b| (a.domain(), a.local()).cmp(&(b.domain(), b.local())));
@@ -144,7 +162,11 @@ impl Users {
                 None => true,
             },
         };
-        if served { Ok(()) } else { Err(UserError::NotServed) }
+        if served {
+            Ok(())
+        } else {
+            Err(UserError::NotServed)
+        }
     }
 
     async fn keys(&self, password: Password) -> Result<Vec<StoredKeys>, UserError> {
@@ -161,7 +183,11 @@ impl Users {
             }
         };
         // No keys: the process is ending, and its worker threads with it.
-        if keys.is_empty() { Err(UserError::Store) } else { Ok(keys) }
+        if keys.is_empty() {
+            Err(UserError::Store)
+        } else {
+            Ok(keys)
+        }
     }
 
     /// `raced`: what it means when the account came or went since it was looked at.

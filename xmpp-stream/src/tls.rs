@@ -8,7 +8,7 @@ use crate::stream::TlsInfo;
 use ring::digest;
 use rustls::crypto::{CryptoProvider, ring as provider};
 use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use rustls::{ClientConfig, ClientConnection, ProtocolVersion, RootCertStore, ServerConfig};
 use rustls::{ConnectionCommon, ServerConnection};
 use std::fmt;
@@ -160,4 +160,38 @@ fn server_end_point(leaf: &[u8]) -> Option<Box<[u8]>> {
         _ => return None,
     };
     Some(digest::digest(algorithm, leaf).as_ref().into())
+}
+
+/// The name a certificate must be good for: a domain by its A-labels, or an address.
+///
+/// # Errors
+/// `InvalidInput`: the domain of a JID that cannot stand in a certificate.
+pub fn server_name(domain: &str) -> std::io::Result<ServerName<'static>> {
+    let invalid = || std::io::Error::from(std::io::ErrorKind::InvalidInput);
+    let address = domain.strip_prefix('[').and_then(|rest| rest.strip_suffix(']'));
+    let ascii = match address {
+        Some(address) => address.into(),
+        None => idna::domain_to_ascii(domain).map_err(|_| invalid())?,
+    };
+    ServerName::try_from(ascii).map_err(|_| invalid())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn server_names_are_a_labels_or_addresses() {
+        #[track_caller]
+        fn check(domain: &str, name: Option<&str>) {
+            let found = server_name(domain).ok().map(|name| name.to_str().into_owned());
+            assert_eq!(found.as_deref(), name);
+        }
+        check("a.test", Some("a.test"));
+        check("müller.example", Some("xn--mller-kva.example"));
+        check("127.0.0.1", Some("127.0.0.1"));
+        check("[::1]", Some("::1"));
+        check("", None);
+        check("a b", None);
+    }
 }

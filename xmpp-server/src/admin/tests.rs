@@ -5,7 +5,10 @@ use crate::datadir::tests::TempDir;
 use std::os::unix::fs::MetadataExt;
 
 fn config(dir: &Path) -> Config {
-    let mut config = Config::default_zero().with_domain("a.test").unwrap().in_dir(dir);
+    let mut config = Config::default_zero()
+        .with_domain("a.test")
+        .unwrap()
+        .in_dir(dir);
     config.sasl.scram_iterations = 4096;
     config
 }
@@ -16,13 +19,19 @@ fn start(dir: &Path) -> (DataDir, JoinHandle<()>) {
     let mut config = config(dir);
     config.file = Some("x.toml".into());
     let stopped = Stopped::new(Store::memory(), &config, &Clock::start());
-    let limits = Limits { admin_connections_max: 2, ..config.limits };
+    let limits = Limits {
+        admin_connections_max: 2,
+        ..config.limits
+    };
     let task = serve_users(&lock, Users::Stopped(Arc::new(stopped)), limits).unwrap();
     (lock, task)
 }
 
 fn add(jid: &str) -> Request {
-    Request::UserAdd { jid: jid.into(), password: "secret".into() }
+    Request::UserAdd {
+        jid: jid.into(),
+        password: "secret".into(),
+    }
 }
 
 const LIST: Request = Request::UserList { domain: None };
@@ -38,16 +47,27 @@ async fn commands_go_through_the_socket_of_a_running_server() {
     for jid in ["ben@a.test", "Ann@a.test"] {
         assert_eq!(request(&config, add(jid)).await.unwrap(), [""; 0]);
     }
-    assert_eq!(request(&config, LIST).await.unwrap(), ["ann@a.test", "ben@a.test"]);
-    let change = Request::UserPassword { jid: "ann@a.test".into(), password: "x".into() };
+    assert_eq!(
+        request(&config, LIST).await.unwrap(),
+        ["ann@a.test", "ben@a.test"]
+    );
+    let change = Request::UserPassword {
+        jid: "ann@a.test".into(),
+        password: "x".into(),
+    };
     request(&config, change).await.unwrap();
-    let remove = Request::UserRemove { jid: "ann@a.test".into() };
+    let remove = Request::UserRemove {
+        jid: "ann@a.test".into(),
+    };
     request(&config, remove.clone()).await.unwrap();
     assert_eq!(request(&config, LIST).await.unwrap(), ["ben@a.test"]);
 
     let refused = async |asked| request(&config, asked).await.unwrap_err().to_string();
     assert_eq!(refused(remove).await, "there is no such account");
-    assert_eq!(refused(add("ben@a.test")).await, "the account exists already");
+    assert_eq!(
+        refused(add("ben@a.test")).await,
+        "the account exists already"
+    );
     let served = "this server does not serve the domain";
     assert_eq!(refused(add("ben@other.test")).await, served);
     assert_eq!(refused(add("ben")).await, "not the name of an account");
@@ -76,10 +96,19 @@ async fn without_a_server_the_store_is_opened_under_the_lock() {
 #[tokio::test]
 async fn memory_storage_needs_the_server() {
     let temp = TempDir::new();
+    let nowhere = config(&temp.0.join("data")).memory();
+    let error = request(&nowhere, add("ann@a.test")).await.unwrap_err();
+    assert!(matches!(error, AdminError::NotRunning(_)));
+    assert!(!nowhere.data_dir().exists());
     let config = config(&temp.0).memory();
     let error = request(&config, add("ann@a.test")).await.unwrap_err();
     assert!(matches!(error, AdminError::NotRunning(_)));
-    assert!(error.to_string().starts_with("with `memory` storage accounts live in"), "{error}");
+    assert!(
+        error
+            .to_string()
+            .starts_with("with `memory` storage accounts live in"),
+        "{error}"
+    );
     let (_lock, task) = start(&temp.0);
     request(&config, add("ann@a.test")).await.unwrap();
     task.abort();
@@ -91,7 +120,10 @@ async fn a_held_lock_without_a_socket_is_waited_for() {
     let config = config(&temp.0);
     let lock = DataDir::open(&temp.0).unwrap();
     let error = request(&config, LIST).await.unwrap_err().to_string();
-    assert!(error.contains("is in use by a running server (pid "), "{error}");
+    assert!(
+        error.contains("is in use by a running server (pid "),
+        "{error}"
+    );
     let asking = {
         let config = config.clone();
         tokio::spawn(async move { request(&config, LIST).await })
@@ -113,7 +145,9 @@ async fn talk(stream: &mut UnixStream, line: &str) -> String {
 async fn lines_that_are_no_request() {
     let temp = TempDir::new();
     let (_lock, task) = start(&temp.0);
-    let mut stream = UnixStream::connect(temp.0.join("admin.sock")).await.unwrap();
+    let mut stream = UnixStream::connect(temp.0.join("admin.sock"))
+        .await
+        .unwrap();
     let mut check = async |line: &str, want: &str| {
         assert_eq!(talk(&mut stream, line).await, want, "{line}");
     };

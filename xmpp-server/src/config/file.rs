@@ -289,7 +289,9 @@ fn read_modules(
             let off: Vec<String> =
                 r.list(&whole, value, "names of modules", |text| Some(text.into()))?;
             let at = r.position(value.span());
-            modules.at.extend(off.iter().map(|name| (name.as_str().into(), at)));
+            modules
+                .at
+                .extend(off.iter().map(|name| (name.as_str().into(), at)));
             modules.off.extend(off);
         } else {
             let table = plain_table(r, &whole, value)?;
@@ -337,5 +339,7 @@ const OVERRIDE: &str = "an IP address with a port, such as \"127.0.0.2:5269\", o
                         { addr = \"127.0.0.2:5270\", direct_tls = true }";
 
 fn prepared(name: &str) -> Option<String> {
-    Jid::domain_only(name).ok().map(|jid| jid.as_str().to_owned())
+    Jid::domain_only(name)
+        .ok()
+        .map(|jid| jid.as_str().to_owned())
 }

@@ -310,7 +310,9 @@ impl Config {
     /// The data directory, `./xmpp-data` when none was named.
     #[must_use]
     pub fn data_dir(&self) -> &Path {
-        self.data_dir.as_deref().unwrap_or(Path::new(DATA_DIR))
+        self.data_dir
+            .as_deref()
+            .unwrap_or_else(|| Path::new(DATA_DIR))
     }
 
     /// The settings of a served domain, by its prepared name.
@@ -439,15 +441,12 @@ pub fn without_effect(config: &Config) -> Vec<String> {
         .filter(|key| is_later(key))
         .cloned()
         .collect();
-    let planned = |name: &&Box<str>| MODULES_LATER.contains(&&***name);
-    keys.extend(
-        config
-            .modules
-            .tables
-            .keys()
-            .filter(planned)
-            .map(|name| format!("modules.{name}")),
-    );
+    let tables = config
+        .modules
+        .tables
+        .keys()
+        .filter(|name| MODULES_LATER.contains(&&***name));
+    keys.extend(tables.map(|name| format!("modules.{name}")));
     if config.s2s.enabled && !config.seen.contains("s2s.enabled") {
         keys.push("s2s.enabled (by default)".into());
     }
@@ -455,13 +454,7 @@ pub fn without_effect(config: &Config) -> Vec<String> {
 }
 
 /// Keys of features that are not built yet; a whole table ends in a dot.
-const LATER: &[&str] = &[
-    "dns.",
-    "domain.admins",
-    "domain.anonymous",
-    "s2s.",
-    "sasl.downgrade_protection",
-];
+const LATER: &[&str] = &["dns.", "domain.admins", "domain.anonymous", "s2s."];
 
 /// Modules that are not built yet.
 const MODULES_LATER: &[&str] = &[

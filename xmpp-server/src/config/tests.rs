@@ -20,7 +20,10 @@ fn good(text: &str) -> Config {
 /// `want` is the whole message after the name of the file.
 #[track_caller]
 fn check_error(text: &str, want: &str) {
-    assert_eq!(parse(text).unwrap_err().to_string(), format!("{FILE}:{want}"));
+    assert_eq!(
+        parse(text).unwrap_err().to_string(),
+        format!("{FILE}:{want}")
+    );
 }
 
 fn texts(addresses: &[SocketAddr]) -> Vec<String> {
@@ -87,7 +90,10 @@ fn without_a_file_it_is_localhost_on_loopback() {
     assert_eq!(zero.domains[0].name, "localhost");
     assert_eq!(zero.domains[0].registration, Registration::Loopback);
     assert_eq!(texts(&zero.c2s.listen), ["127.0.0.1:5222", "[::1]:5222"]);
-    assert_eq!(texts(&zero.c2s.listen_tls), ["127.0.0.1:5223", "[::1]:5223"]);
+    assert_eq!(
+        texts(&zero.c2s.listen_tls),
+        ["127.0.0.1:5223", "[::1]:5223"]
+    );
     assert!(zero.c2s.require_tls);
     assert!(!zero.s2s.enabled);
     assert!(zero.s2s.listen.is_empty() && zero.s2s.listen_tls.is_empty());
@@ -155,7 +161,10 @@ fn every_key_of_the_page_is_read() {
     assert_eq!(files.certificate, Path::new("/etc/ssl/example.org.pem"));
     assert_eq!(files.key, Path::new("/etc/xmpp/keys/example.org.key"));
     assert_eq!(domain.registration, Registration::Open);
-    assert_eq!(domain.admins, [BareJid::parse("alice@example.org").unwrap()]);
+    assert_eq!(
+        domain.admins,
+        [BareJid::parse("alice@example.org").unwrap()]
+    );
     assert!(domain.anonymous && domain.strict_iq);
     let second = config.domain("b.test").unwrap();
     assert_eq!(second.registration, Registration::Closed);
@@ -164,19 +173,38 @@ fn every_key_of_the_page_is_read() {
     assert_eq!(texts(&config.c2s.listen_tls), ["127.0.0.1:0", "[::1]:7000"]);
     assert!(!config.c2s.require_tls);
     assert_eq!(config.c2s.conflict, Conflict::KickOld);
-    let sasl = Sasl { plain: false, scram_iterations: 4096, downgrade_protection: false };
+    let sasl = Sasl {
+        plain: false,
+        scram_iterations: 4096,
+        downgrade_protection: false,
+    };
     assert_eq!(config.sasl, sasl);
     assert!(!config.s2s.enabled && !config.s2s.require_tls);
     assert_eq!(texts(&config.s2s.listen), ["0.0.0.0:5269"]);
     assert_eq!(config.s2s.dialback, Dialback::Always);
-    let ca = [PathBuf::from("/etc/xmpp/ca.pem"), PathBuf::from("/ca/other.pem")];
+    let ca = [
+        PathBuf::from("/etc/xmpp/ca.pem"),
+        PathBuf::from("/ca/other.pem"),
+    ];
     assert_eq!(config.s2s.ca, ca);
     assert_eq!(config.storage, Storage::Memory);
     assert_eq!(texts(&config.dns.servers), ["127.0.0.1:5353"]);
     let at = |domain: &str| config.dns.overrides[domain];
     let addr = |text: &str| text.parse::<SocketAddr>().unwrap();
-    assert_eq!(at("b.test"), DnsOverride { addr: addr("127.0.0.2:5269"), direct_tls: false });
-    assert_eq!(at("c.test"), DnsOverride { addr: addr("127.0.0.2:5270"), direct_tls: true });
+    assert_eq!(
+        at("b.test"),
+        DnsOverride {
+            addr: addr("127.0.0.2:5269"),
+            direct_tls: false
+        }
+    );
+    assert_eq!(
+        at("c.test"),
+        DnsOverride {
+            addr: addr("127.0.0.2:5270"),
+            direct_tls: true
+        }
+    );
     assert!(!config.limits.loopback_exempt);
     assert_eq!(config.limits.sessions_max, 5);
     assert_eq!(config.limits.stream.after_auth.stanza_bytes_max, 1 << 20);
@@ -192,13 +220,21 @@ fn every_key_of_the_page_is_read() {
 
 #[test]
 fn sizes_and_times_have_units() {
-    let size = |text: &str| good(&format!("[limits]\nturn_bytes_max = {text}")).limits.turn_bytes_max;
+    let size = |text: &str| {
+        good(&format!("[limits]\nturn_bytes_max = {text}"))
+            .limits
+            .turn_bytes_max
+    };
     assert_eq!(size("4096"), 4096);
     assert_eq!(size("0x1000"), 4096);
     assert_eq!(size("\"4 KiB\""), 4096);
     assert_eq!(size("\"4KiB\""), 4096);
     assert_eq!(size("\"1 GiB\""), 1 << 30);
-    let time = |text: &str| good(&format!("[limits]\nticket_max = {text}")).limits.ticket_max;
+    let time = |text: &str| {
+        good(&format!("[limits]\nticket_max = {text}"))
+            .limits
+            .ticket_max
+    };
     assert_eq!(time("3"), Duration::from_secs(3));
     assert_eq!(time("\"250 ms\""), Duration::from_millis(250));
     assert_eq!(time("\"2s\""), Duration::from_secs(2));
@@ -210,7 +246,10 @@ fn sizes_and_times_have_units() {
 #[test]
 fn unknown_keys_name_the_nearest() {
     let check = check_error;
-    check("datadir = 1", "1:1: unknown key `datadir`; the nearest known key is `data_dir`");
+    check(
+        "datadir = 1",
+        "1:1: unknown key `datadir`; the nearest known key is `data_dir`",
+    );
     check(
         "\n[c2s]\n  lisen = []",
         "3:3: unknown key `c2s.lisen`; the nearest known key is `c2s.listen`",
@@ -219,7 +258,10 @@ fn unknown_keys_name_the_nearest() {
         "[c2s]\nlisten-tls = []",
         "2:1: unknown key `c2s.listen-tls`; the nearest known key is `c2s.listen_tls`",
     );
-    check("[c2z]", "1:2: unknown key `c2z`; the nearest known key is `c2s`");
+    check(
+        "[c2z]",
+        "1:2: unknown key `c2z`; the nearest known key is `c2s`",
+    );
     check(
         "[[domain]]\nname = \"a.test\"\nregister = \"open\"",
         "3:1: unknown key `domain.register`; the nearest known key is `domain.registration`",
@@ -262,9 +304,11 @@ fn wrong_values_name_what_is_allowed() {
         "[c2s]\nconflict = true",
         "2:12: `c2s.conflict` is true; allowed: \"generate\", \"kick-old\"",
     );
-    check("[c2s]\nrequire_tls = 1", "2:15: `c2s.require_tls` is 1; allowed: true, false");
-    let addresses =
-        "IP addresses with a port, such as \"127.0.0.1:5222\" or \"[::]:5222\"";
+    check(
+        "[c2s]\nrequire_tls = 1",
+        "2:15: `c2s.require_tls` is 1; allowed: true, false",
+    );
+    let addresses = "IP addresses with a port, such as \"127.0.0.1:5222\" or \"[::]:5222\"";
     check(
         "[c2s]\nlisten = [\"[::]:5222\", \"localhost:5222\"]",
         &format!("2:24: `c2s.listen` is \"localhost:5222\"; allowed: {addresses}"),
@@ -278,7 +322,10 @@ fn wrong_values_name_what_is_allowed() {
         &format!("2:11: `c2s.listen` is 5222; allowed: {addresses}"),
     );
     check("c2s = 3", "1:7: `c2s` is 3; allowed: a table, [c2s]");
-    check("data_dir = \"\"", "1:12: `data_dir` is \"\"; allowed: a path");
+    check(
+        "data_dir = \"\"",
+        "1:12: `data_dir` is \"\"; allowed: a path",
+    );
     check(
         "[[domain]]\nname = \"a..b\"",
         "2:8: `domain.name` is \"a..b\"; allowed: a domain name such as \"example.org\"",
@@ -318,8 +365,14 @@ fn wrong_values_name_what_is_allowed() {
         "[dns.override]\n\"b..c\" = \"127.0.0.2:5269\"",
         "2:1: `dns.override` is for `b..c`; allowed: a domain name such as \"example.org\"",
     );
-    check("[modules]\nmuc = 1", "2:7: `modules.muc` is 1; allowed: a table, [modules.muc]");
-    check("[modules]\noff = \"muc\"", "2:7: `modules.off` is \"muc\"; allowed: a list of names of modules");
+    check(
+        "[modules]\nmuc = 1",
+        "2:7: `modules.muc` is 1; allowed: a table, [modules.muc]",
+    );
+    check(
+        "[modules]\noff = \"muc\"",
+        "2:7: `modules.off` is \"muc\"; allowed: a list of names of modules",
+    );
 }
 
 #[test]
@@ -348,7 +401,15 @@ fn wrong_limits() {
     );
     let time = "allowed: seconds from 1 to a year, or such as \"5 ms\", \"30 s\", \"10 m\", \
                 \"1 h\", \"2 d\"";
-    for value in ["0", "\"0 s\"", "\"30\"", "\"367 d\"", "\"9 weeks\"", "1.5", "\"\""] {
+    for value in [
+        "0",
+        "\"0 s\"",
+        "\"30\"",
+        "\"367 d\"",
+        "\"9 weeks\"",
+        "1.5",
+        "\"\"",
+    ] {
         check(
             &format!("[limits]\nticket_max = {value}"),
             &format!("2:14: `limits.ticket_max` is {value}; {time}"),
@@ -389,11 +450,17 @@ fn what_is_not_toml_is_placed() {
     let error = parse("[c2s\nlisten = []").unwrap_err();
     assert!(matches!(error.problem, Problem::Syntax { .. }));
     assert_eq!(error.at.unwrap().line, 1);
-    assert!(error.to_string().starts_with(&format!("{FILE}:1:")), "{error}");
+    assert!(
+        error.to_string().starts_with(&format!("{FILE}:1:")),
+        "{error}"
+    );
     assert_eq!(error.to_string().lines().count(), 1);
     let twice = parse("[c2s]\nlisten = []\nlisten = []").unwrap_err();
     assert_eq!(twice.at, Some(Position { line: 3, column: 1 }));
-    assert!(twice.to_string().contains("not valid TOML: duplicate key"), "{twice}");
+    assert!(
+        twice.to_string().contains("not valid TOML: duplicate key"),
+        "{twice}"
+    );
 }
 
 #[test]
@@ -401,7 +468,10 @@ fn a_file_that_is_not_there_is_named() {
     let error = Config::load(Path::new("/nonexistent/x.toml")).unwrap_err();
     assert!(matches!(error.problem, Problem::Read(_)));
     let text = error.to_string();
-    assert!(text.starts_with("/nonexistent/x.toml: cannot be read: No such file"), "{text}");
+    assert!(
+        text.starts_with("/nonexistent/x.toml: cannot be read: No such file"),
+        "{text}"
+    );
 }
 
 #[test]
@@ -410,7 +480,10 @@ fn relative_paths_are_relative_to_the_file() {
         let config = Config::from_toml_str("data_dir = \"data\"", Path::new(file)).unwrap();
         config.data_dir().to_owned()
     };
-    assert_eq!(relative("/etc/xmpp/server.toml"), Path::new("/etc/xmpp/data"));
+    assert_eq!(
+        relative("/etc/xmpp/server.toml"),
+        Path::new("/etc/xmpp/data")
+    );
     assert_eq!(relative("conf/server.toml"), Path::new("conf/data"));
     assert_eq!(relative("server.toml"), Path::new("data"));
 }
@@ -453,7 +526,10 @@ fn modules_are_known_by_name() {
     let mut built = Config::default_zero();
     built.modules.off.push("pong".into());
     let error = built.check_modules(&known).unwrap_err().to_string();
-    assert_eq!(error, "unknown module `pong`; the nearest known module is `ping`");
+    assert_eq!(
+        error,
+        "unknown module `pong`; the nearest known module is `ping`"
+    );
 }
 
 #[test]
@@ -469,14 +545,29 @@ fn configurations_are_built_in_code() {
         .listen([port0])
         .memory()
         .registration(Registration::Open);
-    let names: Vec<_> = config.domains.iter().map(|domain| domain.name.as_str()).collect();
+    let names: Vec<_> = config
+        .domains
+        .iter()
+        .map(|domain| domain.name.as_str())
+        .collect();
     assert_eq!(names, ["a.test", "b.test"]);
-    assert!(config.domains.iter().all(|d| d.registration == Registration::Open));
-    assert_eq!((config.c2s.listen.as_slice(), config.c2s.listen_tls.len()), (&[port0][..], 0));
+    assert!(
+        config
+            .domains
+            .iter()
+            .all(|d| d.registration == Registration::Open)
+    );
+    assert_eq!(
+        (config.c2s.listen.as_slice(), config.c2s.listen_tls.len()),
+        (&[port0][..], 0)
+    );
     assert_eq!(config.storage, Storage::Memory);
     assert_eq!(config.clone().listen_tls([port0]).c2s.listen_tls, [port0]);
     assert_eq!(config.in_dir("x").data_dir(), Path::new("x"));
-    assert_eq!(Config::default_zero().with_domain("a..b").unwrap_err(), JidError::Domain);
+    assert_eq!(
+        Config::default_zero().with_domain("a..b").unwrap_err(),
+        JidError::Domain
+    );
     // localhost stays when it is named.
     let named = Config::default_zero().with_domain("localhost").unwrap();
     assert_eq!(named.with_domain("a.test").unwrap().domains.len(), 2);

@@ -176,8 +176,9 @@ impl<'a> Reader<'a> {
 
     /// A path of the file as seen from the working directory.
     pub(crate) fn resolve(&self, path: &str) -> Option<PathBuf> {
-        let base = self.file.parent().unwrap_or(Path::new(""));
-        (!path.is_empty()).then(|| base.join(path))
+        let base = self.file.parent();
+        let joined = || base.map_or_else(|| path.into(), |base| base.join(path));
+        (!path.is_empty()).then(joined)
     }
 
     fn fill(&self, key: &str, value: &Value<'_>, slot: &mut Slot<'_>) -> Result<(), ConfigError> {

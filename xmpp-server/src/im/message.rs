@@ -17,7 +17,7 @@ use xmpp_stream::stanza::{Class, Kind, Rendered, Stanza, To, Ty};
 mod tests;
 
 /// The module.
-pub struct Feature;
+pub(super) struct Feature;
 
 impl Module for Feature {
     fn info(&self) -> &'static Info {

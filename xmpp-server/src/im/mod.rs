@@ -45,7 +45,7 @@ fn current_presence(account: AccountCx<'_>, to: &Jid) -> impl Iterator<Item = Ef
     presences.map(|presence| Effect::route(Stanza::clone(presence).with_to(to.clone())))
 }
 
-/// Unavailable presence of each available resource, sent to a contact that is about to lose sight of
+/// Unavailable presence of each available resource, to a contact that is about to lose sight of
 /// the account; whoever got directed presence there has then been told (RFC 6121 section 4.6.1).
 fn vanish(account: AccountCx<'_>, contact: &Jid) -> Vec<Effect> {
     let mut effects = Vec::new();

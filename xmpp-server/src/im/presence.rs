@@ -21,7 +21,7 @@ use xmpp_stream::stanza::{Edit, Kind, Stanza, To, Ty};
 mod tests;
 
 /// The module.
-pub struct Feature;
+pub(super) struct Feature;
 
 impl Module for Feature {
     fn info(&self) -> &'static Info {
@@ -95,10 +95,7 @@ fn has_valid_priority(stanza: &Stanza) -> bool {
 }
 
 /// To every contact that sees the account.
-fn fan(
-    account: AccountCx<'_>,
-    rendered: Arc<xmpp_stream::stanza::Rendered>,
-) -> Option<Effect> {
+fn fan(account: AccountCx<'_>, rendered: Arc<xmpp_stream::stanza::Rendered>) -> Option<Effect> {
     let rows = account.roster.rows();
     let contacts: Vec<Jid> = rows
         .filter(|row| account.roster.may_see_us(row.jid.as_str()))
@@ -110,7 +107,11 @@ fn fan(
 /// What a resource that has become available is to learn: its siblings, requests that wait for an
 /// answer, and by probes its contacts.
 fn newcomer(account: AccountCx<'_>, session: &SessionEntry, cx: &mut Cx<'_>) {
-    for sibling in account.sessions.iter().filter(|other| other.sid != session.sid) {
+    for sibling in account
+        .sessions
+        .iter()
+        .filter(|other| other.sid != session.sid)
+    {
         if let Some(presence) = &sibling.presence {
             let rendered = rendered(Arc::clone(presence));
             cx.effect(Effect::Local(Which::One(session.sid), To::Bare, rendered));
@@ -209,15 +210,15 @@ fn incoming(stanza: &Stanza, cx: &mut Cx<'_>) -> Flow {
     }
 }
 
-/// Sections 8.5.2.1.2, 8.5.2.2.2 and 8.5.3: to every available resource or the one addressed;
-/// errors only to the one that they are for.
+/// Sections 8.5.2.1.2, 8.5.2.2.2 and 8.5.3: to every available resource or the one addressed. An
+/// error to the bare JID answers a subscription stanza (section 3.1.2): its sender is among them.
 fn deliver(stanza: &Stanza, account: AccountCx<'_>, cx: &mut Cx<'_>) -> Flow {
     let resource = stanza.head.to.as_ref().and_then(Jid::resource);
     let which = match resource.map(|resource| find(account, resource)) {
         Some(session) => session.map(|session| Which::One(session.sid)),
         None => {
             let any = account.sessions.iter().any(SessionEntry::is_available);
-            (any && stanza.head.ty != Ty::Error).then_some(Which::Available)
+            any.then_some(Which::Available)
         }
     };
     if let (Ty::Unavailable, Some(from)) = (&stanza.head.ty, &stanza.head.from) {
@@ -289,6 +290,5 @@ fn answer_probe(probe: &Stanza, account: AccountCx<'_>) -> Vec<Effect> {
 
 /// The session sent directed presence to this entity.
 fn knows(session: &SessionEntry, entity: &Jid) -> bool {
-    session.directed.contains(entity)
-        || session.directed.contains(entity.to_bare().as_jid())
+    session.directed.contains(entity) || session.directed.contains(entity.to_bare().as_jid())
 }

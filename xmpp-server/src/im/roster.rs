@@ -12,8 +12,9 @@ use crate::hooks::AccountCx;
 use crate::limits::Limits;
 use crate::modules::{Answer, At, AtSet, Coverage, Info, Iq, IqKind, Module, Scope, Spec};
 use crate::random;
-use crate::session::account::RosterView;
+use crate::session::account::{Account, RosterView};
 use crate::store::{RosterRow, Subscription};
+use std::sync::Arc;
 use xmpp_stream::error::StanzaError;
 use xmpp_stream::jid::{BareJid, Jid};
 use xmpp_stream::ns;
@@ -24,7 +25,7 @@ use xmpp_stream::xml::Element;
 mod tests;
 
 /// The module.
-pub struct Feature;
+pub(super) struct Feature;
 
 impl Module for Feature {
     fn info(&self) -> &'static Info {
@@ -45,10 +46,7 @@ impl Module for Feature {
 }
 
 async fn get(iq: Iq) -> Result<Answer, StanzaError> {
-    // Section 2.1: only the account's own resources, and the same for accounts that do not exist.
-    let (At::Own, Some(account)) = (iq.at, &iq.account) else {
-        return Err(StanzaError::forbidden());
-    };
+    let account = owned(iq.at, iq.account.as_ref())?;
     let answer = Answer::with(read(&iq.payload, &account.roster())?);
     Ok(match &iq.asker {
         Some(asker) => answer.effect(Effect::SetInterested(asker.sid)),
@@ -57,9 +55,7 @@ async fn get(iq: Iq) -> Result<Answer, StanzaError> {
 }
 
 async fn set(iq: Iq) -> Result<Answer, StanzaError> {
-    let (At::Own, Some(account)) = (iq.at, &iq.account) else {
-        return Err(StanzaError::forbidden());
-    };
+    let account = owned(iq.at, iq.account.as_ref())?;
     let roster = account.roster();
     let state = account.lock();
     let cx = AccountCx {
@@ -71,6 +67,12 @@ async fn set(iq: Iq) -> Result<Answer, StanzaError> {
         effects: change(&iq.payload, cx, iq.limits())?,
         ..Answer::default()
     })
+}
+
+/// Section 2.1: only the own resources; others are refused alike, whether the account exists or no.
+fn owned(at: At, account: Option<&Arc<Account>>) -> Result<&Arc<Account>, StanzaError> {
+    let account = account.filter(|_| at == At::Own);
+    account.ok_or_else(StanzaError::forbidden)
 }
 
 /// The answer to a get (section 2.1.3).
@@ -91,7 +93,9 @@ fn change(
     account: AccountCx<'_>,
     limits: &Limits,
 ) -> Result<Vec<Effect>, StanzaError> {
-    let mut items = query.children().filter(|child| child.is(ns::ROSTER, "item"));
+    let mut items = query
+        .children()
+        .filter(|child| child.is(ns::ROSTER, "item"));
     let (Some(item), None) = (items.next(), items.next()) else {
         return Err(StanzaError::bad_request());
     };
@@ -127,7 +131,10 @@ fn change(
 /// The groups of an item: none empty, none too long, none twice (section 2.3.3).
 fn groups(item: &Element, limits: &Limits) -> Result<Vec<Box<str>>, StanzaError> {
     let mut groups: Vec<Box<str>> = Vec::new();
-    for child in item.children().filter(|child| child.is(ns::ROSTER, "group")) {
+    for child in item
+        .children()
+        .filter(|child| child.is(ns::ROSTER, "group"))
+    {
         let group = child.text();
         let is_full = groups.len() >= limits.roster_groups_max;
         if group.is_empty() || group.len() > limits.roster_group_bytes_max || is_full {

@@ -169,8 +169,8 @@ fn misses(stanza: &Stanza, account: AccountCx<'_>) -> bool {
 fn request(stanza: &Stanza, roster: &RosterView, cx: &Cx<'_>) -> Option<Bytes> {
     let kept = roster.rows().filter(|row| row.pending_in.is_some()).count();
     let bytes = wire(stanza);
-    let fits = kept < cx.limits.pending_requests_max
-        && bytes.len() <= cx.limits.pending_request_bytes_max;
+    let fits =
+        kept < cx.limits.pending_requests_max && bytes.len() <= cx.limits.pending_request_bytes_max;
     if !fits {
         tracing::warn!(kept, bytes = bytes.len(), "subscription request dropped");
     }
@@ -187,7 +187,9 @@ fn wire(stanza: &Stanza) -> Vec<u8> {
 pub(super) fn pending(account: AccountCx<'_>, sid: Sid) -> Vec<Effect> {
     let mut effects = Vec::new();
     for row in account.roster.rows() {
-        let Some(bytes) = &row.pending_in else { continue };
+        let Some(bytes) = &row.pending_in else {
+            continue;
+        };
         let request = std::str::from_utf8(bytes).ok().map(Stanza::parse);
         let Some(Ok(request)) = request else {
             tracing::error!(jid = %account.jid, contact = %row.jid, "kept request unreadable");
@@ -216,7 +218,12 @@ impl Change {
         let was_listed = old.is_some_and(is_listed);
         if next == state {
             let (write, push) = (None, None);
-            return Self { contact, write, push, adds_item: false };
+            return Self {
+                contact,
+                write,
+                push,
+                adds_item: false,
+            };
         }
         let mut row = old.cloned().unwrap_or_else(|| new_row(contact.clone()));
         row.subscription = next.subscription();
@@ -235,7 +242,12 @@ impl Change {
             true => Effect::Roster(row),
             false => Effect::RosterRemove(row.jid),
         };
-        Self { contact, write: Some(write), push, adds_item: listed && !was_listed }
+        Self {
+            contact,
+            write: Some(write),
+            push,
+            adds_item: listed && !was_listed,
+        }
     }
 }
 

@@ -13,6 +13,7 @@ use crate::store::WriteOp;
 use xmpp_stream::error::StanzaError;
 use xmpp_stream::jid::BareJid;
 use xmpp_stream::ns;
+use xmpp_stream::stream::StoredKeys;
 use xmpp_stream::xml::Element;
 
 /// The module.
@@ -51,7 +52,7 @@ async fn set(iq: Iq) -> Result<Answer, StanzaError> {
     match submitted(asker(&iq), &iq.host.domain, &iq.payload)? {
         Submitted::Create(account, password) => {
             tracing::info!(jid = account.as_str(), peer = ?iq.peer, "account asked for in band");
-            let keys = iq.derive_keys(password).await;
+            let keys = keys(&iq, password).await?;
             let created = iq.unix_now();
             let create = WriteOp::AccountCreate {
                 account,
@@ -64,10 +65,19 @@ async fn set(iq: Iq) -> Result<Answer, StanzaError> {
         }
         Submitted::Change(account, password) => {
             tracing::info!(jid = account.as_str(), peer = ?iq.peer, "password changed in band");
-            let keys = iq.derive_keys(password).await;
+            let keys = keys(&iq, password).await?;
             let change = WriteOp::AccountKeys { account, keys };
             Ok(Answer::empty().effect(Effect::Write(change)))
         }
+    }
+}
+
+/// Never none: an account without keys could not sign in any more.
+async fn keys(iq: &Iq, password: String) -> Result<Vec<StoredKeys>, StanzaError> {
+    let keys = iq.derive_keys(password).await;
+    match keys.is_empty() {
+        true => Err(StanzaError::internal_server_error()),
+        false => Ok(keys),
     }
 }
 

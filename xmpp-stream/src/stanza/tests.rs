@@ -122,6 +122,20 @@ fn splice_cuts_and_appends() {
 }
 
 #[test]
+fn splice_never_joins_texts_to_a_forbidden_one() {
+    let stanza = parse("<message>]]<a xmlns='u'/>&gt;]<b xmlns='u'/><c xmlns='u'/>]&gt;</message>");
+    for edits in [
+        &[Edit::Cut(0)][..],
+        &[Edit::Cut(1)],
+        &[Edit::Cut(1), Edit::Cut(2)],
+    ] {
+        let spliced = stanza.splice(edits);
+        assert_eq!(parse(&spliced.to_xml()).to_element(), spliced.to_element());
+        assert!(!spliced.to_xml().contains("]]>"), "{}", spliced.to_xml());
+    }
+}
+
+#[test]
 fn c6120_se_07_result_swaps_addresses_and_keeps_the_id() {
     let ask = parse("<iq from='a@d/r' to='d' id='7' type='get' xml:lang='de'/>");
     check(

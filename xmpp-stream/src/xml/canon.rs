@@ -189,7 +189,7 @@ pub(crate) fn is_content_ns(ns: &str) -> bool {
     matches!(ns, ns::CLIENT | ns::SERVER | ns::COMPONENT)
 }
 
-/// Appends character data with `&`, `<`, CR, and `>` behind `]`, escaped.
+/// Appends character data with `&`, `<`, CR, and `>` behind `]` or a tag, escaped.
 pub(crate) fn escape_text(out: &mut Vec<u8>, text: &str) {
     let mut rest = text.as_bytes();
     let special = |b: &u8| matches!(b, b'&' | b'<' | b'>' | b'\r');
@@ -200,8 +200,9 @@ pub(crate) fn escape_text(out: &mut Vec<u8>, text: &str) {
             Some(b'&') => out.extend_from_slice(b"&amp;"),
             Some(b'<') => out.extend_from_slice(b"&lt;"),
             Some(b'\r') => out.extend_from_slice(b"&#xD;"),
-            // Only text can end in `]`, so the bracket may stand in an earlier piece of it.
-            _ if out.last() == Some(&b']') => out.extend_from_slice(b"&gt;"),
+            // Only text can end in `]`, so the bracket may stand in an earlier piece of it. Behind
+            // a tag, because a splice may cut that element out from behind a `]]`.
+            _ if matches!(out.last(), Some(b']' | b'>')) => out.extend_from_slice(b"&gt;"),
             _ => out.push(b'>'),
         }
         rest = tail.get(1..).unwrap_or_default();

@@ -1,6 +1,7 @@
 //! X11: accepted input -> canonical -> the same events under the parser, and a fixed point.
 
 use super::*;
+use crate::stanza::Edit;
 use proptest::prelude::*;
 
 /// What a parser says of one stanza: starts with sorted attributes, joined text, ends.
@@ -82,6 +83,16 @@ fn holds(xml: &str) -> bool {
             Element::parse(stanza.kid_bytes(kid), ns::CLIENT).unwrap(),
             element
         );
+    }
+    for index in 0..stanza.kids.len() {
+        let cut = stanza.splice(&[Edit::Cut(index)]);
+        assert_eq!(
+            Stanza::parse(&cut.to_xml()).unwrap().to_element(),
+            cut.to_element()
+        );
+        let mut left = stanza.elements();
+        left.remove(index);
+        assert_eq!(cut.elements(), left);
     }
     true
 }

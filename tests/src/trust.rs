@@ -1,0 +1,73 @@
+//! Whom a raw peer trusts, and how it speaks TLS.
+
+use rustls::ClientConfig;
+use rustls::RootCertStore;
+use rustls::SupportedProtocolVersion;
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, ServerName};
+use std::sync::Arc;
+
+/// A CA to trust, and settings of the handshake.
+#[derive(Clone, Debug)]
+pub struct Trust {
+    roots: Arc<RootCertStore>,
+    config: Arc<ClientConfig>,
+}
+
+impl Trust {
+    /// Trusts the certificates in this PEM text and no other; TLS 1.3 and 1.2, no ALPN.
+    ///
+    /// # Panics
+    /// When the text holds no certificate.
+    #[must_use]
+    pub fn pem(pem: &str) -> Self {
+        let mut roots = RootCertStore::empty();
+        for certificate in CertificateDer::pem_slice_iter(pem.as_bytes()) {
+            roots
+                .add(certificate.expect("a PEM certificate"))
+                .expect("a CA certificate");
+        }
+        assert!(!roots.is_empty(), "no certificate in {pem:?}");
+        let roots = Arc::new(roots);
+        let config = Arc::new(config(&roots, rustls::ALL_VERSIONS));
+        Self { roots, config }
+    }
+
+    /// The same, offering this protocol by ALPN.
+    #[must_use]
+    pub fn with_alpn(mut self, protocol: &str) -> Self {
+        Arc::make_mut(&mut self.config).alpn_protocols = vec![protocol.into()];
+        self
+    }
+
+    /// The same with these TLS versions only.
+    #[must_use]
+    pub fn with_versions(mut self, versions: &[&'static SupportedProtocolVersion]) -> Self {
+        let mut fresh = config(&self.roots, versions);
+        fresh.alpn_protocols.clone_from(&self.config.alpn_protocols);
+        self.config = Arc::new(fresh);
+        self
+    }
+
+    /// As rustls wants it.
+    #[must_use]
+    pub fn config(&self) -> Arc<ClientConfig> {
+        self.config.clone()
+    }
+
+    pub(crate) fn server_name(&self, domain: &str) -> ServerName<'static> {
+        ServerName::try_from(domain.to_owned()).expect("a domain that can stand in a certificate")
+    }
+}
+
+fn config(
+    roots: &Arc<RootCertStore>,
+    versions: &[&'static SupportedProtocolVersion],
+) -> ClientConfig {
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let builder = ClientConfig::builder_with_provider(provider).with_protocol_versions(versions);
+    builder
+        .expect("versions that ring has")
+        .with_root_certificates(roots.clone())
+        .with_no_client_auth()
+}

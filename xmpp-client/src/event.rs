@@ -1,0 +1,89 @@
+//! What a client tells its receivers.
+
+use crate::listener::Shared;
+use crate::mailbox::Mailbox;
+use std::fmt;
+use std::sync::Arc;
+use xmpp_stream::stanza::Stanza;
+use xmpp_stream::stream::CloseReason;
+
+/// Something that happened on the stream.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub enum Event {
+    /// A stanza was received.
+    Stanza(Stanza),
+    /// Another receiver did not keep up and gets no more events.
+    ReceiverDropped,
+    /// The stream is over; the last event.
+    Disconnected {
+        /// Why.
+        reason: CloseReason,
+    },
+}
+
+impl Event {
+    /// Bytes it holds, about.
+    pub(crate) fn weight(&self) -> usize {
+        match self {
+            Self::Stanza(stanza) => stanza.wire_len(),
+            _ => 64,
+        }
+    }
+}
+
+/// The events of a client in order, from when this was asked for. One that falls 1,024 events behind
+/// stops the client from reading; after a minute of that it is dropped.
+pub struct Events {
+    pub(crate) mailbox: Mailbox,
+    pub(crate) shared: Arc<Shared>,
+}
+
+impl Events {
+    /// The next event; `None` after `Disconnected`, or when this receiver was dropped.
+    pub async fn next(&mut self) -> Option<Event> {
+        self.mailbox.next(&self.shared.room).await
+    }
+
+    /// The next stanza, other events passed over; `None` at the end.
+    pub async fn next_stanza(&mut self) -> Option<Stanza> {
+        loop {
+            if let Event::Stanza(stanza) = self.next().await? {
+                return Some(stanza);
+            }
+        }
+    }
+}
+
+impl Drop for Events {
+    fn drop(&mut self) {
+        self.mailbox.discard();
+        self.shared.room.notify_one();
+    }
+}
+
+impl fmt::Debug for Events {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Events").finish_non_exhaustive()
+    }
+}
+
+/// A registered callback. Dropping this value changes nothing; `remove` ends the calls.
+pub struct Callback {
+    pub(crate) mailbox: Mailbox,
+    pub(crate) shared: Arc<Shared>,
+}
+
+impl Callback {
+    /// No more calls, but one that is running may still be.
+    pub fn remove(self) {
+        self.mailbox.discard();
+        self.shared.room.notify_one();
+    }
+}
+
+impl fmt::Debug for Callback {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Callback").finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,161 @@
+//! The queue of one receiver of events: a callback, or a stream of events.
+//!
+//! Written by the listener, read by the receiver's own task; what happens at the bound is the
+//! listener's decision (DESIGN 1). The lock is held for a push or a pop, never while a callback runs.
+
+use crate::event::Event;
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use tokio::sync::Notify;
+
+/// Events a receiver may be behind before the listener stops reading.
+pub(crate) const EVENTS_MAX: usize = 1024;
+
+/// Bytes a receiver may be behind while a request waits for its answer, which must still be read.
+pub(crate) const BYTES_MAX: usize = 16 * 1024 * 1024;
+
+/// One receiver's queue, shared by the listener and the receiver.
+#[derive(Clone, Default)]
+pub(crate) struct Mailbox {
+    shared: Arc<Shared>,
+}
+
+#[derive(Default)]
+struct Shared {
+    queue: Mutex<Queue>,
+    changed: Notify,
+}
+
+#[derive(Default)]
+struct Queue {
+    events: VecDeque<Event>,
+    bytes: usize,
+    closed: bool,
+}
+
+impl Mailbox {
+    /// Appends an event; nothing happens once the mailbox is closed.
+    pub(crate) fn push(&self, event: Event) {
+        let mut queue = self.lock();
+        if !queue.closed {
+            queue.bytes += event.weight();
+            queue.events.push_back(event);
+            drop(queue);
+            self.shared.changed.notify_one();
+        }
+    }
+
+    /// The next event; `None` when the mailbox is closed and empty. Cancel-safe.
+    pub(crate) async fn next(&self, room: &Notify) -> Option<Event> {
+        loop {
+            let changed = self.shared.changed.notified();
+            {
+                let mut queue = self.lock();
+                if let Some(event) = queue.events.pop_front() {
+                    queue.bytes -= event.weight();
+                    drop(queue);
+                    room.notify_one();
+                    return Some(event);
+                }
+                if queue.closed {
+                    return None;
+                }
+            }
+            changed.await;
+        }
+    }
+
+    /// Nothing more comes in; what is there can still be read.
+    pub(crate) fn close(&self) {
+        self.lock().closed = true;
+        self.shared.changed.notify_one();
+    }
+
+    /// Nothing more comes in or goes out.
+    pub(crate) fn discard(&self) {
+        let mut queue = self.lock();
+        queue.closed = true;
+        queue.events.clear();
+        queue.bytes = 0;
+        drop(queue);
+        self.shared.changed.notify_one();
+    }
+
+    pub(crate) fn is_closed(&self) -> bool {
+        self.lock().closed
+    }
+
+    /// At the bound of a receiver that may be waited for.
+    pub(crate) fn is_full(&self) -> bool {
+        self.lock().events.len() >= EVENTS_MAX
+    }
+
+    /// At the bound that holds even while a request waits for its answer.
+    pub(crate) fn is_overfull(&self) -> bool {
+        self.lock().bytes >= BYTES_MAX
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Queue> {
+        self.shared
+            .queue
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use xmpp_stream::stanza::{Stanza, Ty};
+
+    fn event(id: &str) -> Event {
+        Event::Stanza(Stanza::message(Ty::None).with_id(id))
+    }
+
+    fn id(event: Option<Event>) -> Option<String> {
+        match event? {
+            Event::Stanza(stanza) => stanza.head.id.map(Into::into),
+            _ => None,
+        }
+    }
+
+    #[tokio::test]
+    async fn mailbox_keeps_order_and_ends_when_closed() {
+        let (mailbox, room) = (Mailbox::default(), Notify::new());
+        mailbox.push(event("1"));
+        mailbox.push(event("2"));
+        mailbox.close();
+        mailbox.push(event("3"));
+        assert_eq!(id(mailbox.next(&room).await).as_deref(), Some("1"));
+        assert_eq!(id(mailbox.next(&room).await).as_deref(), Some("2"));
+        assert!(mailbox.next(&room).await.is_none());
+    }
+
+    #[tokio::test]
+    async fn mailbox_wakes_its_reader_and_says_when_there_is_room() {
+        let (mailbox, room) = (Mailbox::default(), Arc::new(Notify::new()));
+        let reader = {
+            let (mailbox, room) = (mailbox.clone(), room.clone());
+            tokio::spawn(async move { id(mailbox.next(&room).await) })
+        };
+        mailbox.push(event("1"));
+        room.notified().await;
+        assert_eq!(reader.await.unwrap().as_deref(), Some("1"));
+    }
+
+    #[test]
+    fn mailbox_is_full_at_its_bounds() {
+        let mailbox = Mailbox::default();
+        for _ in 0..EVENTS_MAX {
+            assert!(!mailbox.is_full());
+            mailbox.push(event("1"));
+        }
+        assert!(mailbox.is_full());
+        assert!(!mailbox.is_overfull());
+        let long = "x".repeat(BYTES_MAX / 2);
+        for _ in 0..2 {
+            mailbox.push(Event::Stanza(Stanza::chat("a.test", &long).unwrap()));
+        }
+        assert!(mailbox.is_overfull());
+    }
+}
