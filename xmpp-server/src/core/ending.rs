@@ -95,8 +95,8 @@ impl Core {
             return Vec::new();
         }
         let Some(host) = self.hosts.get(account.jid.domain()) else { return Vec::new() };
-        let stanza = Stanza::presence(Ty::Unavailable).with_from(entry.jid.clone());
-        self.route_stage(host, account, Some(entry), &stanza).1
+        let mut stanza = Stanza::presence(Ty::Unavailable).with_from(entry.jid.clone());
+        self.route_stage(host, account, Some(entry), &mut stanza).1
     }
 
     pub(super) fn close_entry(&self, entry: &SessionEntry, error: StreamError) {

@@ -224,11 +224,13 @@ impl Core {
             false => None,
         };
         for _ in 0..3 {
-            let (flow, wishes) = self.route_stage(&session.host, &account, entry.as_ref(), &stanza);
+            let mut sent = stanza.clone();
+            let (flow, wishes) =
+                self.route_stage(&session.host, &account, entry.as_ref(), &mut sent);
             match self.settle(&account, wishes, changes.is_some()).await {
                 Ok(rest) => {
                     effects.extend(rest);
-                    return self.after_route(flow, stanza, effects);
+                    return self.after_route(flow, sent, effects);
                 }
                 Err(CommitError::Expect) => {}
                 Err(error) => {
@@ -257,7 +259,7 @@ impl Core {
         host: &Host,
         account: &Arc<Account>,
         entry: Option<&SessionEntry>,
-        stanza: &Stanza,
+        stanza: &mut Stanza,
     ) -> (Flow, Vec<Effect>) {
         let roster = account.roster();
         let mut state = account.lock();
@@ -275,7 +277,8 @@ impl Core {
             undelivered: None,
         };
         let flow = self.hooks.run(Stage::Route, stanza, &mut cx);
-        let mut effects = cx.effects;
+        let (edits, mut effects) = (cx.edits, cx.effects);
+        edit(stanza, &edits);
         if !effects.iter().any(Effect::is_write) {
             effects = self.apply_locked(account, &mut state, effects);
         }
