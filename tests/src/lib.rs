@@ -1,7 +1,8 @@
 //! What tests of this workspace are written with.
 //!
-//! Three recipes, from small to large:
+//! Four recipes, from small to large:
 //!
+//! * [`pair`]: two machines back to back, with a clock that the test moves.
 //! * [`lab`]: a server in this process, with accounts on demand.
 //! * [`wire`]: raw peers talk to a server and say what they expect, element by element.
 //!   This is what a scripted stanza test is until there is a script language.
@@ -20,6 +21,7 @@
 pub mod chat;
 pub mod lab;
 pub mod login;
+pub mod pair;
 pub mod talk;
 pub mod tree;
 pub mod trust;

@@ -102,7 +102,12 @@ const HEAD_LINES_MAX: usize = 10;
 
 /// Files may have this many lines; longer ones stand in `LONG_FILES` and may shrink, not grow.
 const FILE_LINES_MAX: usize = 600;
-const LONG_FILES: &[(&str, usize)] = &[];
+const LONG_FILES: &[(&str, usize)] = &[
+    ("xmpp-server/src/core.rs", 850),
+    ("xmpp-server/src/store/tests.rs", 700),
+    ("xmpp-stream/src/stream/initiator.rs", 750),
+    ("xmpp-stream/src/stream/responder.rs", 1100),
+];
 
 /// Functions may have this many lines; longer ones stand in `LONG_FUNCTIONS` as `path::name`.
 const FUNCTION_LINES_MAX: usize = 100;
