@@ -11,13 +11,6 @@
 //! A failed expectation is a panic with both sides in it; nothing here sleeps, every wait is bounded,
 //! every server has its own ports and accounts.
 
-#![allow(
-    clippy::expect_used,
-    clippy::indexing_slicing,
-    clippy::panic,
-    reason = "a test kit: what is not as expected is a panic"
-)]
-
 pub mod chat;
 pub mod lab;
 pub mod login;

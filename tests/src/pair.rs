@@ -330,7 +330,9 @@ mod tests {
         })
     }
 
-    fn mechanism(pair: &Pair) -> Option<(&'static str, Option<&'static str>)> {
+    type Way = (&'static str, Option<&'static str>);
+
+    fn mechanism(pair: &Pair) -> Option<Way> {
         pair.heard_by_responder
             .iter()
             .find_map(|output| match output {
@@ -352,7 +354,7 @@ mod tests {
 
     /// Both are established by this mechanism, a message passes each way, and both end cleanly.
     #[track_caller]
-    fn check(plan: Plan, by: (&str, Option<&str>)) {
+    fn check(plan: Plan, by: Way) {
         let mut pair = Pair::new(plan);
         pair.talk();
         assert_eq!(

@@ -3,13 +3,6 @@
 //! Each table below is a list of exceptions with reasons: what is not in it fails, and so does an
 //! entry that is no longer needed. CONTRIBUTING.md says what the rules are for.
 
-#![allow(
-    clippy::expect_used,
-    clippy::indexing_slicing,
-    clippy::panic,
-    reason = "a broken rule is a panic"
-)]
-
 #[path = "tidy/licence.rs"]
 mod licence;
 #[path = "tidy/packages.rs"]
