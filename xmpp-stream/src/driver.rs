@@ -76,8 +76,8 @@ impl<M: Machine> Driver<M> {
         }
     }
 
-    /// Waits for exactly one of: pending bytes written, readable (only if the machine wants input
-    /// and `read` is true), deadline. Cancel-safe.
+    /// Waits for exactly one of: pending bytes written, readable (only if the machine wants input),
+    /// deadline; with `read` false for the first alone. Cancel-safe.
     ///
     /// # Errors
     /// The transport failed; the machine was told.
@@ -99,7 +99,8 @@ impl<M: Machine> Driver<M> {
         {
             return Poll::Ready(got.map(|()| Turn::Handled));
         }
-        if self.poll_deadline(cx).is_ready() {
+        // While the caller does not read, silence is our own doing and no deadline runs.
+        if read && self.poll_deadline(cx).is_ready() {
             self.machine.handle_timeout(now());
             return Poll::Ready(Ok(Turn::Handled));
         }
@@ -292,3 +293,6 @@ async fn within<T>(
         },
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -73,6 +73,8 @@ pub enum XmlError {
     Name,
     /// `Stanza::parse` met something else than an acceptable stanza.
     NotAStanza,
+    /// An opening tag of a stream inside the stream (RFC 6120 section 7.3.2).
+    SecondHeader,
 }
 
 impl XmlError {
@@ -85,7 +87,9 @@ impl XmlError {
             Self::Encoding => StreamCondition::UnsupportedEncoding,
             Self::Limit(_) => StreamCondition::PolicyViolation,
             // Well-formed, but not what section 11.7 allows between first-level elements.
-            Self::TextAtTop | Self::Name | Self::NotAStanza => StreamCondition::BadFormat,
+            Self::TextAtTop | Self::Name | Self::NotAStanza | Self::SecondHeader => {
+                StreamCondition::BadFormat
+            }
         }
     }
 }
@@ -100,6 +104,7 @@ impl fmt::Display for XmlError {
             Self::TextAtTop => "text between first-level elements",
             Self::Name => "a name that is not plain ASCII, or a namespace name that is no URI",
             Self::NotAStanza => "not one acceptable stanza",
+            Self::SecondHeader => "a stream header inside the stream",
         })
     }
 }

@@ -284,6 +284,10 @@ impl Reader {
             }
             self.refuse(StanzaCondition::PolicyViolation);
         }
+        if self.depth == 1 && ns == ns::STREAMS && name == "stream" {
+            // Its end tag would never come: whatever follows would be swallowed.
+            return Err(XmlError::SecondHeader);
+        }
         let plain = is_plain_element(ns, name, attrs);
         if let (1, Some(kind)) = (self.depth, self.stanza_kind(ns, name)) {
             self.start_stanza(kind, attrs, plain);

@@ -29,7 +29,10 @@ fn random() -> Box<dyn FnMut(&mut [u8]) + Send> {
     let mut count = 0_u64;
     Box::new(move |bytes| {
         count += 1;
-        bytes.iter_mut().zip(count.to_be_bytes().iter().rev().cycle()).for_each(|(b, c)| *b = *c);
+        bytes
+            .iter_mut()
+            .zip(count.to_be_bytes().iter().rev().cycle())
+            .for_each(|(b, c)| *b = *c);
     })
 }
 
@@ -47,8 +50,10 @@ struct TestHosts(HostView);
 
 impl Hosts for TestHosts {
     fn host(&self, domain: &str) -> Option<HostView> {
-        (domain == "d.test" || domain == "e.test")
-            .then(|| HostView { domain: domain.into(), ..self.0.clone() })
+        (domain == "d.test" || domain == "e.test").then(|| HostView {
+            domain: domain.into(),
+            ..self.0.clone()
+        })
     }
 
     fn fallback(&self) -> Box<str> {
@@ -81,7 +86,11 @@ fn keys(hash: ScramHash) -> Arc<StoredKeys> {
     static KEYS: std::sync::OnceLock<Vec<Arc<StoredKeys>>> = std::sync::OnceLock::new();
     let all = KEYS.get_or_init(|| {
         let derive = |hash| StoredKeys::derive(hash, "pencil", b"0123456789abcdef", ITERATIONS);
-        ScramHash::ALL.into_iter().map(derive).map(Arc::new).collect()
+        ScramHash::ALL
+            .into_iter()
+            .map(derive)
+            .map(Arc::new)
+            .collect()
     });
     Arc::clone(all.iter().find(|keys| keys.hash == hash).unwrap())
 }
@@ -103,7 +112,14 @@ impl Talk {
     fn new(config: ResponderConfig, chunk: usize) -> Self {
         let now = start();
         let machine = Responder::new(config, random(), now);
-        Self { machine, now, chunk, tls: tls_13(), told: Vec::new(), asked: Vec::new() }
+        Self {
+            machine,
+            now,
+            chunk,
+            tls: tls_13(),
+            told: Vec::new(),
+            asked: Vec::new(),
+        }
     }
 
     /// What TLS has come up for already.
@@ -135,7 +151,11 @@ impl Talk {
 
     fn pass(&mut self, time: Duration) -> String {
         self.now += time;
-        while self.machine.poll_timeout().is_some_and(|due| due <= self.now) {
+        while self
+            .machine
+            .poll_timeout()
+            .is_some_and(|due| due <= self.now)
+        {
             self.machine.handle_timeout(self.now);
         }
         self.answer()
@@ -160,7 +180,10 @@ impl Talk {
                     Some("alice" | "\u{e4}") => Credentials::Keys(keys(hash)),
                     Some("banned") => Credentials::Disabled(keys(hash)),
                     Some("stuck") => Credentials::Unavailable,
-                    _ => Credentials::Fake { salt: [7; 16].into(), iterations: ITERATIONS },
+                    _ => Credentials::Fake {
+                        salt: [7; 16].into(),
+                        iterations: ITERATIONS,
+                    },
                 };
                 self.machine.credentials(credentials, now);
             }
@@ -263,7 +286,10 @@ fn auth(mechanism: &str, data: &[u8]) -> String {
         b"" => "=".to_owned(),
         data => crate::features::sasl::base64(data),
     };
-    format!("<auth xmlns='{}' mechanism='{mechanism}'>{data}</auth>", ns::SASL)
+    format!(
+        "<auth xmlns='{}' mechanism='{mechanism}'>{data}</auth>",
+        ns::SASL
+    )
 }
 
 fn response(data: &[u8]) -> String {
@@ -272,14 +298,21 @@ fn response(data: &[u8]) -> String {
 }
 
 fn bind(id: &str, inner: &str) -> String {
-    format!("<iq type='set' id='{id}'><bind xmlns='{}'>{inner}</bind></iq>", ns::BIND)
+    format!(
+        "<iq type='set' id='{id}'><bind xmlns='{}'>{inner}</bind></iq>",
+        ns::BIND
+    )
 }
 
 /// What an answer consists of: the header, and each first-level element.
 fn frames(answer: &str) -> Vec<Frame> {
     let mut reader = Reader::new(crate::limits::XmlLimits::client(), ns::CLIENT);
     // An answer in the middle of a stream is read as if behind a header.
-    let header = if answer.starts_with("<?xml") { "" } else { OPEN };
+    let header = if answer.starts_with("<?xml") {
+        ""
+    } else {
+        OPEN
+    };
     let text = format!("{header}{answer}");
     let mut data = text.as_bytes();
     let mut frames = Vec::new();
@@ -310,7 +343,10 @@ fn features(answer: &str) -> Element {
 fn mechanisms(answer: &str) -> Vec<String> {
     let features = features(answer);
     let list = features.child(ns::SASL, "mechanisms");
-    list.into_iter().flat_map(Element::children).map(Element::text).collect()
+    list.into_iter()
+        .flat_map(Element::children)
+        .map(Element::text)
+        .collect()
 }
 
 /// The data of a `<challenge/>` or `<success/>`.
@@ -319,6 +355,10 @@ fn data_of(name: &str, answer: &str) -> Vec<u8> {
         Frame::Nonza(element) if element.is(ns::SASL, name) => Some(element),
         _ => None,
     });
-    let text = element.unwrap_or_else(|| panic!("no {name} in {answer}")).text();
-    crate::features::sasl::decode(&text).unwrap().unwrap_or_default()
+    let text = element
+        .unwrap_or_else(|| panic!("no {name} in {answer}"))
+        .text();
+    crate::features::sasl::decode(&text)
+        .unwrap()
+        .unwrap_or_default()
 }

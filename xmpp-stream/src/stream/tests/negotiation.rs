@@ -9,10 +9,16 @@ fn refused(says: &str, condition: Condition) {
         let mut talk = Talk::secured(chunk);
         let answer = talk.say(says);
         assert_eq!(talk.error(), Some(condition), "{says}");
-        assert!(answer.starts_with("<?xml"), "the opening tag comes first: {answer}");
+        assert!(
+            answer.starts_with("<?xml"),
+            "the opening tag comes first: {answer}"
+        );
         let error = format!("<{condition} xmlns='{}'/>", ns::STREAM_ERRORS);
         assert!(answer.contains(&error), "{answer}");
-        assert!(answer.ends_with("</stream:error></stream:stream>"), "{answer}");
+        assert!(
+            answer.ends_with("</stream:error></stream:stream>"),
+            "{answer}"
+        );
         // Errors stick.
         assert_eq!(talk.say(OPEN), "");
         assert!(!talk.machine.wants_input());
@@ -21,7 +27,10 @@ fn refused(says: &str, condition: Condition) {
 }
 
 fn open_with(attributes: &str) -> String {
-    format!("<stream:stream {attributes} xmlns='jabber:client' xmlns:stream='{}'>", ns::STREAMS)
+    format!(
+        "<stream:stream {attributes} xmlns='jabber:client' xmlns:stream='{}'>",
+        ns::STREAMS
+    )
 }
 
 #[test]
@@ -71,42 +80,77 @@ fn c6120_st_12_versions() {
         assert_eq!(header(&answer).version.as_deref(), Some("1.0"), "{version}");
         assert!(answer.contains("<stream:features>"));
     }
-    refused(&open_with("to='d.test' version='11.0'"), Condition::UnsupportedVersion);
+    refused(
+        &open_with("to='d.test' version='11.0'"),
+        Condition::UnsupportedVersion,
+    );
     refused(&open_with("to='d.test'"), Condition::UnsupportedVersion);
     let mut talk = Talk::secured(usize::MAX);
     let answer = talk.say(&open_with("to='d.test'"));
-    assert_eq!(header(&answer).version, None, "no version is answered with none");
+    assert_eq!(
+        header(&answer).version,
+        None,
+        "no version is answered with none"
+    );
     assert!(!answer.contains("features"));
 }
 
 #[test]
 fn c6120_st_09_19_unknown_hosts() {
-    for attributes in ["to='other.test' version='1.0'", "version='1.0'", "to='' version='1.0'"] {
+    for attributes in [
+        "to='other.test' version='1.0'",
+        "version='1.0'",
+        "to='' version='1.0'",
+    ] {
         refused(&open_with(attributes), Condition::HostUnknown);
         let mut talk = Talk::secured(usize::MAX);
         let answer = talk.say(&open_with(attributes));
-        assert_eq!(header(&answer).from.as_deref(), Some("d.test"), "one of ours");
+        assert_eq!(
+            header(&answer).from.as_deref(),
+            Some("d.test"),
+            "one of ours"
+        );
     }
-    refused(&open_with("to='alice@d.test' version='1.0'"), Condition::HostUnknown);
+    refused(
+        &open_with("to='alice@d.test' version='1.0'"),
+        Condition::HostUnknown,
+    );
 }
 
 #[test]
 fn ats_ja_09_an_address_that_is_none_in_from() {
-    refused(&open_with("to='d.test' from='@d.test' version='1.0'"), Condition::ImproperAddressing);
+    refused(
+        &open_with("to='d.test' from='@d.test' version='1.0'"),
+        Condition::ImproperAddressing,
+    );
 }
 
 #[test]
 fn c6120_xml_namespace_of_streams_and_content() {
     let streams = ns::STREAMS;
     let cases = [
-        ("<stream:stream to='d.test' version='1.0' xmlns='jabber:client' xmlns:stream='urn:x'>",
-            Condition::InvalidNamespace),
-        (&format!("<stream:stream to='d.test' version='1.0' xmlns='jabber:server' xmlns:stream='{streams}'>"),
-            Condition::InvalidNamespace),
-        (&format!("<stream:stream to='d.test' version='1.0' xmlns='jabber:foo' xmlns:stream='{streams}'>"),
-            Condition::InvalidNamespace),
-        (&format!("<stream:flood to='d.test' version='1.0' xmlns='jabber:client' xmlns:stream='{streams}'>"),
-            Condition::BadFormat),
+        (
+            "<stream:stream to='d.test' version='1.0' xmlns='jabber:client' xmlns:stream='urn:x'>",
+            Condition::InvalidNamespace,
+        ),
+        (
+            &format!(
+                "<stream:stream to='d.test' version='1.0' xmlns='jabber:server' xmlns:stream='{streams}'>"
+            ),
+            Condition::InvalidNamespace,
+        ),
+        (
+            &format!(
+                "<stream:stream to='d.test' version='1.0' xmlns='jabber:foo' xmlns:stream='{streams}'>"
+            ),
+            Condition::InvalidNamespace,
+        ),
+        (
+            &format!(
+                "<stream:flood to='d.test' version='1.0' xmlns='jabber:client' xmlns:stream='{streams}'>"
+            ),
+            Condition::BadFormat,
+        ),
     ];
     for (says, condition) in cases {
         refused(says, condition);
@@ -117,7 +161,10 @@ fn c6120_xml_namespace_of_streams_and_content() {
 fn c6120_xml_namespace_streams_prefix_both_styles() {
     each_split(|chunk| {
         for open in [
-            format!("<s:stream to='d.test' version='1.0' xmlns='jabber:client' xmlns:s='{}'>", ns::STREAMS),
+            format!(
+                "<s:stream to='d.test' version='1.0' xmlns='jabber:client' xmlns:s='{}'>",
+                ns::STREAMS
+            ),
             format!("<stream to='d.test' version='1.0' xmlns='{}'>", ns::STREAMS),
         ] {
             let mut talk = Talk::secured(chunk);
@@ -149,7 +196,10 @@ fn c6120_xml_restrictions_and_wellformedness_reach_the_wire() {
 
 #[test]
 fn c6120_lm_03_a_stranger_gets_16_kib() {
-    refused(&format!("{OPEN}<a>{}", "x".repeat(16 * 1024)), Condition::PolicyViolation);
+    refused(
+        &format!("{OPEN}<a>{}", "x".repeat(16 * 1024)),
+        Condition::PolicyViolation,
+    );
 }
 
 #[test]
@@ -157,9 +207,18 @@ fn c6120_stream_negotiation_features_alone_before_tls() {
     each_split(|chunk| {
         let mut talk = Talk::new(config(TlsRule::Required), chunk);
         let features = features(&talk.open());
-        let names: Vec<_> = features.children().map(|child| (child.ns(), child.name())).collect();
+        let names: Vec<_> = features
+            .children()
+            .map(|child| (child.ns(), child.name()))
+            .collect();
         assert_eq!(names, [(ns::TLS, "starttls")], "row tl-01");
-        assert!(features.child(ns::TLS, "starttls").unwrap().child(ns::TLS, "required").is_some());
+        assert!(
+            features
+                .child(ns::TLS, "starttls")
+                .unwrap()
+                .child(ns::TLS, "required")
+                .is_some()
+        );
     });
 }
 
@@ -167,15 +226,24 @@ fn c6120_stream_negotiation_features_alone_before_tls() {
 fn c6120_tls_support_restart_and_tl_07_08() {
     each_split(|chunk| {
         let mut talk = Talk::new(config(TlsRule::Required), chunk);
-        talk.say(&open_with("to='d.test' from='mallory@d.test' version='1.0'"));
+        talk.say(&open_with(
+            "to='d.test' from='mallory@d.test' version='1.0'",
+        ));
         let proceed = talk.say(&format!("<starttls xmlns='{}'/>", ns::TLS));
         assert_eq!(proceed, format!("<proceed xmlns='{}'/>", ns::TLS));
         assert!(matches!(&talk.told[..], [Output::StartTls { to }] if &**to == "d.test"));
         let answer = talk.say(&open_with("to='e.test' from='alice@e.test' version='1.0'"));
-        assert_eq!(header(&answer).from.as_deref(), Some("e.test"), "the second header counts");
+        assert_eq!(
+            header(&answer).from.as_deref(),
+            Some("e.test"),
+            "the second header counts"
+        );
         assert!(!answer.contains(ns::TLS), "no starttls after TLS");
         // The `from` of the clear header is forgotten: only the protected one is compared.
-        assert!(talk.say(&auth("PLAIN", b"\0alice\0pencil")).starts_with("<success"));
+        assert!(
+            talk.say(&auth("PLAIN", b"\0alice\0pencil"))
+                .starts_with("<success")
+        );
     });
 }
 
@@ -185,11 +253,18 @@ fn c6120_tl_02_starttls_refused() {
         let failure = format!("<failure xmlns='{}'/></stream:stream>", ns::TLS);
         let mut talk = Talk::secured(chunk);
         talk.open();
-        assert_eq!(talk.say(&format!("<starttls xmlns='{}'/>", ns::TLS)), failure, "TLS is there");
+        assert_eq!(
+            talk.say(&format!("<starttls xmlns='{}'/>", ns::TLS)),
+            failure,
+            "TLS is there"
+        );
         assert!(matches!(talk.closed(), Some(CloseReason::TlsFailed)));
         let mut talk = Talk::new(config(TlsRule::Required), chunk);
         talk.open();
-        assert_eq!(talk.say(&format!("<starttls xmlns='{}'><x/></starttls>", ns::TLS)), failure);
+        assert_eq!(
+            talk.say(&format!("<starttls xmlns='{}'><x/></starttls>", ns::TLS)),
+            failure
+        );
     });
 }
 
@@ -201,19 +276,33 @@ fn c6120_tl_03_bytes_behind_starttls_are_an_error() {
         let answer = talk.say(&format!("<starttls xmlns='{}'/>{behind}", ns::TLS));
         assert_eq!(talk.error(), Some(Condition::PolicyViolation));
         assert!(!answer.contains("proceed"));
-        assert!(!talk.told.iter().any(|output| matches!(output, Output::StartTls { .. })));
+        assert!(
+            !talk
+                .told
+                .iter()
+                .any(|output| matches!(output, Output::StartTls { .. }))
+        );
     }
     // In a later read, while TLS is awaited: nothing more is written in clear.
     let now = start();
     let mut machine = Responder::new(config(TlsRule::Required), random(), now);
-    machine.handle_bytes(format!("{OPEN}<starttls xmlns='{}'/>", ns::TLS).as_bytes(), now);
+    machine.handle_bytes(
+        format!("{OPEN}<starttls xmlns='{}'/>", ns::TLS).as_bytes(),
+        now,
+    );
     let mut sent = Vec::new();
     machine.take_bytes(&mut sent);
     assert!(!machine.wants_input());
     machine.handle_bytes(OPEN.as_bytes(), now);
     assert_eq!(machine.pending_bytes(), 0);
-    assert!(matches!(machine.poll_output(), Some(Output::StartTls { .. })));
-    assert!(matches!(machine.poll_output(), Some(Output::Closed(CloseReason::TlsFailed))));
+    assert!(matches!(
+        machine.poll_output(),
+        Some(Output::StartTls { .. })
+    ));
+    assert!(matches!(
+        machine.poll_output(),
+        Some(Output::Closed(CloseReason::TlsFailed))
+    ));
     machine.tls_established(tls_13(), now);
     assert!(!machine.wants_input(), "errors stick");
 }
@@ -222,7 +311,10 @@ fn c6120_tl_03_bytes_behind_starttls_are_an_error() {
 fn c6120_tl_06_no_closing_tag_when_tls_fails() {
     let now = start();
     let mut machine = Responder::new(config(TlsRule::Required), random(), now);
-    machine.handle_bytes(format!("{OPEN}<starttls xmlns='{}'/>", ns::TLS).as_bytes(), now);
+    machine.handle_bytes(
+        format!("{OPEN}<starttls xmlns='{}'/>", ns::TLS).as_bytes(),
+        now,
+    );
     machine.take_bytes(&mut Vec::new());
     assert_eq!(machine.poll_timeout(), Some(now + Duration::from_secs(30)));
     machine.handle_timeout(now + Duration::from_secs(30));
@@ -252,8 +344,17 @@ fn c6120_bind_support_features_after_login() {
         assert!(features.child("urn:x:after", "ver").is_some());
         assert!(features.child(ns::SASL, "mechanisms").is_none());
         let limits = features.child(ns::STREAM_LIMITS, "limits").unwrap();
-        assert_eq!(limits.child(ns::STREAM_LIMITS, "max-bytes").unwrap().text(), "262144");
-        assert_eq!(limits.child(ns::STREAM_LIMITS, "idle-seconds").unwrap().text(), "300");
+        assert_eq!(
+            limits.child(ns::STREAM_LIMITS, "max-bytes").unwrap().text(),
+            "262144"
+        );
+        assert_eq!(
+            limits
+                .child(ns::STREAM_LIMITS, "idle-seconds")
+                .unwrap()
+                .text(),
+            "300"
+        );
     });
 }
 
@@ -286,10 +387,16 @@ fn c6120_bind_errors_keep_the_stream_up_to_the_limit() {
         let mut talk = Talk::secured(chunk);
         talk.login();
         let answer = talk.say(&bind("1", "<resource>taken</resource>"));
-        assert!(answer.contains("type='error'") && answer.contains("<conflict "), "{answer}");
+        assert!(
+            answer.contains("type='error'") && answer.contains("<conflict "),
+            "{answer}"
+        );
         let answer = talk.say(&bind("2", "<resource>full</resource>"));
         assert!(answer.contains("<resource-constraint ") && answer.contains("type='wait'"));
-        assert!(talk.say(&bind("3", "<resource>free</resource>")).contains("/free<"));
+        assert!(
+            talk.say(&bind("3", "<resource>free</resource>"))
+                .contains("/free<")
+        );
 
         let mut talk = Talk::secured(chunk);
         talk.login();
@@ -339,12 +446,20 @@ fn c6120_bind_restart_no_new_header_after_binding() {
         assert_eq!(talk.stanzas().len(), 1, "stanzas flow straight away");
         talk.say(OPEN);
         let error = talk.error().expect("a second header ends the stream");
-        let allowed = [Condition::RestrictedXml, Condition::NotWellFormed, Condition::BadFormat];
+        let allowed = [
+            Condition::RestrictedXml,
+            Condition::NotWellFormed,
+            Condition::BadFormat,
+        ];
         assert!(allowed.contains(&error), "{error}");
         let mut talk = Talk::secured(chunk);
         talk.establish();
         talk.say(&open_with("to='d.test' version='1.0'"));
-        assert_eq!(talk.error(), Some(Condition::BadFormat), "also without a declaration");
+        assert_eq!(
+            talk.error(),
+            Some(Condition::BadFormat),
+            "also without a declaration"
+        );
     });
 }
 
@@ -354,11 +469,20 @@ fn c6120_bind_twice_is_not_allowed() {
         let mut talk = Talk::secured(chunk);
         talk.establish();
         let answer = talk.say(&bind("b2", "<resource>other</resource>"));
-        assert!(answer.contains("id='b2'") && answer.contains("<not-allowed "), "{answer}");
+        assert!(
+            answer.contains("id='b2'") && answer.contains("<not-allowed "),
+            "{answer}"
+        );
         assert!(talk.told.is_empty());
-        let session = format!("<iq type='set' id='s'><session xmlns='{}'/></iq>", ns::SESSION);
+        let session = format!(
+            "<iq type='set' id='s'><session xmlns='{}'/></iq>",
+            ns::SESSION
+        );
         let answer = talk.say(&session);
-        assert_eq!(answer, "<iq id='s' type='result'/>", "the legacy request is answered");
+        assert_eq!(
+            answer, "<iq id='s' type='result'/>",
+            "the legacy request is answered"
+        );
     });
 }
 
@@ -374,8 +498,14 @@ fn c6120_sasl_mtn_no_stanzas_before_login() {
     for stanza in stanzas {
         refused(&format!("{OPEN}{stanza}"), Condition::NotAuthorized);
     }
-    refused(&format!("{OPEN}{}", bind("1", "")), Condition::NotAuthorized);
-    refused(&format!("{OPEN}<foo xmlns='urn:x'/>"), Condition::UnsupportedStanzaType);
+    refused(
+        &format!("{OPEN}{}", bind("1", "")),
+        Condition::NotAuthorized,
+    );
+    refused(
+        &format!("{OPEN}<foo xmlns='urn:x'/>"),
+        Condition::UnsupportedStanzaType,
+    );
 }
 
 #[test]
@@ -383,11 +513,20 @@ fn guests_may_register_where_the_host_lets_them() {
     let form = "<iq type='get' id='r1'><query xmlns='jabber:iq:register'/></iq>";
     each_split(|chunk| {
         let mut talk = Talk::secured(chunk);
-        assert!(features(&talk.open()).child(ns::FEATURE_REGISTER, "register").is_some());
+        assert!(
+            features(&talk.open())
+                .child(ns::FEATURE_REGISTER, "register")
+                .is_some()
+        );
         let until = talk.machine.poll_timeout();
         let answer = talk.say(form);
-        assert!(answer.contains("id='r1'") && answer.contains("type='result'"), "{answer}");
-        let Some(Output::Guest(asked)) = talk.told.first() else { panic!("{:?}", talk.told) };
+        assert!(
+            answer.contains("id='r1'") && answer.contains("type='result'"),
+            "{answer}"
+        );
+        let Some(Output::Guest(asked)) = talk.told.first() else {
+            panic!("{:?}", talk.told)
+        };
         assert_eq!(asked.head.to.as_ref().map(|to| to.as_str()), Some("d.test"));
         // A person fills the form in: more time, but only once.
         let longer = talk.machine.poll_timeout();
@@ -396,7 +535,10 @@ fn guests_may_register_where_the_host_lets_them() {
         talk.pass(Duration::from_secs(200));
         talk.say(form);
         assert_eq!(talk.machine.poll_timeout(), longer);
-        assert!(talk.say(&auth("PLAIN", b"\0alice\0pencil")).starts_with("<success"));
+        assert!(
+            talk.say(&auth("PLAIN", b"\0alice\0pencil"))
+                .starts_with("<success")
+        );
     });
     // Not in clear where TLS is required.
     let mut talk = Talk::new(config(TlsRule::Required), usize::MAX);
@@ -410,10 +552,17 @@ fn negotiation_has_a_deadline() {
     let mut talk = Talk::secured(usize::MAX);
     talk.open();
     assert_eq!(talk.pass(Duration::from_secs(29)), "");
-    assert!(talk.pass(Duration::from_secs(1)).contains("<connection-timeout "));
+    assert!(
+        talk.pass(Duration::from_secs(1))
+            .contains("<connection-timeout ")
+    );
     let mut talk = Talk::secured(usize::MAX);
     talk.establish();
-    assert_eq!(talk.pass(Duration::from_secs(31)), "", "it ends with the negotiation");
+    assert_eq!(
+        talk.pass(Duration::from_secs(31)),
+        "",
+        "it ends with the negotiation"
+    );
 }
 
 #[test]
@@ -435,15 +584,25 @@ fn input_waits_while_our_own_side_is_asked() {
     let all = format!("{OPEN}{login}{OPEN}{}<presence/>", bind("1", ""));
     machine.handle_bytes(all.as_bytes(), now);
     assert!(!machine.wants_input());
-    let Some(Output::CheckPassword { .. }) = machine.poll_output() else { panic!() };
+    let Some(Output::CheckPassword { .. }) = machine.poll_output() else {
+        panic!()
+    };
     assert!(machine.poll_output().is_none(), "the rest waits");
     machine.verdict(Verdict::Allow, now);
-    let Some(Output::Note(Note::LoggedIn { .. })) = machine.poll_output() else { panic!() };
-    let Some(Output::Bind { account, .. }) = machine.poll_output() else { panic!() };
+    let Some(Output::Note(Note::LoggedIn { .. })) = machine.poll_output() else {
+        panic!()
+    };
+    let Some(Output::Bind { account, .. }) = machine.poll_output() else {
+        panic!()
+    };
     assert!(!machine.wants_input());
     machine.bound(Ok(account.with_resource("r").unwrap()), now);
-    let Some(Output::Established(_)) = machine.poll_output() else { panic!() };
-    let Some(Output::Stanza(_)) = machine.poll_output() else { panic!() };
+    let Some(Output::Established(_)) = machine.poll_output() else {
+        panic!()
+    };
+    let Some(Output::Stanza(_)) = machine.poll_output() else {
+        panic!()
+    };
     assert!(machine.wants_input());
     // Answers that nobody waits for change nothing.
     machine.verdict(Verdict::Deny, now);
