@@ -123,8 +123,8 @@ impl Pair {
         };
         let direct = plan.tls == TlsRule::Direct;
         let mut pair = Self {
-            initiator: Initiator::new(initiator, counting(1), now),
-            responder: Responder::new(responder, counting(2), now),
+            initiator: Initiator::new(initiator, Box::new(counting(1)), now),
+            responder: Responder::new(responder, Box::new(counting(2)), now),
             now,
             heard_by_initiator: Vec::new(),
             heard_by_responder: Vec::new(),
@@ -285,14 +285,14 @@ fn end(heard: &[Output]) -> Option<&CloseReason> {
 }
 
 /// A source of "random" bytes that no two calls get the same from.
-fn counting(seed: u8) -> Box<dyn FnMut(&mut [u8]) + Send> {
+fn counting(seed: u8) -> impl FnMut(&mut [u8]) + Send {
     let mut count = 0_u8;
-    Box::new(move |bytes| {
+    move |bytes| {
         for byte in bytes {
             count = count.wrapping_add(1);
             *byte = count.wrapping_mul(37) ^ seed;
         }
-    })
+    }
 }
 
 struct OneHost(HostView);
