@@ -6,7 +6,7 @@ use crate::limits::{Limits, XmlLimits};
 use crate::stanza::{Item, Stanza};
 use crate::stream::{
     CloseReason, Credentials, HostView, Hosts, Initiator, InitiatorConfig, Note, Output, Password,
-    Responder, ResponderConfig, ScramHash, StoredKeys, TlsRule, Verdict,
+    RandomSource, Responder, ResponderConfig, ScramHash, StoredKeys, TlsRule, Verdict,
 };
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, duplex};
 
@@ -29,7 +29,7 @@ impl Hosts for OneHost {
     }
 }
 
-fn random() -> Box<dyn FnMut(&mut [u8]) + Send> {
+fn random() -> RandomSource {
     let mut count = 0_u8;
     Box::new(move |bytes| {
         count += 1;

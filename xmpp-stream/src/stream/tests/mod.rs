@@ -25,7 +25,7 @@ fn start() -> Instant {
 }
 
 /// A source of "random" bytes that never repeats.
-fn random() -> Box<dyn FnMut(&mut [u8]) + Send> {
+fn random() -> RandomSource {
     let mut count = 0_u64;
     Box::new(move |bytes| {
         count += 1;

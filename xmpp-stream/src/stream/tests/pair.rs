@@ -272,7 +272,8 @@ fn first_message(said: &str) -> String {
 
 #[test]
 fn ats_sc_08_cb_03_flags_of_the_client() {
-    let cases: [(&[&str], Option<&[&str]>, &str, &str); 6] = [
+    type Case<'a> = (&'a [&'a str], Option<&'a [&'a str]>, &'a str, &'a str);
+    let cases: [Case<'_>; 6] = [
         (&["SCRAM-SHA-1"], None, "SCRAM-SHA-1", "y,,"),
         (
             &["SCRAM-SHA-1", "SCRAM-SHA-1-PLUS"],
