@@ -112,6 +112,8 @@ impl Server {
             (None, Storage::Memory) => None,
             _ => Some(DataDir::open(config.data_dir()).map_err(StartError::DataDir)?),
         };
+        // Before anything is made: a start that finds a port taken leaves no traces.
+        let listeners = bind_all(&config).await?;
         let clock = Clock::start();
         let store = match (config.storage, &data_dir) {
             (Storage::Sqlite, Some(dir)) => Store::open_sqlite(&dir.database()),
@@ -121,7 +123,6 @@ impl Server {
         let secret = store.secret().await.map_err(StartError::Store)?;
         let hosts = hosts(&config)?;
         let (certificates, ca_pem) = certificates(&config, data_dir.as_ref(), &clock)?;
-        let listeners = bind_all(&config).await?;
         let mut modules = modules::enabled(&config.modules.off);
         modules.extend_from_slice(more);
         let core = Core::new(config, hosts, store, clock, secret, &modules);
@@ -200,17 +201,23 @@ impl Running {
         info!("shutting down");
         let _ = self.shutdown.send(true);
         let core = &self.handle.shared.core;
-        let drained = async {
-            for accepting in std::mem::take(&mut self.accepting) {
+        let ended = async {
+            for accepting in &mut self.accepting {
                 let _ = accepting.await;
             }
-            if let Some(admin) = self.admin.take() {
-                admin.abort();
-            }
-            core.store.close().await;
         };
-        if tokio::time::timeout(core.limits.drain_max, drained).await.is_err() {
-            warn!("not everything ended in time");
+        // Most of the time is for connections; the store gets its share whatever they do.
+        let (most, rest) = (core.limits.drain_max * 4 / 5, core.limits.drain_max / 10);
+        if tokio::time::timeout(most, ended).await.is_err() {
+            warn!("not every connection ended in time");
+            // Their connections end with them.
+            self.accepting.iter().for_each(JoinHandle::abort);
+        }
+        if let Some(admin) = self.admin.take() {
+            admin.abort();
+        }
+        if tokio::time::timeout(rest, core.store.close()).await.is_err() {
+            warn!("the store did not close in time");
         }
         if let Some(dir) = &self.data_dir {
             dir.clean();
