@@ -577,7 +577,10 @@ async fn ats_sc_13_14_an_independent_client_binds_to_a_real_tls_13_session() {
 }
 
 /// Notes what it is asked for.
-struct Asked(std::sync::Mutex<Vec<(Option<String>, Option<String>, bool)>>);
+struct Asked(std::sync::Mutex<Vec<Question>>);
+
+/// Server name, header's `to`, direct TLS.
+type Question = (Option<String>, Option<String>, bool);
 
 impl TlsSource for Asked {
     fn choose(

@@ -2,6 +2,7 @@
 //!
 //! `Talk` plays the caller of a `Responder`; every conversation is played whole and byte by byte.
 
+mod hostile;
 mod login;
 mod negotiation;
 mod open;
