@@ -154,6 +154,8 @@ struct Stage {
     from: Option<Jid>,
     lang: Option<Box<str>>,
     offer: Offer,
+    /// The mechanism of the last `<auth/>`, for the log.
+    tried: Option<Mechanism>,
 }
 
 /// One attempt to sign in.
@@ -477,6 +479,7 @@ impl Responder {
             from,
             lang,
             offer,
+            tried: None,
         });
         self.features(&stage);
         Ok(State::AwaitFeature(stage))

@@ -20,10 +20,11 @@ enum Next {
 impl Responder {
     pub(super) fn auth(
         &mut self,
-        stage: Box<Stage>,
+        mut stage: Box<Stage>,
         element: &Element,
     ) -> Result<State, StreamError> {
         let name = element.attr("mechanism").unwrap_or_default();
+        stage.tried = Mechanism::of(name);
         let Some(mechanism) = Mechanism::of(name) else {
             let refusal = Refusal::form(SaslCondition::InvalidMechanism, "unknown mechanism");
             return self.refuse(stage, None, refusal);
@@ -249,7 +250,7 @@ impl Responder {
         refusal: Refusal,
     ) -> Result<State, StreamError> {
         sasl::write_failure(&mut self.wire.out, refusal.condition);
-        let mechanism = login.as_ref().map_or("", |login| login.mechanism.name());
+        let mechanism = stage.tried.map_or("unknown", Mechanism::name);
         self.wire.tell(Output::Note(Note::LoginFailed {
             mechanism: mechanism.into(),
             account: login
