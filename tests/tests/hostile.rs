@@ -29,7 +29,7 @@ async fn c6120_tl_06_what_is_no_tls_is_closed_without_a_closing_tag() {
     }
     stream.write_all(b"<stream:stream this is no handshake, and long enough to be seen").await.expect("written");
     stream.read_to_end(&mut got).await.expect("the end");
-    assert!(!String::from_utf8_lossy(&got).contains("</stream"));
+    assert!(!String::from_utf8_lossy(&got).contains("</stream:stream"));
 }
 
 #[tokio::test]

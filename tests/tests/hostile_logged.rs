@@ -81,9 +81,9 @@ fn cases() -> Vec<Case> {
         case("oversize", Stage::Bound, format!("<message to='ben@a.test'><body>{}", "x".repeat(257 * 1024)), "policy-violation"),
         case("deep nesting", Stage::Bound, format!("<message to='ben@a.test'>{}", "<a>".repeat(100)), "policy-violation"),
         case("many attributes", Stage::Bound, format!("<message {}", (0..100).map(|n| format!("a{n}='' ")).collect::<String>() + "/>"), "policy-violation"),
-        case("second stream header", Stage::Bound, good.replace("<?xml version='1.0'?>", ""), "unsupported-stanza-type"),
+        case("second stream header", Stage::Bound, good.replace("<?xml version='1.0'?>", ""), "bad-format"),
         case("unknown first-level element", Stage::Bound, "<pubsub xmlns='jabber:client'/>", "unsupported-stanza-type"),
-        case("text between stanzas", Stage::Bound, "hello", "not-well-formed"),
+        case("text between stanzas", Stage::Bound, "hello", "bad-format"),
     ]
 }
 

@@ -19,6 +19,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tracing::{info, warn};
@@ -28,6 +29,9 @@ use xmpp_stream::error::{StreamCondition, StreamError};
 use xmpp_stream::jid::{FullJid, Jid, JidError};
 use xmpp_stream::stanza::Item;
 use xmpp_stream::tls::{self, TlsError};
+
+/// How often the system's clock is compared: a stamp may be wrong for this long.
+const CLOCK_CHECK: Duration = Duration::from_secs(10);
 
 /// Real addresses by listener.
 pub type Addresses = BTreeMap<ListenerKind, Vec<SocketAddr>>;
@@ -98,7 +102,8 @@ impl Server {
         config: Config,
         more: &[&'static dyn Module],
     ) -> Result<Running, StartError> {
-        let known: Vec<&str> = modules::ALL.iter().map(|module| module.info().name).collect();
+        let named = modules::ALL.iter().chain(more);
+        let known: Vec<&str> = named.map(|module| module.info().name).collect();
         config.check_modules(&known).map_err(StartError::Config)?;
         for key in without_effect(&config) {
             warn!(key, "configured, but without effect until the feature is built");
@@ -157,6 +162,8 @@ impl Running {
             let backend = Arc::clone(&self.handle.shared.core);
             let admin = crate::admin::serve(dir, backend).map_err(StartError::DataDir)?;
             self.admin = Some(admin);
+            let shared = Arc::clone(&self.handle.shared);
+            self.accepting.push(tokio::spawn(follow_system_clock(shared)));
             let addresses: BTreeMap<&str, Vec<SocketAddr>> =
                 self.addresses.iter().map(|(kind, list)| (kind.as_str(), list.clone())).collect();
             dir.write_addresses(&addresses).map_err(StartError::DataDir)?;
@@ -240,6 +247,27 @@ impl Handle {
     #[must_use]
     pub fn core(&self) -> &Arc<Core> {
         &self.shared.core
+    }
+}
+
+impl Drop for Running {
+    /// Without `shutdown` everything ends at once: connections are cut.
+    fn drop(&mut self) {
+        for task in self.accepting.drain(..).chain(self.admin.take()) {
+            task.abort();
+        }
+    }
+}
+
+/// Until the server goes down: stamps stay right over a suspend and a corrected clock.
+async fn follow_system_clock(shared: Arc<Shared>) {
+    let mut shutdown = shared.shutdown.clone();
+    let mut ticks = tokio::time::interval(CLOCK_CHECK);
+    loop {
+        tokio::select! {
+            _ = shutdown.wait_for(|down| *down) => return,
+            _ = ticks.tick() => shared.core.clock.follow_system(),
+        }
     }
 }
 
