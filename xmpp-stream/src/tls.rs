@@ -194,4 +194,26 @@ mod tests {
         check("", None);
         check("a b", None);
     }
+
+    #[test]
+    fn ats_sc_16_the_hash_is_that_of_the_certificates_signature() {
+        use rcgen::{CertificateParams, KeyPair, PKCS_ECDSA_P256_SHA256, PKCS_ECDSA_P384_SHA384};
+        #[track_caller]
+        fn check(
+            signed_by: &'static rcgen::SignatureAlgorithm,
+            hash: Option<&'static digest::Algorithm>,
+        ) {
+            let key = KeyPair::generate_for(signed_by).unwrap();
+            let params = CertificateParams::new(["a.test".to_owned()]).unwrap();
+            let leaf = params.self_signed(&key).unwrap();
+            let expected = hash.map(|hash| digest::digest(hash, leaf.der()));
+            let expected = expected.as_ref().map(AsRef::as_ref);
+            assert_eq!(server_end_point(leaf.der()).as_deref(), expected);
+        }
+        check(&PKCS_ECDSA_P256_SHA256, Some(&digest::SHA256));
+        check(&PKCS_ECDSA_P384_SHA384, Some(&digest::SHA384));
+        // No single hash, and no certificate at all.
+        check(&rcgen::PKCS_ED25519, None);
+        assert_eq!(server_end_point(b"none"), None);
+    }
 }
