@@ -6,7 +6,7 @@
 use crate::trust::Trust;
 use crate::wire::{Place, Wire};
 use std::fmt;
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::atomic::{AtomicU16, Ordering};
 use xmpp_client::{ConnectError, Event, Stanza, Ty, XmppClient};
 use xmpp_server::config::{Config, Storage};
@@ -165,11 +165,17 @@ impl TestLab {
     /// A raw peer over a pipe in memory instead of TCP: the kind that can be used with paused time.
     #[must_use]
     pub fn raw_in_memory(&self, domain: &str) -> Wire {
+        self.raw_from(domain, Ipv4Addr::LOCALHOST.into())
+    }
+
+    /// The same, as if it had connected from this address.
+    #[must_use]
+    pub fn raw_from(&self, domain: &str, address: IpAddr) -> Wire {
         let (ours, theirs) = tokio::io::duplex(DUPLEX_BYTES);
         let port = self.in_memory_peers.fetch_add(1, Ordering::Relaxed);
         let handle = self.handle();
         tokio::spawn(async move {
-            let peer = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+            let peer = SocketAddr::new(address, port);
             handle.serve(Box::new(theirs), peer, false).await;
         });
         Wire::over(ours, domain).trusting(self.trust.clone())

@@ -49,6 +49,13 @@ impl Trust {
         self
     }
 
+    /// The same without a server name in the handshake.
+    #[must_use]
+    pub fn without_sni(mut self) -> Self {
+        Arc::make_mut(&mut self.config).enable_sni = false;
+        self
+    }
+
     /// As rustls wants it.
     #[must_use]
     pub fn config(&self) -> Arc<ClientConfig> {

@@ -140,7 +140,7 @@ impl Write for Log {
 }
 
 #[tokio::test]
-async fn bad_input_is_answered_and_logged() {
+async fn c6120_3_bad_input_is_answered_and_logged() {
     each_ends_in_its_condition_with_a_log_line_and_harms_nobody().await;
     c6120_sa_10_five_wrong_passwords_end_the_stream().await;
 }

@@ -354,10 +354,10 @@ struct PeerHosts {
 impl Hosts for PeerHosts {
     fn host(&self, domain: &str) -> Option<HostView> {
         let host = self.core.hosts.get(domain)?;
-        let mut guest_ns: Vec<&'static str> = Vec::new();
+        // Also where this peer may not register: it is told so (XEP-0077 section 3.1.1).
+        let guest_ns = self.core.announced.guest_ns.clone();
         let mut features_before_auth = Vec::new();
-        if host.may_register(self.peer.ip()) && !self.core.announced.guest_ns.is_empty() {
-            guest_ns.clone_from(&self.core.announced.guest_ns);
+        if host.may_register(self.peer.ip()) && !guest_ns.is_empty() {
             let register = xmpp_stream::xml::Element::new(
                 xmpp_stream::ns::FEATURE_REGISTER,
                 "register",

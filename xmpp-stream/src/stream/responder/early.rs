@@ -45,7 +45,9 @@ impl Responder {
         if !(is_request && is_open && is_to_host) {
             return Err(not_authorized());
         }
-        if ns == Some(ns::REGISTER) && !self.tries.registration {
+        // More time only where something was shown that takes it.
+        let is_shown = !stage.host.features_before_auth.is_empty();
+        if ns == Some(ns::REGISTER) && is_shown && !self.tries.registration {
             self.tries.registration = true;
             let longer = now.checked_add(self.config.limits.registration_max);
             self.deadline = self.deadline.max(longer);
