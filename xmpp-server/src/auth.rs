@@ -147,9 +147,9 @@ impl Core {
         }
         // Rule 17: the old session ends first, then the new one is bound: two critical sections.
         let error = StreamError::new(StreamCondition::Conflict);
+        old.outbox.set_farewell(error);
         let mut effects = self.end_session(account, old.sid);
         effects.retain(|effect| !matches!(effect, Effect::Pause));
-        old.outbox.set_farewell(error);
         self.run(None, effects.into()).await;
         Some(full)
     }

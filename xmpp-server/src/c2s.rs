@@ -13,6 +13,7 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
+use tokio::runtime::Handle;
 use tokio::sync::watch;
 use tracing::{Instrument, debug, info, warn};
 use xmpp_stream::driver::{Driver, Transport, Turn};
@@ -81,7 +82,7 @@ pub async fn serve(
                 return;
             }
         }
-        let connection =
+        let mut connection =
             Connection { shared, driver, peer, session: None, on_login: Some(on_login) };
         connection.run().await;
     };
@@ -96,9 +97,26 @@ struct Connection<F> {
     on_login: Option<F>,
 }
 
+/// A connection that is dropped in the middle, by a panic or by whoever drives it, leaves no ghost.
+impl<F> Drop for Connection<F> {
+    fn drop(&mut self) {
+        if let (Some(session), Ok(runtime)) = (self.session.take(), Handle::try_current()) {
+            let core = Arc::clone(&self.shared.core);
+            runtime.spawn(async move { core.session_over(&session).await });
+        }
+    }
+}
+
 impl<F: FnOnce() + Send> Connection<F> {
-    async fn run(mut self) {
+    async fn run(&mut self) {
         let closed = self.live().await;
+        // What the peer still takes now is neither sent elsewhere nor answered for it.
+        if closed
+            && self.driver.flush_within(FINISH).await
+            && let Some(session) = &self.session
+        {
+            session.outbox.taken();
+        }
         if let Some(session) = self.session.take() {
             self.shared.core.session_over(&session).await;
             info!("session over");
@@ -118,9 +136,13 @@ impl<F: FnOnce() + Send> Connection<F> {
                     return true;
                 }
             }
+            if self.session.as_ref().is_some_and(|session| session.outbox.is_closed()) {
+                self.ended();
+                continue;
+            }
             self.fill();
             let session = self.session.as_ref();
-            let idle = self.driver.pending() == 0;
+            let idle = self.driver.pending() == 0 && self.driver.machine.is_open();
             // A peer that does not take its answers gets no more of them.
             let read = self.driver.pending() < UNREAD_BYTES
                 && !session.is_some_and(|session| session.outbox.is_congested(&limits));
@@ -131,12 +153,7 @@ impl<F: FnOnce() + Send> Connection<F> {
                     continue;
                 }
                 turn = self.driver.turn(read) => turn,
-                () = outbox_ready(session), if idle => {
-                    if session.is_some_and(|session| session.outbox.is_closed()) {
-                        self.ended();
-                    }
-                    continue;
-                }
+                () = outbox_ready(session, idle) => continue,
             };
             match turn {
                 Ok(Turn::Flushed) => self.flushed(),
@@ -172,15 +189,9 @@ impl<F: FnOnce() + Send> Connection<F> {
 
     /// Copies items of the outbox into the machine, a record at most, when the last batch has left.
     fn fill(&mut self) {
-        let Some(session) = &self.session else { return };
-        if self.driver.pending() > 0 {
-            return;
+        if let Some(session) = &self.session {
+            fill(&mut self.driver, session);
         }
-        let machine = &mut self.driver.machine;
-        session.outbox.send(|item| {
-            machine.send(item);
-            machine.pending_bytes() < WRITE_BYTES
-        });
     }
 
     /// Carries out one output of the machine; false when the stream is over.
@@ -284,14 +295,8 @@ async fn work_on<T>(
 ) -> T {
     let mut work = pin!(work);
     loop {
-        if driver.pending() == 0 {
-            let machine = &mut driver.machine;
-            session.outbox.send(|item| {
-                machine.send(item);
-                machine.pending_bytes() < WRITE_BYTES
-            });
-        }
-        let idle = driver.pending() == 0;
+        fill(driver, session);
+        let idle = driver.pending() == 0 && driver.machine.is_open();
         tokio::select! {
             biased;
             done = &mut work => return done,
@@ -301,14 +306,27 @@ async fn work_on<T>(
                 // The transport is gone; what is being done is done to its end all the same.
                 Err(_) => return work.await,
             },
-            () = poll_fn(|cx| session.outbox.poll_ready(cx)), if idle && !session.outbox.is_closed() => {}
+            () = outbox_ready(Some(session), true), if idle && !session.outbox.is_closed() => {}
         }
     }
 }
 
-async fn outbox_ready(session: Option<&Session>) {
+/// Items stay in the outbox behind what closes the stream: they were not sent.
+fn fill(driver: &mut Driver<Responder>, session: &Session) {
+    if driver.pending() > 0 || !driver.machine.is_open() {
+        return;
+    }
+    let machine = &mut driver.machine;
+    session.outbox.send(|item| {
+        machine.send(item);
+        machine.is_open() && machine.pending_bytes() < WRITE_BYTES
+    });
+}
+
+/// Ready when the session was ended by somebody else, or, with `items`, when there are unsent items.
+async fn outbox_ready(session: Option<&Session>, items: bool) {
     match session {
-        Some(session) => poll_fn(|cx| session.outbox.poll_ready(cx)).await,
+        Some(session) => poll_fn(|cx| session.outbox.poll_ready(cx, items)).await,
         None => std::future::pending().await,
     }
 }

@@ -13,10 +13,12 @@ use crate::store::{CommitError, StoreError, WriteOp};
 use bytes::Bytes;
 use smallvec::SmallVec;
 use std::collections::{HashMap, VecDeque};
-use std::future::Future;
+use std::future::{Future, poll_fn};
 use std::net::IpAddr;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::sync::Arc;
+use std::task::Poll;
 use xmpp_stream::error::{ErrorType, StanzaCondition, StanzaError};
 use xmpp_stream::jid::{BareJid, FullJid, Jid};
 use xmpp_stream::stanza::{Item, Stanza, Ty};
@@ -395,7 +397,7 @@ impl Core {
                 module: registered.module,
                 core: Arc::clone(self),
             };
-            let answer = (registered.handler)(iq).await?;
+            let answer = guarded(registered, iq).await?;
             let settled = match &call.account {
                 Some(account) => self.settle(account, answer.effects, own.is_some()).await,
                 None => self.settle_host(answer.effects).await,
@@ -425,11 +427,7 @@ impl Core {
         reply: Stanza,
     ) -> Option<Stanza> {
         let (Some(account), Some(asker)) = (own, asker) else { return Some(reply) };
-        let state = account.lock();
-        if let Some(entry) = state.session(asker.sid) {
-            entry.outbox.push(Item::One(Box::new(reply)), &self.limits);
-            entry.outbox.wake();
-        }
+        account.lock().push_one(asker.sid, Item::One(Box::new(reply)), &self.limits);
         None
     }
 
@@ -447,6 +445,21 @@ impl Core {
         }
         Ok(rest)
     }
+}
+
+/// A handler's answer; one that panics harms this request only.
+async fn guarded(registered: &Registered, iq: Iq) -> Result<Answer, StanzaError> {
+    let panicked = |_| {
+        tracing::error!(module = registered.module, "handler panicked");
+        StanzaError::internal_server_error()
+    };
+    let begun = catch_unwind(AssertUnwindSafe(|| (registered.handler)(iq)));
+    let mut answering = begun.map_err(panicked)?;
+    poll_fn(|cx| {
+        let poll = AssertUnwindSafe(|| answering.as_mut().poll(cx));
+        catch_unwind(poll).unwrap_or_else(|panic| Poll::Ready(Err(panicked(panic))))
+    })
+    .await
 }
 
 /// Who asks whom.

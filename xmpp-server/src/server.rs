@@ -235,11 +235,11 @@ impl Handle {
     pub fn kick(&self, jid: &FullJid) -> bool {
         let core = &self.shared.core;
         let Some(account) = core.registry.peek(jid.bare_str()) else { return false };
-        let state = account.lock();
-        let Some(entry) = state.resource(jid.resource_str()) else { return false };
+        let mut state = account.lock();
+        let entry = state.resource(jid.resource_str());
+        let Some(sid) = entry.map(|entry| entry.sid) else { return false };
         let error = StreamError::new(StreamCondition::PolicyViolation);
-        entry.outbox.push(Item::Close(Box::new(error)), &core.limits);
-        entry.outbox.wake();
+        state.push_one(sid, Item::Close(Box::new(error)), &core.limits);
         true
     }
 

@@ -83,10 +83,13 @@ impl Core {
         let Some(entry) = entry else {
             return refuse(stanza, &StanzaError::service_unavailable());
         };
+        let sid = entry.sid;
         let rendered = Arc::new(Rendered::new(Arc::new(stanza.clone()), Class::Iq));
-        entry.outbox.push(Item::Shared(To::AsWritten, rendered, None), &self.limits);
-        entry.outbox.wake();
+        let item = Item::Shared(To::AsWritten, rendered, None);
         let mut effects = Vec::new();
+        if state.push_one(sid, item, &self.limits) {
+            effects.push(Effect::Pause);
+        }
         self.reap(host, account, &mut state, &mut effects);
         effects
     }

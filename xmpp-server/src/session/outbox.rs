@@ -149,11 +149,11 @@ impl Outbox {
         self.lock().closed
     }
 
-    /// Ready when there is something unsent, or the session was ended.
-    pub fn poll_ready(&self, cx: &mut Context<'_>) -> Poll<()> {
+    /// Ready when the session was ended or, with `items`, when there is something unsent.
+    pub fn poll_ready(&self, cx: &mut Context<'_>, items: bool) -> Poll<()> {
         self.waker.register(cx.waker());
         let q = self.lock();
-        if q.closed || q.items.len() > q.sent {
+        if q.closed || (items && q.items.len() > q.sent) {
             Poll::Ready(())
         } else {
             Poll::Pending
