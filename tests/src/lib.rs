@@ -1,7 +1,8 @@
 //! What tests of this workspace are written with.
 //!
-//! Three recipes, from small to large:
+//! Four recipes, from small to large:
 //!
+//! * [`pair`]: two machines back to back, with a clock that the test moves.
 //! * [`lab`]: a server in this process, with accounts on demand.
 //! * [`wire`]: raw peers talk to a server and say what they expect, element by element.
 //!   This is what a scripted stanza test is until there is a script language.
@@ -10,16 +11,10 @@
 //! A failed expectation is a panic with both sides in it; nothing here sleeps, every wait is bounded,
 //! every server has its own ports and accounts.
 
-#![allow(
-    clippy::expect_used,
-    clippy::indexing_slicing,
-    clippy::panic,
-    reason = "a test kit: what is not as expected is a panic"
-)]
-
 pub mod chat;
 pub mod lab;
 pub mod login;
+pub mod pair;
 pub mod talk;
 pub mod tree;
 pub mod trust;

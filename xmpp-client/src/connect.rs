@@ -48,7 +48,7 @@ pub(crate) async fn connect(mut builder: Builder) -> Result<XmppClient, ConnectE
 
     let mut negotiation = Negotiation::new(Driver::new(machine, Box::new(tcp)));
     let done = timeout_at(deadline, negotiation.run(&jid, tls, builder.direct_tls)).await;
-    match done.unwrap_or_else(|_| Err(ConnectError::Timeout(negotiation.step))) {
+    match done.unwrap_or(Err(ConnectError::Timeout(negotiation.step))) {
         Ok(bound) => Ok(begin(builder, negotiation.driver, bound)),
         Err(error) => {
             negotiation.driver.finish(FINISH_MAX).await;
@@ -101,7 +101,7 @@ fn initiator(
 }
 
 fn random(bytes: &mut [u8]) {
-    // Fails only where the system has no random source; nonces of zeros then fail the login.
+    // Fails only where the system has no random source; the server's nonce then has to do.
     let _ = SystemRandom::new().fill(bytes);
 }
 

@@ -26,8 +26,8 @@ use xmpp_stream::xml::Refused;
 
 /// One TLS record: what is worth one write (DESIGN 5 step 6).
 const WRITE_BYTES: usize = 16 * 1024;
-/// How long a producer pauses that met a queue over its soft bound (DESIGN 9).
-const PAUSE: Duration = Duration::from_millis(5);
+/// Bytes that a peer may leave untaken before it is no longer read: a few records.
+const UNREAD_BYTES: usize = 4 * WRITE_BYTES;
 /// How long the last bytes and the closing of TLS may take.
 const FINISH: Duration = Duration::from_secs(5);
 
@@ -73,6 +73,7 @@ pub async fn serve(
         let now = shared.core.clock.now();
         let machine = Responder::new(config, Box::new(random::fill), now);
         let mut driver = Driver::new(machine, transport);
+        driver.set_stall_max(shared.core.limits.write_stall_max);
         if direct_tls {
             let certificates = &*shared.certificates;
             if let Err(error) = driver.accept_tls(certificates, None, true).await {
@@ -110,6 +111,7 @@ impl<F: FnOnce() + Send> Connection<F> {
     /// Until the stream or the transport ends; true when there may be bytes left to write.
     async fn live(&mut self) -> bool {
         let mut shutdown = self.shared.shutdown.clone();
+        let limits = self.shared.core.limits;
         loop {
             while let Some(output) = self.driver.machine.poll_output() {
                 if !self.act(output).await {
@@ -119,13 +121,16 @@ impl<F: FnOnce() + Send> Connection<F> {
             self.fill();
             let session = self.session.as_ref();
             let idle = self.driver.pending() == 0;
+            // A peer that does not take its answers gets no more of them.
+            let read = self.driver.pending() < UNREAD_BYTES
+                && !session.is_some_and(|session| session.outbox.is_congested(&limits));
             let turn = tokio::select! {
                 biased;
                 () = down(&mut shutdown), if self.driver.machine.accepts_close() => {
                     self.close(StreamCondition::SystemShutdown);
                     continue;
                 }
-                turn = self.driver.turn(true) => turn,
+                turn = self.driver.turn(read) => turn,
                 () = outbox_ready(session), if idle => {
                     if session.is_some_and(|session| session.outbox.is_closed()) {
                         self.ended();
@@ -255,7 +260,7 @@ impl<F: FnOnce() + Send> Connection<F> {
             }
         }
         if session.pause.swap(false, Ordering::Relaxed) {
-            work_on(&mut self.driver, session, tokio::time::sleep(PAUSE)).await;
+            work_on(&mut self.driver, session, tokio::time::sleep(core.limits.outbox_pause_max)).await;
         }
     }
 

@@ -18,7 +18,7 @@ use xmpp_stream::jid::{BareJid, Jid};
 /// Without options it serves localhost on 127.0.0.1 and ::1, port 5222 with STARTTLS and port 5223
 /// with direct TLS, with certificates of its own development CA and everything in ./xmpp-data.
 #[derive(Clone, Debug, Parser)]
-#[command(name = "xmpp-server", version, max_term_width = 100)]
+#[command(name = "xmpp-server", version, verbatim_doc_comment)]
 pub struct Cli {
     #[command(flatten)]
     options: Options,
@@ -47,7 +47,7 @@ struct Serving {
     /// Serve this domain; may be given again [default: localhost]
     #[arg(long, value_name = "NAME", value_parser = domain)]
     domain: Vec<String>,
-    /// Listen here with STARTTLS, and nowhere else unless named too; may be given again
+    /// Listen here with STARTTLS, and only there; may be given again
     #[arg(long, value_name = "ADDR:PORT", value_parser = address)]
     listen: Vec<SocketAddr>,
     /// Listen here with direct TLS; may be given again

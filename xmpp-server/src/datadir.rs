@@ -80,11 +80,16 @@ impl DataDir {
     pub fn open_as(path: &Path, holder: Holder) -> Result<Self, DataDirError> {
         make_private(path)?;
         let lock = take_lock(path, holder)?;
-        Ok(Self {
+        let dir = Self {
             path: path.to_owned(),
             holder,
             _lock: lock,
-        })
+        };
+        if holder == Holder::Server {
+            // Of a server that was killed: nobody should take its addresses for ours.
+            dir.clean();
+        }
+        Ok(dir)
     }
 
     /// The directory itself.
@@ -401,6 +406,19 @@ pub(crate) mod tests {
         assert!(!temp.0.join("addresses.json.new").exists());
         drop(dir);
         assert!(!file.exists());
+    }
+
+    #[test]
+    fn what_a_killed_server_left_goes_first() {
+        let temp = TempDir::new();
+        for name in ["addresses.json", "admin.sock", "server.db"] {
+            std::fs::write(temp.0.join(name), "").unwrap();
+        }
+        let there = |name| temp.0.join(name).exists();
+        drop(DataDir::open_as(&temp.0, Holder::Command).unwrap());
+        assert!(there("addresses.json") && there("admin.sock"));
+        let _dir = DataDir::open(&temp.0).unwrap();
+        assert!(!there("addresses.json") && !there("admin.sock") && there("server.db"));
     }
 
     #[test]

@@ -19,6 +19,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tracing::{info, warn};
@@ -28,6 +29,9 @@ use xmpp_stream::error::{StreamCondition, StreamError};
 use xmpp_stream::jid::{FullJid, Jid, JidError};
 use xmpp_stream::stanza::Item;
 use xmpp_stream::tls::{self, TlsError};
+
+/// How often the system's clock is compared: a stamp may be wrong for this long.
+const CLOCK_CHECK: Duration = Duration::from_secs(10);
 
 /// Real addresses by listener.
 pub type Addresses = BTreeMap<ListenerKind, Vec<SocketAddr>>;
@@ -98,7 +102,8 @@ impl Server {
         config: Config,
         more: &[&'static dyn Module],
     ) -> Result<Running, StartError> {
-        let known: Vec<&str> = modules::ALL.iter().map(|module| module.info().name).collect();
+        let named = modules::ALL.iter().chain(more);
+        let known: Vec<&str> = named.map(|module| module.info().name).collect();
         config.check_modules(&known).map_err(StartError::Config)?;
         for key in without_effect(&config) {
             warn!(key, "configured, but without effect until the feature is built");
@@ -107,6 +112,8 @@ impl Server {
             (None, Storage::Memory) => None,
             _ => Some(DataDir::open(config.data_dir()).map_err(StartError::DataDir)?),
         };
+        // Before anything is made: a start that finds a port taken leaves no traces.
+        let listeners = bind_all(&config).await?;
         let clock = Clock::start();
         let store = match (config.storage, &data_dir) {
             (Storage::Sqlite, Some(dir)) => Store::open_sqlite(&dir.database()),
@@ -116,7 +123,6 @@ impl Server {
         let secret = store.secret().await.map_err(StartError::Store)?;
         let hosts = hosts(&config)?;
         let (certificates, ca_pem) = certificates(&config, data_dir.as_ref(), &clock)?;
-        let listeners = bind_all(&config).await?;
         let mut modules = modules::enabled(&config.modules.off);
         modules.extend_from_slice(more);
         let core = Core::new(config, hosts, store, clock, secret, &modules);
@@ -156,6 +162,8 @@ impl Running {
             let backend = Arc::clone(&self.handle.shared.core);
             let admin = crate::admin::serve(dir, backend).map_err(StartError::DataDir)?;
             self.admin = Some(admin);
+            let shared = Arc::clone(&self.handle.shared);
+            self.accepting.push(tokio::spawn(follow_system_clock(shared)));
             let addresses: BTreeMap<&str, Vec<SocketAddr>> =
                 self.addresses.iter().map(|(kind, list)| (kind.as_str(), list.clone())).collect();
             dir.write_addresses(&addresses).map_err(StartError::DataDir)?;
@@ -193,17 +201,23 @@ impl Running {
         info!("shutting down");
         let _ = self.shutdown.send(true);
         let core = &self.handle.shared.core;
-        let drained = async {
-            for accepting in std::mem::take(&mut self.accepting) {
+        let ended = async {
+            for accepting in &mut self.accepting {
                 let _ = accepting.await;
             }
-            if let Some(admin) = self.admin.take() {
-                admin.abort();
-            }
-            core.store.close().await;
         };
-        if tokio::time::timeout(core.limits.drain_max, drained).await.is_err() {
-            warn!("not everything ended in time");
+        // Most of the time is for connections; the store gets its share whatever they do.
+        let (most, rest) = (core.limits.drain_max * 4 / 5, core.limits.drain_max / 10);
+        if tokio::time::timeout(most, ended).await.is_err() {
+            warn!("not every connection ended in time");
+            // Their connections end with them.
+            self.accepting.iter().for_each(JoinHandle::abort);
+        }
+        if let Some(admin) = self.admin.take() {
+            admin.abort();
+        }
+        if tokio::time::timeout(rest, core.store.close()).await.is_err() {
+            warn!("the store did not close in time");
         }
         if let Some(dir) = &self.data_dir {
             dir.clean();
@@ -233,6 +247,27 @@ impl Handle {
     #[must_use]
     pub fn core(&self) -> &Arc<Core> {
         &self.shared.core
+    }
+}
+
+impl Drop for Running {
+    /// Without `shutdown` everything ends at once: connections are cut.
+    fn drop(&mut self) {
+        for task in self.accepting.drain(..).chain(self.admin.take()) {
+            task.abort();
+        }
+    }
+}
+
+/// Until the server goes down: stamps stay right over a suspend and a corrected clock.
+async fn follow_system_clock(shared: Arc<Shared>) {
+    let mut shutdown = shared.shutdown.clone();
+    let mut ticks = tokio::time::interval(CLOCK_CHECK);
+    loop {
+        tokio::select! {
+            _ = shutdown.wait_for(|down| *down) => return,
+            _ = ticks.tick() => shared.core.clock.follow_system(),
+        }
     }
 }
 

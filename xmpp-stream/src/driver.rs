@@ -24,6 +24,9 @@ const READ_BYTES: usize = 16 * 1024;
 /// A write buffer that grew above this is given back when it is empty.
 const KEEP_BYTES: usize = 1024;
 
+/// A write without progress for this long: TCP has tried again several times by then.
+const STALL_MAX: Duration = Duration::from_secs(60);
+
 thread_local! {
     // Shared by all connections of a worker thread: an idle one owns no read buffer. Never borrowed
     // across an await, as `poll_turn` has none.
@@ -39,6 +42,9 @@ pub struct Driver<M> {
     written: usize,
     timer: Option<Pin<Box<Sleep>>>,
     eof: bool,
+    /// Since when the transport has taken nothing of what is pending.
+    stalled: Option<Instant>,
+    stall_max: Duration,
 }
 
 /// Why `turn` returned.
@@ -73,7 +79,14 @@ impl<M: Machine> Driver<M> {
             written: 0,
             timer: None,
             eof: false,
+            stalled: None,
+            stall_max: STALL_MAX,
         }
+    }
+
+    /// Changes how long a write may make no progress until the transport counts as lost.
+    pub fn set_stall_max(&mut self, stall_max: Duration) {
+        self.stall_max = stall_max;
     }
 
     /// Waits for exactly one of: pending bytes written, readable (only if the machine wants input),
@@ -86,11 +99,12 @@ impl<M: Machine> Driver<M> {
     }
 
     fn poll_turn(&mut self, cx: &mut Context<'_>, read: bool) -> Poll<io::Result<Turn>> {
-        if let Poll::Ready(written) = self.poll_out(cx) {
-            match written {
-                Ok(true) => return Poll::Ready(Ok(Turn::Flushed)),
-                Ok(false) => {}
-                Err(error) => return Poll::Ready(Err(self.lost(error))),
+        match self.poll_out(cx) {
+            Poll::Ready(Ok(true)) => return Poll::Ready(Ok(Turn::Flushed)),
+            Poll::Ready(Ok(false)) => {}
+            Poll::Ready(Err(error)) => return Poll::Ready(Err(self.lost(error))),
+            Poll::Pending => {
+                self.stalled.get_or_insert_with(now);
             }
         }
         if read
@@ -99,8 +113,10 @@ impl<M: Machine> Driver<M> {
         {
             return Poll::Ready(got.map(|()| Turn::Handled));
         }
-        // While the caller does not read, silence is our own doing and no deadline runs.
-        if read && self.poll_deadline(cx).is_ready() {
+        if self.poll_deadline(cx, read).is_ready() {
+            if self.stall_deadline().is_some_and(|deadline| deadline <= now()) {
+                return Poll::Ready(Err(self.lost(io::ErrorKind::TimedOut.into())));
+            }
             self.machine.handle_timeout(now());
             return Poll::Ready(Ok(Turn::Handled));
         }
@@ -116,13 +132,17 @@ impl<M: Machine> Driver<M> {
                 self.machine.take_bytes(&mut self.out);
             }
             if self.out.is_empty() {
+                self.stalled = None;
                 self.out.shrink_to(KEEP_BYTES);
                 return Poll::Ready(Ok(wrote));
             }
             while let Some(rest) = self.out.get(self.written..).filter(|rest| !rest.is_empty()) {
                 match ready!(self.link.poll_write(cx, rest))? {
                     0 => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
-                    n => self.written += n,
+                    n => {
+                        self.written += n;
+                        self.stalled = None;
+                    }
                 }
             }
             ready!(self.link.poll_flush(cx))?;
@@ -156,8 +176,16 @@ impl<M: Machine> Driver<M> {
         })
     }
 
-    fn poll_deadline(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        let Some(deadline) = self.machine.poll_timeout() else {
+    fn stall_deadline(&self) -> Option<Instant> {
+        self.stalled.map(|since| since + self.stall_max)
+    }
+
+    fn poll_deadline(&mut self, cx: &mut Context<'_>, read: bool) -> Poll<()> {
+        // While the caller does not read, silence is our own doing and no deadline of the machine
+        // runs.
+        let machine = if read { self.machine.poll_timeout() } else { None };
+        let earliest = machine.into_iter().chain(self.stall_deadline()).min();
+        let Some(deadline) = earliest else {
             return Poll::Pending;
         };
         let deadline = tokio::time::Instant::from_std(deadline);

@@ -168,7 +168,9 @@ fn server_end_point(leaf: &[u8]) -> Option<Box<[u8]>> {
 /// `InvalidInput`: the domain of a JID that cannot stand in a certificate.
 pub fn server_name(domain: &str) -> std::io::Result<ServerName<'static>> {
     let invalid = || std::io::Error::from(std::io::ErrorKind::InvalidInput);
-    let address = domain.strip_prefix('[').and_then(|rest| rest.strip_suffix(']'));
+    let address = domain
+        .strip_prefix('[')
+        .and_then(|rest| rest.strip_suffix(']'));
     let ascii = match address {
         Some(address) => address.into(),
         None => idna::domain_to_ascii(domain).map_err(|_| invalid())?,
@@ -184,7 +186,9 @@ mod tests {
     fn server_names_are_a_labels_or_addresses() {
         #[track_caller]
         fn check(domain: &str, name: Option<&str>) {
-            let found = server_name(domain).ok().map(|name| name.to_str().into_owned());
+            let found = server_name(domain)
+                .ok()
+                .map(|name| name.to_str().into_owned());
             assert_eq!(found.as_deref(), name);
         }
         check("a.test", Some("a.test"));
@@ -195,25 +199,55 @@ mod tests {
         check("a b", None);
     }
 
+    fn leaf(algorithm: &'static rcgen::SignatureAlgorithm) -> (Vec<u8>, String, String) {
+        let key = rcgen::KeyPair::generate_for(algorithm).unwrap();
+        let made = rcgen::CertificateParams::new(["d.test".to_owned()]).unwrap();
+        let made = made.self_signed(&key).unwrap();
+        (made.der().to_vec(), made.pem(), key.serialize_pem())
+    }
+
     #[test]
-    fn ats_sc_16_the_hash_is_that_of_the_certificates_signature() {
-        use rcgen::{CertificateParams, KeyPair, PKCS_ECDSA_P256_SHA256, PKCS_ECDSA_P384_SHA384};
-        #[track_caller]
-        fn check(
-            signed_by: &'static rcgen::SignatureAlgorithm,
-            hash: Option<&'static digest::Algorithm>,
-        ) {
-            let key = KeyPair::generate_for(signed_by).unwrap();
-            let params = CertificateParams::new(["a.test".to_owned()]).unwrap();
-            let leaf = params.self_signed(&key).unwrap();
-            let expected = hash.map(|hash| digest::digest(hash, leaf.der()));
-            let expected = expected.as_ref().map(AsRef::as_ref);
-            assert_eq!(server_end_point(leaf.der()).as_deref(), expected);
+    fn ats_sc_16_the_hash_is_that_of_the_signature() {
+        let cases = [
+            (&rcgen::PKCS_ECDSA_P256_SHA256, Some(&digest::SHA256)),
+            (&rcgen::PKCS_ECDSA_P384_SHA384, Some(&digest::SHA384)),
+            (&rcgen::PKCS_ED25519, None),
+        ];
+        for (algorithm, hash) in cases {
+            let (der, ..) = leaf(algorithm);
+            let expected = hash.map(|hash| digest::digest(hash, &der).as_ref().into());
+            assert_eq!(server_end_point(&der), expected, "{algorithm:?}");
         }
-        check(&PKCS_ECDSA_P256_SHA256, Some(&digest::SHA256));
-        check(&PKCS_ECDSA_P384_SHA384, Some(&digest::SHA384));
-        // No single hash, and no certificate at all.
-        check(&rcgen::PKCS_ED25519, None);
-        assert_eq!(server_end_point(b"none"), None);
+        assert_eq!(server_end_point(b"no certificate"), None);
+    }
+
+    #[test]
+    fn what_is_wrong_with_a_pem_text_is_told() {
+        let (_, chain, key) = leaf(&rcgen::PKCS_ECDSA_P256_SHA256);
+        let (_, _, other) = leaf(&rcgen::PKCS_ECDSA_P256_SHA256);
+        let error = |chain: &str, key: &str| server_config(chain, key, true).err();
+        assert_eq!(error(&chain, &key), None);
+        assert_eq!(error("", &key), Some(TlsError::Certificate));
+        assert_eq!(error(&key, &key), Some(TlsError::Certificate));
+        assert_eq!(error(&chain, ""), Some(TlsError::Key));
+        assert_eq!(error(&chain, &chain), Some(TlsError::Key));
+        assert_eq!(error(&chain, &other), Some(TlsError::Mismatch));
+        assert!(roots("").is_err());
+    }
+
+    #[test]
+    fn ats_tu_08_alpn_is_for_direct_tls_only() {
+        let (_, chain, key) = leaf(&rcgen::PKCS_ECDSA_P256_SHA256);
+        for direct in [true, false] {
+            let expected = if direct {
+                vec![ALPN_CLIENT.to_vec()]
+            } else {
+                Vec::new()
+            };
+            let (server, _) = server_config(&chain, &key, direct).unwrap();
+            assert_eq!(server.alpn_protocols, expected);
+            let client = client_config(roots(&chain).unwrap(), direct).unwrap();
+            assert_eq!(client.alpn_protocols, expected);
+        }
     }
 }

@@ -132,6 +132,13 @@ impl Outbox {
         self.waker.wake();
     }
 
+    /// True half-way to the hard bound: the session's own requests wait until it has taken some.
+    pub fn is_congested(&self, limits: &Limits) -> bool {
+        let q = self.lock();
+        q.items.len() > limits.outbox_items_hard / 2
+            || q.bytes > limits.outbox_bytes_hard_total() / 2
+    }
+
     /// True once a push went over the hard bound.
     pub fn is_marked(&self) -> bool {
         self.lock().marked

@@ -6,7 +6,7 @@ use crate::limits::{Limits, XmlLimits};
 use crate::stanza::{Item, Stanza};
 use crate::stream::{
     CloseReason, Credentials, HostView, Hosts, Initiator, InitiatorConfig, Note, Output, Password,
-    Responder, ResponderConfig, ScramHash, StoredKeys, TlsRule, Verdict,
+    RandomSource, Responder, ResponderConfig, ScramHash, StoredKeys, TlsRule, Verdict,
 };
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, duplex};
 
@@ -29,7 +29,7 @@ impl Hosts for OneHost {
     }
 }
 
-fn random() -> Box<dyn FnMut(&mut [u8]) + Send> {
+fn random() -> RandomSource {
     let mut count = 0_u8;
     Box::new(move |bytes| {
         count += 1;
@@ -477,4 +477,144 @@ async fn a_turn_is_cancel_safe_in_the_middle_of_a_write() {
         answer.starts_with("<?xml") && answer.contains("<required/>"),
         "{answer}"
     );
+}
+
+/// A peer that is none of ours: raw bytes over a TLS connection of its own.
+struct RawPeer(tokio_rustls::client::TlsStream<tokio::io::DuplexStream>);
+
+impl RawPeer {
+    async fn say(&mut self, text: &str) {
+        self.0.write_all(text.as_bytes()).await.unwrap();
+        self.0.flush().await.unwrap();
+    }
+
+    async fn hear_until(&mut self, end: &str) -> String {
+        let mut all = Vec::new();
+        let mut buffer = [0; 4096];
+        while !String::from_utf8_lossy(&all).contains(end) {
+            let n = self.0.read(&mut buffer).await.unwrap();
+            assert_ne!(n, 0, "ended after {}", String::from_utf8_lossy(&all));
+            all.extend_from_slice(&buffer[..n]);
+        }
+        String::from_utf8(all).unwrap()
+    }
+
+    fn payload(answer: &str) -> Vec<u8> {
+        let text = answer
+            .split('>')
+            .nth(1)
+            .and_then(|rest| rest.split('<').next())
+            .unwrap();
+        crate::features::sasl::unbase64(text).unwrap()
+    }
+}
+
+#[tokio::test]
+async fn ats_sc_13_14_an_independent_client_binds_to_a_real_tls_13_session() {
+    use ::sasl::client::Mechanism as _;
+    use ::sasl::client::mechanisms::Scram;
+    use ::sasl::common::scram::Sha256;
+    use ::sasl::common::{ChannelBinding, Credentials as Login};
+    for (tampered, expected) in [(false, "<success"), (true, "<failure")] {
+        let certificate = Arc::new(Certificate::new());
+        let config = certificate.client(true);
+        let (incoming, outgoing) = duplex(10_000);
+        let server = responder(Box::new(incoming), TlsRule::Direct);
+        let peer = async move {
+            let name = ServerName::try_from("d.test").unwrap();
+            let stream = TlsConnector::from(config)
+                .connect(name, outgoing)
+                .await
+                .unwrap();
+            let mut peer = RawPeer(stream);
+            peer.say(std::str::from_utf8(OPEN).unwrap()).await;
+            let features = peer.hear_until("</stream:features>").await;
+            assert!(features.contains("SCRAM-SHA-256-PLUS") && features.contains("tls-exporter"));
+            let label = b"EXPORTER-Channel-Binding";
+            let connection = peer.0.get_ref().1;
+            let mut data = connection
+                .export_keying_material([0; 32], label, Some(b""))
+                .unwrap();
+            data[0] ^= u8::from(tampered);
+            let login = Login::default()
+                .with_username("alice")
+                .with_password("pencil");
+            let login = login.with_channel_binding(ChannelBinding::TlsExporter(data.to_vec()));
+            let mut scram = Scram::<Sha256>::from_credentials(login).unwrap();
+            let (name, first) = (scram.name().to_owned(), scram.initial());
+            let encode = crate::features::sasl::base64;
+            let sasl = crate::ns::SASL;
+            let first = encode(&first);
+            peer.say(&format!(
+                "<auth xmlns='{sasl}' mechanism='{name}'>{first}</auth>"
+            ))
+            .await;
+            let challenge = peer.hear_until("</challenge>").await;
+            let last = encode(&scram.response(&RawPeer::payload(&challenge)).unwrap());
+            peer.say(&format!("<response xmlns='{sasl}'>{last}</response>"))
+                .await;
+            let answer = peer.hear_until(expected).await;
+            if !tampered {
+                scram.success(&RawPeer::payload(&answer)).unwrap();
+            }
+            peer.say(if tampered {
+                "</stream:stream>"
+            } else {
+                "<bad>"
+            })
+            .await;
+            // Row st-06: our side ends TLS properly, else this read is an error.
+            let mut rest = Vec::new();
+            peer.0.read_to_end(&mut rest).await.unwrap();
+            assert!(
+                rest.ends_with(b"</stream:stream>"),
+                "{}",
+                String::from_utf8_lossy(&rest)
+            );
+        };
+        tokio::join!(serve(server, certificate, true), peer);
+    }
+}
+
+/// Notes what it is asked for.
+struct Asked(std::sync::Mutex<Vec<Question>>);
+
+/// Server name, header's `to`, direct TLS.
+type Question = (Option<String>, Option<String>, bool);
+
+impl TlsSource for Asked {
+    fn choose(
+        &self,
+        sni: Option<&str>,
+        to: Option<&str>,
+        direct: bool,
+    ) -> Option<(Arc<ServerConfig>, CertificateDer<'static>)> {
+        let asked = (sni.map(str::to_owned), to.map(str::to_owned), direct);
+        self.0.lock().unwrap().push(asked);
+        None
+    }
+}
+
+#[tokio::test]
+async fn c6120_tl_05_the_certificate_is_chosen_by_sni_and_to() {
+    for (name, sni) in [("e.test", Some("e.test".to_owned())), ("127.0.0.1", None)] {
+        let (incoming, outgoing) = duplex(10_000);
+        let mut server = responder(Box::new(incoming), TlsRule::Direct);
+        let mut client = initiator(Box::new(outgoing), TlsRule::Direct);
+        let asked = Asked(std::sync::Mutex::default());
+        let trusted = Certificate::new().client(true);
+        let accept = async {
+            let accepted = server.accept_tls(&asked, Some("d.test"), false).await;
+            drop(server);
+            accepted
+        };
+        let name = ServerName::try_from(name).unwrap();
+        let (accepted, connected) = tokio::join!(accept, client.connect_tls(trusted, name));
+        assert!(
+            accepted.is_err() && connected.is_err(),
+            "there is no certificate"
+        );
+        let asked = asked.0.into_inner().unwrap();
+        assert_eq!(asked, [(sni, Some("d.test".to_owned()), false)]);
+    }
 }

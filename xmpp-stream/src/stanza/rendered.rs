@@ -34,7 +34,7 @@ pub enum To {
     Full,
 }
 
-/// A stanza rendered once: `<` kind [` to=`] head payload extra end tag.
+/// A stanza rendered once: `<` kind \[` to=`\] head payload extra end tag.
 #[derive(Debug)]
 pub struct Rendered {
     stanza: Arc<Stanza>,

@@ -25,7 +25,7 @@ impl Version {
         let (major, minor) = version
             .trim()
             .split_once('.')
-            .unwrap_or((version.trim(), "0"));
+            .unwrap_or_else(|| (version.trim(), "0"));
         let is_number = |text: &str| !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
         if !is_number(major) || !is_number(minor) {
             return Self::Newer;

@@ -6,8 +6,8 @@
 
 use super::header::{self, Version};
 use super::open::{Open, Side, Step};
-use super::wire::{Random, Wire};
-use super::{CloseReason, Established, Machine, Output, Password, TlsInfo, TlsRule};
+use super::wire::Wire;
+use super::{CloseReason, Established, Machine, Output, Password, RandomSource, TlsInfo, TlsRule};
 use crate::error::{SaslCondition, StanzaError, StreamCondition, StreamError};
 use crate::features::plain::Plain;
 use crate::features::sasl::{self, Bindings, Mechanism};
@@ -173,13 +173,8 @@ impl From<StreamError> for End {
 
 impl Initiator {
     /// Begins with our header, unless TLS comes first. `random` fills from the OS random source.
-    pub fn new(
-        config: InitiatorConfig,
-        random: Box<dyn FnMut(&mut [u8]) + Send>,
-        now: Instant,
-    ) -> Self {
+    pub fn new(config: InitiatorConfig, random: RandomSource, now: Instant) -> Self {
         let deadline = now.checked_add(config.limits.negotiation_max);
-        let random: Random = random;
         let wire = Wire::new(config.limits.before_auth, random);
         let direct = config.tls == TlsRule::Direct;
         let state = if direct {

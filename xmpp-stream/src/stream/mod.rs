@@ -26,6 +26,9 @@ mod wire;
 pub use initiator::{Failure, Initiator, InitiatorConfig};
 pub use responder::{Credentials, HostView, Hosts, Responder, ResponderConfig, TlsRule};
 
+/// A source of random bytes that is handed in (the operating system's, but in tests): fills the slice.
+pub type RandomSource = Box<dyn FnMut(&mut [u8]) + Send>;
+
 /// SCRAM hash functions (RFC 5802, RFC 7677).
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 #[allow(missing_docs)]

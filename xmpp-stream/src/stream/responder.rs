@@ -5,23 +5,25 @@
 //! (XEP-0078).
 
 use super::header::{self, LANG, Version};
-use super::open::{Open, Side, Step};
+use super::open::{Open, Step};
 use super::wire::Wire;
-use super::{CloseReason, Established, Machine, Note, Output, ScramHash, StoredKeys};
-use super::{TlsInfo, Verdict};
-use crate::error::{SaslCondition, StanzaError, StreamCondition, StreamError};
-use crate::features::plain::Plain;
-use crate::features::sasl::{self, Mechanism, Offer, Refusal};
+use super::{CloseReason, Machine, Output, ScramHash, StoredKeys};
+use super::{RandomSource, TlsInfo, Verdict};
+use crate::error::{StanzaError, StreamCondition, StreamError};
+use crate::features::sasl::{Mechanism, Offer, Refusal};
 use crate::features::{bind, limits, scram, starttls};
 use crate::jid::{BareJid, FullJid, Jid};
 use crate::limits::Limits;
 use crate::ns;
-use crate::stanza::{Item, Kind, Stanza, Ty};
+use crate::stanza::{Item, Stanza};
 use crate::xml::writer::StreamOpen;
 use crate::xml::{Element, Frame, Header};
 use bytes::Bytes;
 use std::sync::Arc;
 use std::time::Instant;
+
+mod early;
+mod login;
 
 /// When TLS must be there.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -152,6 +154,8 @@ struct Stage {
     from: Option<Jid>,
     lang: Option<Box<str>>,
     offer: Offer,
+    /// The mechanism of the last `<auth/>`, for the log.
+    tried: Option<Mechanism>,
 }
 
 /// One attempt to sign in.
@@ -177,12 +181,8 @@ struct Asked {
 }
 
 impl Responder {
-    /// `ids`: source of stream ids and nonces (OS randomness, handed in): fills the slice.
-    pub fn new(
-        config: ResponderConfig,
-        random: Box<dyn FnMut(&mut [u8]) + Send>,
-        now: Instant,
-    ) -> Self {
+    /// Waits for the peer's header, or for TLS where that comes first. `random`: stream ids, nonces.
+    pub fn new(config: ResponderConfig, random: RandomSource, now: Instant) -> Self {
         let deadline = now.checked_add(config.limits.negotiation_max);
         let wire = Wire::new(config.limits.before_auth, random);
         let state = match config.tls {
@@ -479,6 +479,7 @@ impl Responder {
             from,
             lang,
             offer,
+            tried: None,
         });
         self.features(&stage);
         Ok(State::AwaitFeature(stage))
@@ -563,361 +564,6 @@ impl Responder {
         });
         Ok(State::AwaitTls)
     }
-
-    fn auth(&mut self, stage: Box<Stage>, element: &Element) -> Result<State, StreamError> {
-        let name = element.attr("mechanism").unwrap_or_default();
-        let Some(mechanism) = Mechanism::of(name) else {
-            let refusal = Refusal::form(SaslCondition::InvalidMechanism, "unknown mechanism");
-            return self.refuse(stage, None, refusal);
-        };
-        let needs_tls = mechanism == Mechanism::Plain || self.config.tls == TlsRule::Required;
-        let refusal = if self.tls.is_none() && needs_tls {
-            Some(Refusal::form(
-                SaslCondition::EncryptionRequired,
-                "no TLS yet",
-            ))
-        } else if !stage.offer.mechanisms.contains(&mechanism) {
-            Some(Refusal::form(
-                SaslCondition::InvalidMechanism,
-                "mechanism not offered",
-            ))
-        } else {
-            None
-        };
-        if let Some(refusal) = refusal {
-            return self.refuse(stage, None, refusal);
-        }
-        match sasl::decode(&element.text()) {
-            Ok(Some(data)) => self.initial(stage, mechanism, &data),
-            Ok(None) => {
-                // Row sa-11: the slower form, an empty challenge first.
-                sasl::write_step(&mut self.wire.out, "challenge", b"");
-                Ok(State::AwaitResponse(
-                    stage,
-                    Box::new(Exchange::Initial(mechanism)),
-                ))
-            }
-            Err(refusal) => self.refuse(stage, None, refusal),
-        }
-    }
-
-    fn response(
-        &mut self,
-        stage: Box<Stage>,
-        exchange: Exchange,
-        element: &Element,
-    ) -> Result<State, StreamError> {
-        match (element.ns(), element.name()) {
-            (ns::SASL, "response") => {}
-            (ns::SASL, "abort") => {
-                let refusal = Refusal::form(SaslCondition::Aborted, "aborted by the client");
-                return self.refuse(stage, None, refusal);
-            }
-            // Row sa-08: a second attempt drops the first; it counts, since it costs a look-up.
-            (ns::SASL, "auth") => {
-                self.count(false)?;
-                return self.auth(stage, element);
-            }
-            _ => return Err(not_authorized()),
-        }
-        let data = match sasl::decode(&element.text()) {
-            Ok(data) => data.unwrap_or_default(),
-            Err(refusal) => return self.refuse(stage, None, refusal),
-        };
-        match exchange {
-            Exchange::Initial(mechanism) => self.initial(stage, mechanism, &data),
-            Exchange::Final(login, server) => match server.finish(&data) {
-                Ok(signature) => Ok(self.signed_in(login, signature.as_bytes())),
-                Err(refusal) => self.refuse(stage, Some(login), refusal),
-            },
-        }
-    }
-
-    /// The client's first data.
-    fn initial(
-        &mut self,
-        stage: Box<Stage>,
-        mechanism: Mechanism,
-        data: &[u8],
-    ) -> Result<State, StreamError> {
-        let asked = match mechanism {
-            Mechanism::Plain => self.ask_password(&stage, data),
-            Mechanism::Scram { hash, plus } => self.ask_keys(&stage, mechanism, hash, plus, data),
-        };
-        match asked {
-            Ok(Next::Verdict(login)) => Ok(State::AwaitVerdict(stage, login)),
-            Ok(Next::Credentials(asked)) => Ok(State::AwaitCredentials(stage, asked)),
-            Err((login, refusal)) => self.refuse(stage, login, refusal),
-        }
-    }
-
-    fn ask_password(
-        &mut self,
-        stage: &Stage,
-        data: &[u8],
-    ) -> Result<Next, (Option<Login>, Refusal)> {
-        let plain = Plain::parse(data).map_err(|refusal| (None, refusal))?;
-        let login = self.login(stage, Mechanism::Plain, &plain.authcid, None)?;
-        let (login, account) = self.check_names(stage, login, plain.authzid.as_deref())?;
-        self.wire.tell(Output::CheckPassword {
-            account,
-            password: plain.password,
-        });
-        Ok(Next::Verdict(login))
-    }
-
-    fn ask_keys(
-        &mut self,
-        stage: &Stage,
-        mechanism: Mechanism,
-        hash: ScramHash,
-        plus: bool,
-        data: &[u8],
-    ) -> Result<Next, (Option<Login>, Refusal)> {
-        let first = scram::ClientFirst::parse(data, plus, &stage.offer)
-            .map_err(|refusal| (None, refusal))?;
-        let login = self.login(stage, mechanism, &first.username, first.binding)?;
-        let (login, account) = self.check_names(stage, login, first.authzid.as_deref())?;
-        self.wire.tell(Output::NeedCredentials { account, hash });
-        Ok(Next::Credentials(Box::new(Asked { login, hash, first })))
-    }
-
-    fn login(
-        &self,
-        stage: &Stage,
-        mechanism: Mechanism,
-        authcid: &str,
-        binding: Option<&'static str>,
-    ) -> Result<Login, (Option<Login>, Refusal)> {
-        let domain = &stage.host.domain;
-        let login = |account, is_name| Login {
-            mechanism,
-            account,
-            is_name,
-            binding,
-        };
-        if let Ok(account) = BareJid::account(authcid, domain) {
-            return Ok(login(account, true));
-        }
-        // A name that no account can have behaves as an unknown one: the caller makes a fake for
-        // a stand-in, the same for each try.
-        let digest = ring::digest::digest(&ring::digest::SHA256, authcid.as_bytes());
-        let stand_in: String = digest
-            .as_ref()
-            .iter()
-            .map(|byte| format!("{byte:02x}"))
-            .collect();
-        match BareJid::account(&stand_in, domain) {
-            Ok(account) => Ok(login(account, false)),
-            Err(_) => Err((None, Refusal::unavailable("domain"))),
-        }
-    }
-
-    /// The authorization identity, and the `from` of a protected header, have to be the account's.
-    fn check_names(
-        &self,
-        stage: &Stage,
-        login: Login,
-        authzid: Option<&str>,
-    ) -> Result<(Login, BareJid), (Option<Login>, Refusal)> {
-        let account = login.account.clone();
-        if let Some(authzid) = authzid {
-            let jid = Jid::parse(authzid).ok().filter(Jid::is_bare);
-            if !jid.is_some_and(|jid| is_same_account(&jid, &account)) {
-                let refusal = Refusal::form(SaslCondition::InvalidAuthzid, "authzid of another");
-                return Err((Some(login), refusal));
-            }
-        }
-        let from = stage.from.as_ref().filter(|_| self.tls.is_some());
-        if from.is_some_and(|from| !is_same_account(from, &account)) {
-            // RFC 6120 section 6.4.6, row sasl-correlate.
-            let refusal = Refusal::form(SaslCondition::NotAuthorized, "not who the header said");
-            return Err((Some(login), refusal));
-        }
-        Ok((login, account))
-    }
-
-    /// The server's first message, once the keys are there.
-    fn challenge(
-        &mut self,
-        stage: Box<Stage>,
-        asked: Asked,
-        credentials: Credentials,
-    ) -> Result<State, StreamError> {
-        let Asked { login, hash, first } = asked;
-        let credentials = match credentials {
-            Credentials::Keys(keys) | Credentials::Disabled(keys) if !login.is_name => {
-                Credentials::Fake {
-                    salt: keys.salt.clone(),
-                    iterations: keys.iterations,
-                }
-            }
-            other => other,
-        };
-        let nonce = self.wire.token();
-        let announced = stage.offer.announcement_hash(hash);
-        let announced = self
-            .config
-            .downgrade_protection
-            .then_some(announced.as_str());
-        match scram::Server::begin(&first, hash, credentials, &nonce, announced) {
-            Ok((server, message)) => {
-                sasl::write_step(&mut self.wire.out, "challenge", message.as_bytes());
-                let exchange = Box::new(Exchange::Final(login, server));
-                Ok(State::AwaitResponse(stage, exchange))
-            }
-            Err(refusal) => self.refuse(stage, Some(login), refusal),
-        }
-    }
-
-    /// `<success/>`, and a new stream (RFC 6120 section 6.4.6).
-    fn signed_in(&mut self, login: Login, data: &[u8]) -> State {
-        sasl::write_step(&mut self.wire.out, "success", data);
-        self.wire.tell(Output::Note(Note::LoggedIn {
-            mechanism: login.mechanism.name(),
-            account: login.account.clone(),
-            channel_binding: login.binding,
-        }));
-        self.account = Some(login.account);
-        self.wire.restart(self.config.limits.after_auth);
-        State::AwaitHeader
-    }
-
-    /// `<failure/>`; the client may try again until it has tried too often (row sa-10).
-    fn refuse(
-        &mut self,
-        stage: Box<Stage>,
-        login: Option<Login>,
-        refusal: Refusal,
-    ) -> Result<State, StreamError> {
-        sasl::write_failure(&mut self.wire.out, refusal.condition);
-        let mechanism = login.as_ref().map_or("", |login| login.mechanism.name());
-        self.wire.tell(Output::Note(Note::LoginFailed {
-            mechanism: mechanism.into(),
-            account: login
-                .filter(|login| login.is_name)
-                .map(|login| login.account),
-            condition: refusal.condition,
-            reason: refusal.reason,
-        }));
-        self.count(refusal.wrong_password)?;
-        Ok(State::AwaitFeature(stage))
-    }
-
-    fn count(&mut self, wrong_password: bool) -> Result<(), StreamError> {
-        let limits = &self.config.limits;
-        let (count, max) = match wrong_password {
-            true => (&mut self.tries.passwords, limits.login_failures_max),
-            false => (&mut self.tries.refusals, limits.login_refusals_max),
-        };
-        *count += 1;
-        if *count < max {
-            return Ok(());
-        }
-        Err(StreamError::new(StreamCondition::PolicyViolation).with_text("too many login attempts"))
-    }
-
-    /// A stanza before the stream is established.
-    fn early_stanza(
-        &mut self,
-        stage: Box<Stage>,
-        stanza: Stanza,
-        now: Instant,
-    ) -> Result<State, StreamError> {
-        match self.account.clone() {
-            None => self.guest(stage, stanza, now),
-            Some(account) if bind::is_bind(&stanza) => {
-                let resource = bind::wanted_resource(&stanza);
-                self.wire.tell(Output::Bind { account, resource });
-                Ok(State::AwaitBound(stage, Box::new(stanza)))
-            }
-            Some(account) => self.before_bind(stage, &stanza, &account),
-        }
-    }
-
-    /// Requests that a guest may make, such as registration (RFC 6120 section 4.3.5, XEP-0077).
-    fn guest(
-        &mut self,
-        stage: Box<Stage>,
-        mut stanza: Stanza,
-        now: Instant,
-    ) -> Result<State, StreamError> {
-        let is_request = stanza.kind == Kind::Iq && matches!(stanza.head.ty, Ty::Get | Ty::Set);
-        let ns = stanza.kids.first().and_then(|kid| kid.ns.as_str());
-        let is_open = ns.is_some_and(|ns| stage.host.guest_ns.contains(&ns))
-            && offers_login(self.config.tls, self.tls.as_ref());
-        let to = stanza.head.to.as_ref();
-        let is_to_host = to.is_none_or(|to| to.as_str() == &*stage.host.domain);
-        if !(is_request && is_open && is_to_host) {
-            return Err(not_authorized());
-        }
-        // More time only where something was shown that takes it.
-        let is_shown = !stage.host.features_before_auth.is_empty();
-        if ns == Some(ns::REGISTER) && is_shown && !self.tries.registration {
-            self.tries.registration = true;
-            let longer = now.checked_add(self.config.limits.registration_max);
-            self.deadline = self.deadline.max(longer);
-        }
-        stanza.head.from = None;
-        stanza.head.to = Jid::parse(&stage.host.domain).ok();
-        self.wire.tell(Output::Guest(stanza));
-        Ok(State::AwaitGuest(stage))
-    }
-
-    /// RFC 6120 section 7.1: before binding there is nothing but the server and the account.
-    fn before_bind(
-        &mut self,
-        stage: Box<Stage>,
-        stanza: &Stanza,
-        account: &BareJid,
-    ) -> Result<State, StreamError> {
-        let is_request = stanza.kind == Kind::Iq && matches!(stanza.head.ty, Ty::Get | Ty::Set);
-        let to = stanza.head.to.as_ref().map(Jid::as_str);
-        let is_ours = to.is_none_or(|to| to == account.as_str() || to == &*stage.host.domain);
-        if !(is_request && is_ours) {
-            return Err(not_authorized());
-        }
-        let error = StanzaError::unexpected_request();
-        self.not_bound(stage, stanza, &error)
-    }
-
-    fn not_bound(
-        &mut self,
-        stage: Box<Stage>,
-        request: &Stanza,
-        error: &StanzaError,
-    ) -> Result<State, StreamError> {
-        if let Some(refusal) = request.error_reply(error) {
-            self.wire.stanza(&refusal);
-        }
-        self.tries.binds += 1;
-        if self.tries.binds >= self.config.limits.bind_tries_max {
-            return Err(StreamError::new(StreamCondition::PolicyViolation)
-                .with_text("too many attempts to bind"));
-        }
-        Ok(State::AwaitFeature(stage))
-    }
-
-    fn established(&mut self, stage: Stage, request: &Stanza, jid: FullJid, now: Instant) -> State {
-        let mut result = request.result(Some(&bind::bound(&jid)));
-        // The answer is for whoever asked, whatever was written in `from`.
-        (result.head.to, result.head.from) = (None, None);
-        self.wire.stanza(&result);
-        let host = Jid::parse(&stage.host.domain).ok();
-        let peer = jid.as_jid().clone();
-        let open = Open::new(Side::Responder, host, peer, &self.config.limits, now);
-        self.wire.tell(Output::Established(Established {
-            jid,
-            lang: stage.lang,
-        }));
-        State::Open(Box::new(open))
-    }
-}
-
-/// What a first message leads to.
-enum Next {
-    Verdict(Login),
-    Credentials(Box<Asked>),
 }
 
 fn not_authorized() -> StreamError {

@@ -1,6 +1,6 @@
 //! What both machines have in common below the protocol: input in frames, output in bytes.
 
-use super::{CloseReason, Output};
+use super::{CloseReason, Output, RandomSource};
 use crate::error::StreamError;
 use crate::id;
 use crate::limits::XmlLimits;
@@ -9,9 +9,6 @@ use crate::stanza::Stanza;
 use crate::xml::writer::{STREAM_END, StreamOpen};
 use crate::xml::{Frame, Reader, XmlError};
 use std::collections::VecDeque;
-
-/// A source of random bytes, handed in.
-pub(super) type Random = Box<dyn FnMut(&mut [u8]) + Send>;
 
 /// Reader, bytes to send, orders for the caller.
 pub(super) struct Wire {
@@ -22,11 +19,11 @@ pub(super) struct Wire {
     pub(super) outputs: VecDeque<Output>,
     /// True once our opening tag of this stream is out.
     pub(super) opened: bool,
-    random: Random,
+    random: RandomSource,
 }
 
 impl Wire {
-    pub(super) fn new(limits: XmlLimits, random: Random) -> Self {
+    pub(super) fn new(limits: XmlLimits, random: RandomSource) -> Self {
         Self {
             reader: Reader::new(limits, ns::CLIENT),
             held: Vec::new(),

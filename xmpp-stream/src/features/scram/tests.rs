@@ -3,7 +3,10 @@
 use super::*;
 use crate::error::SaslCondition;
 use crate::features::sasl::Mechanism;
+use crate::features::sasl::{Bindings, Offer, Refusal};
+use crate::stream::Credentials;
 use crate::stream::TlsInfo;
+use std::sync::Arc;
 
 const SALT_1: &str = "QSXCR+Q6sek8bf92";
 const SALT_256: &str = "W22ZaJ0SNY7soEsUEjb6gQ==";

@@ -2,6 +2,7 @@
 //!
 //! `Talk` plays the caller of a `Responder`; every conversation is played whole and byte by byte.
 
+mod hostile;
 mod login;
 mod negotiation;
 mod open;
@@ -25,7 +26,7 @@ fn start() -> Instant {
 }
 
 /// A source of "random" bytes that never repeats.
-fn random() -> Box<dyn FnMut(&mut [u8]) + Send> {
+fn random() -> RandomSource {
     let mut count = 0_u64;
     Box::new(move |bytes| {
         count += 1;

@@ -24,7 +24,7 @@ fn client(tls: TlsRule, password: &str) -> Initiator {
 }
 
 /// The calling side with what it was told.
-struct Caller {
+pub(super) struct Caller {
     machine: Initiator,
     now: Instant,
     tls: TlsInfo,
@@ -46,8 +46,12 @@ impl Caller {
         }
     }
 
-    fn hear(&mut self, text: &str) -> String {
-        self.machine.handle_bytes(text.as_bytes(), self.now);
+    pub(super) fn hear(&mut self, text: &str) -> String {
+        self.hear_bytes(text.as_bytes())
+    }
+
+    pub(super) fn hear_bytes(&mut self, bytes: &[u8]) -> String {
+        self.machine.handle_bytes(bytes, self.now);
         self.said()
     }
 
@@ -228,7 +232,7 @@ impl Caller {
     }
 }
 
-const HEADER: &str = "<?xml version='1.0'?><stream:stream from='d.test' id='x' version='1.0' \
+pub(super) const HEADER: &str = "<?xml version='1.0'?><stream:stream from='d.test' id='x' version='1.0' \
     xmlns='jabber:client' xmlns:stream='http://etherx.jabber.org/streams'>";
 
 fn offer(mechanisms: &[&str], bindings: Option<&[&str]>) -> String {
@@ -254,7 +258,7 @@ fn offer(mechanisms: &[&str], bindings: Option<&[&str]>) -> String {
 }
 
 /// A caller over TLS that has said its header.
-fn secured() -> Caller {
+pub(super) fn secured() -> Caller {
     let mut caller = Caller::new(TlsRule::Direct);
     caller.machine.tls_established(tls_13(), caller.now);
     caller.said();
@@ -272,7 +276,8 @@ fn first_message(said: &str) -> String {
 
 #[test]
 fn ats_sc_08_cb_03_flags_of_the_client() {
-    let cases: [(&[&str], Option<&[&str]>, &str, &str); 6] = [
+    type Case<'a> = (&'a [&'a str], Option<&'a [&'a str]>, &'a str, &'a str);
+    let cases: [Case<'_>; 6] = [
         (&["SCRAM-SHA-1"], None, "SCRAM-SHA-1", "y,,"),
         (
             &["SCRAM-SHA-1", "SCRAM-SHA-1-PLUS"],

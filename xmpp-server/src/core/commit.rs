@@ -1,0 +1,127 @@
+//! Changes: committed first, then in force, then told.
+//!
+//! DESIGN 5 ("changes that alter how later stanzas are handled") and 10. The caller holds the
+//! account's `changes` lock over decision and commit, so that changes of one account come one after
+//! the other; `expect` guards them all the same.
+
+use super::Core;
+use crate::effect::Effect;
+use crate::session::account::{Account, AccountState};
+use crate::store::{CommitError, WriteOp};
+use smallvec::SmallVec;
+use std::sync::Arc;
+use xmpp_stream::error::{StreamCondition, StreamError};
+use xmpp_stream::jid::BareJid;
+
+impl Core {
+    /// Commits the writes among some effects, puts the new roster in force, then applies what
+    /// concerns the account in hand; gives back the rest. `changes` of the account is held by the
+    /// caller when roster writes are among them.
+    pub(crate) async fn settle(
+        self: &Arc<Self>,
+        account: &Arc<Account>,
+        effects: Vec<Effect>,
+        holds_changes: bool,
+    ) -> Result<Vec<Effect>, CommitError> {
+        if !effects.iter().any(Effect::is_write) {
+            let mut state = account.lock();
+            return Ok(self.apply_locked(account, &mut state, effects));
+        }
+        let mut view = (*account.roster()).clone();
+        let mut roster_changed = false;
+        let mut ops: SmallVec<[WriteOp; 4]> = SmallVec::new();
+        let mut rest = Vec::new();
+        for effect in effects {
+            match effect {
+                Effect::Roster(item) => {
+                    debug_assert!(holds_changes);
+                    let (expect, ver) = (Some(view.ver), view.ver + 1);
+                    view = view.with(item.clone());
+                    ops.push(WriteOp::Roster { account: account.jid.clone(), item, expect, ver });
+                    roster_changed = true;
+                }
+                Effect::RosterRemove(jid) => {
+                    let (expect, ver) = (Some(view.ver), view.ver + 1);
+                    view = view.without(&jid);
+                    let account = account.jid.clone();
+                    ops.push(WriteOp::RosterRemove { account, jid, expect, ver });
+                    roster_changed = true;
+                }
+                Effect::Write(op) => ops.push(op),
+                other => rest.push(other),
+            }
+        }
+        self.commit(ops).await?;
+        if roster_changed {
+            account.set_roster(view);
+        }
+        let mut state = account.lock();
+        Ok(self.apply_locked(account, &mut state, rest))
+    }
+
+    /// Submits writes and waits; afterwards loaded accounts are as the store has them.
+    pub(crate) async fn commit(
+        self: &Arc<Self>,
+        ops: SmallVec<[WriteOp; 4]>,
+    ) -> Result<(), CommitError> {
+        let mut renewed: SmallVec<[BareJid; 1]> = SmallVec::new();
+        for op in &ops {
+            if let WriteOp::AccountCreate { account, .. }
+            | WriteOp::AccountKeys { account, .. }
+            | WriteOp::AccountRemove { account, .. } = op
+            {
+                renewed.push(account.clone());
+            }
+        }
+        self.store.submit(ops).await?;
+        for jid in renewed {
+            self.renew(&jid).await;
+        }
+        Ok(())
+    }
+
+    /// The stored record of an account changed: memory follows, and sessions of a removed or banned
+    /// account end.
+    pub async fn renew(self: &Arc<Self>, jid: &BareJid) {
+        let loaded = self.registry.changed(jid);
+        let Ok(record) = self.store.account(jid).await else { return };
+        let gone = record.as_ref().is_none_or(|record| record.banned.is_some());
+        if let (Some(account), Some(record)) = (&loaded, record) {
+            account.set_record(record);
+        } else if let Some(account) = self.registry.removed(jid) {
+            account.lock().removed = true;
+        }
+        if let (Some(account), true) = (loaded, gone) {
+            let error = StreamError::new(StreamCondition::NotAuthorized);
+            let state = account.lock();
+            for entry in &state.sessions {
+                self.close_entry(entry, error.clone());
+            }
+        }
+    }
+
+    /// Applies, under the account's lock, what concerns its sessions; ends those that a push marked
+    /// (rule 7); gives back the rest.
+    pub(super) fn apply_locked(
+        &self,
+        account: &Arc<Account>,
+        state: &mut AccountState,
+        effects: Vec<Effect>,
+    ) -> Vec<Effect> {
+        let mut rest = Vec::new();
+        for effect in effects {
+            match effect {
+                Effect::Close(sid, error) => {
+                    if let Some(entry) = state.session(sid) {
+                        self.close_entry(entry, *error);
+                    }
+                }
+                effect => rest.extend(state.apply(effect, &self.limits, self.clock.unix_secs())),
+            }
+        }
+        if let Some(host) = self.hosts.get(account.jid.domain()) {
+            self.reap(host, account, state, &mut rest);
+        }
+        rest
+    }
+}

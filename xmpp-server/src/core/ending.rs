@@ -1,0 +1,106 @@
+//! The end of a session: what it leaves behind, and what others are owed.
+//!
+//! DESIGN 5 rules 7 and 8; RFC 6121 section 4.5.2.
+
+use super::Core;
+use super::recipient::refuse;
+use crate::clock::Clock;
+use crate::effect::Effect;
+use crate::host::Host;
+use crate::session::Sid;
+use crate::session::account::{Account, AccountState, SessionEntry};
+use crate::session::outbox::{Class, OutItem};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use xmpp_stream::error::{StanzaError, StreamError};
+use xmpp_stream::ns;
+use xmpp_stream::stanza::{Edit, Item, Stanza, Ty};
+use xmpp_stream::xml::Element;
+
+impl Core {
+    /// Ends a session if it is still there.
+    pub(crate) fn end_session(&self, account: &Arc<Account>, sid: Sid) -> Vec<Effect> {
+        let mut effects = Vec::new();
+        if let Some(host) = self.hosts.get(account.jid.domain()) {
+            let mut state = account.lock();
+            self.end_locked(host, account, &mut state, sid, &mut effects);
+            self.reap(host, account, &mut state, &mut effects);
+        }
+        effects
+    }
+
+    /// Rule 8: out of the set; each untaken message is dropped if another session holds or has taken
+    /// it, else goes to other sessions with a delay; requests are answered. Errors go out after unlock.
+    pub(super) fn end_locked(
+        &self,
+        host: &Host,
+        account: &Arc<Account>,
+        state: &mut AccountState,
+        sid: Sid,
+        effects: &mut Vec<Effect>,
+    ) {
+        let Some((entry, items)) = state.end(sid) else { return };
+        self.registry.sessions.fetch_sub(1, Ordering::Relaxed);
+        for item in items {
+            let OutItem::Shared(_, rendered, delivery) = item else { continue };
+            let stanza = rendered.stanza();
+            match rendered.class() {
+                Class::Message => {
+                    let Some(delivery) = delivery else { continue };
+                    if delivery.is_taken() || delivery.is_held() {
+                        continue;
+                    }
+                    let delayed = self.delayed(host, stanza, delivery.received);
+                    let wishes = self.recipient_stages(host, account, state, delayed);
+                    for wish in wishes {
+                        effects.extend(state.apply(wish, &self.limits, delivery.received));
+                    }
+                }
+                Class::Iq if matches!(stanza.head.ty, Ty::Get | Ty::Set) => {
+                    effects.extend(refuse(stanza, &StanzaError::service_unavailable()));
+                }
+                _ => {}
+            }
+        }
+        effects.push(Effect::Ended(Arc::clone(account), Box::new(entry)));
+    }
+
+    pub(super) fn delayed(&self, host: &Host, stanza: &Stanza, received: u64) -> Stanza {
+        if stanza.has(ns::id::DELAY, ns::name::DELAY) {
+            return stanza.clone();
+        }
+        let delay = Element::new(ns::DELAY, "delay")
+            .with_attr("from", &host.domain)
+            .with_attr("stamp", &Clock::stamp_of(received));
+        stanza.splice(&[Edit::Append(delay)])
+    }
+
+    /// Ends marked sessions until none is marked.
+    pub(super) fn reap(
+        &self,
+        host: &Host,
+        account: &Arc<Account>,
+        state: &mut AccountState,
+        effects: &mut Vec<Effect>,
+    ) {
+        while let Some(sid) = state.marked() {
+            tracing::warn!(jid = %account.jid, "session ended: it does not read");
+            self.end_locked(host, account, state, sid, effects);
+        }
+    }
+
+    /// What a session's end means to others (RFC 6121 section 4.5.2).
+    pub(super) fn unavailable(&self, account: &Arc<Account>, entry: &SessionEntry) -> Vec<Effect> {
+        if entry.presence.is_none() && entry.directed.is_empty() {
+            return Vec::new();
+        }
+        let Some(host) = self.hosts.get(account.jid.domain()) else { return Vec::new() };
+        let mut stanza = Stanza::presence(Ty::Unavailable).with_from(entry.jid.clone());
+        self.route_stage(host, account, Some(entry), &mut stanza).1
+    }
+
+    pub(super) fn close_entry(&self, entry: &SessionEntry, error: StreamError) {
+        entry.outbox.push(Item::Close(Box::new(error)), &self.limits);
+        entry.outbox.wake();
+    }
+}

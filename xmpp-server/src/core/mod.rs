@@ -1,0 +1,415 @@
+//! The server's heart: takes stanzas from sessions, runs the stages, applies the effects.
+//!
+//! Modules decide, this file acts: it is the only code that sends (DESIGN 2.9). RFC 6120 sections
+//! 8.1 and 10; order per pair of entities is kept because each stanza's effects are applied, in
+//! order, by the task that received it.
+
+mod commit;
+mod ending;
+mod recipient;
+
+use crate::clock::Clock;
+use crate::config::Config;
+use crate::effect::Effect;
+use crate::hooks::{AccountCx, Cx, Flow, Hooks, Stage};
+use crate::host::Host;
+use crate::iq::IqTable;
+use crate::limits::Limits;
+use crate::modules::{Announced, Module, RegisterError, Scope};
+use crate::router::{HostMap, Target, target};
+use crate::session::account::{Account, SessionEntry};
+use crate::session::registry::{Lookup, Registry};
+use crate::session::Session;
+use crate::store::{CommitError, Store};
+use smallvec::SmallVec;
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use xmpp_stream::error::StanzaError;
+use xmpp_stream::stanza::{Edit, Item, Kind, Stanza, Ty};
+
+/// Stages of the sender's account but `Route`.
+const SENDER: [Stage; 5] =
+    [Stage::Strip, Stage::Rate, Stage::Block, Stage::Archive, Stage::Copy];
+
+/// Everything that sessions share.
+pub struct Core {
+    /// Served domains.
+    pub hosts: HostMap,
+    /// The configuration as given.
+    pub config: Config,
+    /// Loaded accounts.
+    pub registry: Registry,
+    /// The store.
+    pub store: Store,
+    /// The clock.
+    pub clock: Clock,
+    /// Bounds.
+    pub limits: Limits,
+    /// What modules announce.
+    pub announced: Announced,
+    pub(crate) hooks: Hooks,
+    pub(crate) iqs: IqTable,
+    pub(crate) secret: [u8; 32],
+    pub(crate) kdf: Arc<tokio::sync::Semaphore>,
+}
+
+impl Core {
+    /// Puts the parts together and lets each module register.
+    ///
+    /// # Errors
+    /// The first query that two modules claim.
+    pub fn new(
+        config: Config,
+        hosts: HostMap,
+        store: Store,
+        clock: Clock,
+        secret: [u8; 32],
+        modules: &[&dyn Module],
+    ) -> Result<Self, RegisterError> {
+        let (mut hooks, mut iqs, mut announced) =
+            (Hooks::default(), IqTable::default(), Announced::default());
+        let mut errors = Vec::new();
+        for module in modules {
+            let info = module.info();
+            announced.infos.push(info);
+            module.register(&mut Scope {
+                module: info.name,
+                hooks: &mut hooks,
+                iqs: &mut iqs,
+                announced: &mut announced,
+                errors: &mut errors,
+            });
+        }
+        if let Some(error) = errors.into_iter().next() {
+            return Err(error);
+        }
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        Ok(Self {
+            limits: config.limits,
+            hosts,
+            config,
+            registry: Registry::default(),
+            store,
+            clock,
+            announced,
+            hooks,
+            iqs,
+            secret,
+            kdf: Arc::new(tokio::sync::Semaphore::new(cores)),
+        })
+    }
+
+    /// A stanza that a session of ours received. Resolves when the stanza has had all its effects.
+    pub async fn from_session(self: &Arc<Self>, session: &Session, mut stanza: Stanza) {
+        if let Err(error) = verify(&mut stanza, session) {
+            return self.answer(session, stanza.error_reply(&error));
+        }
+        let mut effects = VecDeque::new();
+        match self.sender_stages(session, &mut stanza) {
+            Flow::Continue => {}
+            Flow::Stop => return,
+            Flow::Refuse(error) => return self.answer(session, stanza.error_reply(&error)),
+        }
+        match stanza.kind {
+            Kind::Iq => self.iq_from_session(session, stanza, &mut effects).await,
+            Kind::Message => {
+                if stanza.head.to.is_none() {
+                    stanza.head.to = Some(session.account.jid.clone().into());
+                }
+                effects.push_back(Effect::route(stanza));
+            }
+            Kind::Presence => self.presence_from_session(session, stanza, &mut effects).await,
+        }
+        self.run(Some(session), effects).await;
+    }
+
+    /// The same for the common case that needs no wait: a message to a loaded local account.
+    /// Gives the stanza back when it is not that case.
+    pub fn message_now(&self, session: &Session, mut stanza: Stanza) -> Option<Stanza> {
+        if stanza.kind != Kind::Message {
+            return Some(stanza);
+        }
+        let Some(to) = stanza.head.to.as_ref().filter(|to| to.local().is_some()) else {
+            return Some(stanza);
+        };
+        let Some(host) = self.hosts.get(to.domain()) else { return Some(stanza) };
+        let Lookup::Here(account) = self.registry.get(to.bare_str(), self.clock.now()) else {
+            return Some(stanza);
+        };
+        stanza.head.from = Some(session.jid.clone().into());
+        match self.sender_stages(session, &mut stanza) {
+            Flow::Continue => {}
+            Flow::Stop => return None,
+            Flow::Refuse(error) => {
+                self.answer(session, stanza.error_reply(&error));
+                return None;
+            }
+        }
+        for effect in self.deliver(host, &account, stanza) {
+            match effect {
+                Effect::Route(reply) if reply.head.to.as_ref() == Some(session.jid.as_jid()) => {
+                    self.answer(session, Some(*reply));
+                }
+                effect => session.later.push(effect),
+            }
+        }
+        None
+    }
+
+    /// Applies effects that a session's fast path left over.
+    pub async fn finish_later(self: &Arc<Self>, session: &Session) {
+        let effects = session.later.take();
+        if !effects.is_empty() {
+            self.run(Some(session), effects.into()).await;
+        }
+    }
+
+    /// A session ended, for whatever reason: its unavailable presence and what nobody took.
+    pub async fn session_over(self: &Arc<Self>, session: &Session) {
+        let effects = self.end_session(&session.account, session.sid);
+        self.run(None, effects.into()).await;
+    }
+
+    /// Stages of the sender's side that no await may interrupt.
+    fn sender_stages(&self, session: &Session, stanza: &mut Stanza) -> Flow {
+        if SENDER.iter().all(|stage| !self.hooks.any(*stage, stanza.kind)) {
+            return Flow::Continue;
+        }
+        let roster = session.account.roster();
+        let mut state = session.account.lock();
+        let mut effects = Vec::new();
+        let mut flow = Flow::Continue;
+        for stage in SENDER {
+            let entry = state.session(session.sid);
+            let mut cx = Cx {
+                host: &session.host,
+                limits: &self.limits,
+                account: Some(AccountCx {
+                    jid: &session.account.jid,
+                    roster: &roster,
+                    sessions: &state.sessions,
+                }),
+                session: entry,
+                effects: Vec::new(),
+                edits: Vec::new(),
+                undelivered: None,
+            };
+            flow = self.hooks.run(stage, stanza, &mut cx);
+            let edits = std::mem::take(&mut cx.edits);
+            effects.append(&mut cx.effects);
+            edit(stanza, &edits);
+            if flow != Flow::Continue {
+                break;
+            }
+        }
+        for effect in effects {
+            if let Some(effect) = state.apply(effect, &self.limits, self.clock.unix_secs()) {
+                session.later.push(effect);
+            }
+        }
+        flow
+    }
+
+    async fn presence_from_session(
+        self: &Arc<Self>,
+        session: &Session,
+        stanza: Stanza,
+        effects: &mut VecDeque<Effect>,
+    ) {
+        let account = Arc::clone(&session.account);
+        let entry = account.lock().session(session.sid).cloned();
+        let changes = match is_subscription(&stanza.head.ty) {
+            true => Some(account.changes.lock().await),
+            false => None,
+        };
+        for _ in 0..3 {
+            let mut sent = stanza.clone();
+            let (flow, wishes) =
+                self.route_stage(&session.host, &account, entry.as_ref(), &mut sent);
+            match self.settle(&account, wishes, changes.is_some()).await {
+                Ok(rest) => {
+                    effects.extend(rest);
+                    return self.after_route(flow, sent, effects);
+                }
+                Err(CommitError::Expect) => {}
+                Err(error) => {
+                    tracing::error!(%error, jid = %session.jid, "presence change not stored");
+                    let error = StanzaError::internal_server_error();
+                    return self.answer(session, stanza.error_reply(&error));
+                }
+            }
+        }
+        self.answer(session, stanza.error_reply(&StanzaError::resource_constraint()));
+    }
+
+    fn after_route(&self, flow: Flow, stanza: Stanza, effects: &mut VecDeque<Effect>) {
+        match flow {
+            // Directed presence goes on to its target; broadcast and subscriptions were dealt with.
+            Flow::Continue if stanza.head.to.is_some() => effects.push_back(Effect::route(stanza)),
+            Flow::Continue | Flow::Stop => {}
+            Flow::Refuse(error) => effects.extend(stanza.error_reply(&error).map(Effect::route)),
+        }
+    }
+
+    /// Runs `Route` for presence. Under the account's lock, as the session list must not change
+    /// between decision and effect unless a commit stands between them.
+    fn route_stage(
+        &self,
+        host: &Host,
+        account: &Arc<Account>,
+        entry: Option<&SessionEntry>,
+        stanza: &mut Stanza,
+    ) -> (Flow, Vec<Effect>) {
+        let roster = account.roster();
+        let mut state = account.lock();
+        let mut cx = Cx {
+            host,
+            limits: &self.limits,
+            account: Some(AccountCx {
+                jid: &account.jid,
+                roster: &roster,
+                sessions: &state.sessions,
+            }),
+            session: entry,
+            effects: Vec::new(),
+            edits: Vec::new(),
+            undelivered: None,
+        };
+        let flow = self.hooks.run(Stage::Route, stanza, &mut cx);
+        let (edits, mut effects) = (cx.edits, cx.effects);
+        edit(stanza, &edits);
+        if !effects.iter().any(Effect::is_write) {
+            effects = self.apply_locked(account, &mut state, effects);
+        }
+        (flow, effects)
+    }
+
+    /// Applies effects in order; each may bring more. The only loop that sends.
+    pub(crate) async fn run(
+        self: &Arc<Self>,
+        session: Option<&Session>,
+        mut queue: VecDeque<Effect>,
+    ) {
+        // A stanza brings a handful of effects; the bound stops two handlers that feed each other.
+        let mut left = self.limits.effects_max;
+        while let Some(effect) = queue.pop_front() {
+            left -= 1;
+            if left == 0 {
+                tracing::error!("effects of one stanza do not end; the rest is dropped");
+                return;
+            }
+            match effect {
+                Effect::Reply(stanza) | Effect::Route(stanza) => {
+                    self.pass_on(session, *stanza, &mut queue).await;
+                }
+                Effect::Fan(rendered, jids) => {
+                    for jid in jids {
+                        queue.extend(self.fan_one(&rendered, &jid));
+                    }
+                }
+                Effect::Pause => {
+                    if let Some(session) = session {
+                        session.pause.store(true, Ordering::Relaxed);
+                    }
+                }
+                Effect::Ended(account, entry) => queue.extend(self.unavailable(&account, &entry)),
+                Effect::Write(op) => {
+                    let mut ops = SmallVec::new();
+                    ops.push(op);
+                    if let Err(error) = self.commit(ops).await {
+                        tracing::error!(%error, "write without an asker failed");
+                    }
+                }
+                Effect::CloseAll(jid, error) => {
+                    if let Some(account) = self.registry.peek(jid.as_str()) {
+                        let state = account.lock();
+                        for entry in &state.sessions {
+                            self.close_entry(entry, (*error).clone());
+                        }
+                    }
+                }
+                Effect::Local(..)
+                | Effect::SetPresence(..)
+                | Effect::SetInterested(_)
+                | Effect::SetDirected(..)
+                | Effect::Close(..)
+                | Effect::Roster(_)
+                | Effect::RosterRemove(_) => {
+                    tracing::error!(?effect, "effect without an account in hand");
+                }
+            }
+        }
+    }
+
+    async fn pass_on(
+        self: &Arc<Self>,
+        session: Option<&Session>,
+        stanza: Stanza,
+        queue: &mut VecDeque<Effect>,
+    ) {
+        let Some(to) = stanza.head.to.clone() else { return };
+        if let Some(session) = session.filter(|session| *session.jid.as_jid() == to)
+            && (stanza.kind == Kind::Iq || stanza.head.ty == Ty::Error)
+        {
+            return self.answer(session, Some(stanza));
+        }
+        match target(&self.hosts, &to) {
+            Target::Remote => {
+                // Federation comes with its own release; until then no other domain is reachable.
+                let error = StanzaError::remote_server_not_found();
+                queue.extend(stanza.error_reply(&error).map(Effect::route));
+            }
+            Target::Host(host) => queue.extend(self.to_host(&host, stanza).await),
+            Target::Account(host, jid) => {
+                queue.extend(self.to_account(&host, &jid, stanza).await);
+            }
+            Target::Full(host, jid) => {
+                queue.extend(self.to_account(&host, &jid.to_bare(), stanza).await);
+            }
+        }
+    }
+
+    /// Into the session's own queue.
+    pub(crate) fn answer(&self, session: &Session, stanza: Option<Stanza>) {
+        if let Some(stanza) = stanza {
+            session.outbox.push(Item::One(Box::new(stanza)), &self.limits);
+            session.outbox.wake();
+        }
+    }
+}
+
+/// Checks and stamps what a client sent (RFC 6120 sections 8.1.2.1, 8.2.3; RFC 6121 section 3).
+fn verify(stanza: &mut Stanza, session: &Session) -> Result<(), StanzaError> {
+    let subscription = stanza.kind == Kind::Presence && is_subscription(&stanza.head.ty);
+    stanza.head.from = Some(match subscription {
+        true => session.account.jid.clone().into(),
+        false => session.jid.clone().into(),
+    });
+    if stanza.kind != Kind::Iq {
+        return Ok(());
+    }
+    let children = match stanza.head.ty {
+        Ty::Get | Ty::Set => stanza.kids.len() == 1,
+        Ty::Result => stanza.kids.len() <= 1,
+        Ty::Error => true,
+        _ => false,
+    };
+    if !children || stanza.head.id.is_none() {
+        return Err(StanzaError::bad_request());
+    }
+    Ok(())
+}
+
+/// The four types that manage subscriptions (RFC 6121 section 3).
+#[must_use]
+pub fn is_subscription(ty: &Ty) -> bool {
+    matches!(ty, Ty::Subscribe | Ty::Subscribed | Ty::Unsubscribe | Ty::Unsubscribed)
+}
+
+fn edit(stanza: &mut Stanza, edits: &[Edit]) {
+    if !edits.is_empty() {
+        *stanza = stanza.splice(edits);
+    }
+}
+

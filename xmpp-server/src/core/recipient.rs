@@ -1,0 +1,212 @@
+//! The recipient's side of a stanza: all of it in one critical section of its account.
+//!
+//! DESIGN 5 rule 1; RFC 6120 sections 10.3 to 10.5, RFC 6121 section 8. Which sessions get a stanza
+//! is the modules' decision (`crate::im`); this file runs them and applies what they wish.
+
+use super::{Core, edit, is_subscription};
+use crate::effect::Effect;
+use crate::hooks::{AccountCx, Cx, Flow, Stage, Undelivered};
+use crate::host::Host;
+use crate::session::account::{Account, AccountState, SessionEntry};
+use crate::session::outbox::Class;
+use crate::store::CommitError;
+use std::sync::Arc;
+use xmpp_stream::error::StanzaError;
+use xmpp_stream::jid::{BareJid, Jid};
+use xmpp_stream::stanza::{Item, Kind, Rendered, Stanza, To, Ty};
+
+/// Stages of the recipient's account.
+const RECIPIENT: [Stage; 8] = [
+    Stage::InStrip,
+    Stage::InBlock,
+    Stage::InArchive,
+    Stage::Select,
+    Stage::InCopy,
+    Stage::Store,
+    Stage::Push,
+    Stage::Observe,
+];
+
+impl Core {
+    pub(super) async fn to_host(self: &Arc<Self>, host: &Arc<Host>, stanza: Stanza) -> Vec<Effect> {
+        match (stanza.kind, &stanza.head.ty) {
+            // A probe or subscription to the domain itself has no meaning here (RFC 6120 10.5.1).
+            (Kind::Presence, _) => Vec::new(),
+            (Kind::Iq, Ty::Get | Ty::Set) => self.iq_routed(host, None, stanza).await,
+            _ => refuse(&stanza, &StanzaError::service_unavailable()),
+        }
+    }
+
+    pub(super) async fn to_account(
+        self: &Arc<Self>,
+        host: &Arc<Host>,
+        jid: &BareJid,
+        stanza: Stanza,
+    ) -> Vec<Effect> {
+        let account = match self.registry.load(&self.store, jid, self.clock.now()).await {
+            Ok(Some(account)) => account,
+            Ok(None) if is_bare_iq(&stanza) => return self.iq_to_nobody(host, stanza).await,
+            Ok(None) => return no_account(&stanza),
+            Err(error) => {
+                tracing::error!(%error, %jid, "account not loaded");
+                return refuse(&stanza, &StanzaError::internal_server_error());
+            }
+        };
+        match stanza.kind {
+            Kind::Iq if is_bare_iq(&stanza) => {
+                self.iq_routed(host, Some(account), stanza).await
+            }
+            Kind::Iq => self.iq_to_full(host, &account, &stanza),
+            Kind::Presence if is_subscription(&stanza.head.ty) => {
+                self.deliver_change(host, &account, stanza).await
+            }
+            Kind::Message | Kind::Presence => self.deliver(host, &account, stanza),
+        }
+    }
+
+    /// RFC 6121 section 8.5.3: to the session with that resource, else service-unavailable.
+    pub(super) fn iq_to_full(&self, host: &Host, account: &Arc<Account>, stanza: &Stanza) -> Vec<Effect> {
+        let Some(resource) = stanza.head.to.as_ref().and_then(Jid::resource) else {
+            return Vec::new();
+        };
+        let is_request = matches!(stanza.head.ty, Ty::Get | Ty::Set);
+        let from = stanza.head.from.as_ref().map_or("", Jid::bare_str);
+        let mut state = account.lock();
+        let entry = state.resource(resource);
+        if host.config.strict_iq && is_request && from != account.jid.as_str() {
+            let shared = account.roster().may_see_us(from)
+                || entry.is_some_and(|entry| is_directed(entry, stanza));
+            if !shared {
+                return refuse(stanza, &StanzaError::service_unavailable());
+            }
+        }
+        let Some(entry) = entry else {
+            return refuse(stanza, &StanzaError::service_unavailable());
+        };
+        let rendered = Arc::new(Rendered::new(Arc::new(stanza.clone()), Class::Iq));
+        entry.outbox.push(Item::Shared(To::AsWritten, rendered, None), &self.limits);
+        entry.outbox.wake();
+        let mut effects = Vec::new();
+        self.reap(host, account, &mut state, &mut effects);
+        effects
+    }
+
+    /// All of a stanza's work at its recipient, in one critical section (DESIGN 5 rule 1).
+    pub(super) fn deliver(&self, host: &Host, account: &Arc<Account>, stanza: Stanza) -> Vec<Effect> {
+        let mut state = account.lock();
+        if state.removed {
+            return no_account(&stanza);
+        }
+        let wishes = self.recipient_stages(host, account, &state, stanza);
+        self.apply_locked(account, &mut state, wishes)
+    }
+
+    /// The same for what changes the recipient's subscriptions: decided, committed, then applied.
+    pub(super) async fn deliver_change(
+        self: &Arc<Self>,
+        host: &Host,
+        account: &Arc<Account>,
+        stanza: Stanza,
+    ) -> Vec<Effect> {
+        let _changes = account.changes.lock().await;
+        for _ in 0..3 {
+            let wishes = {
+                let state = account.lock();
+                if state.removed {
+                    return no_account(&stanza);
+                }
+                self.recipient_stages(host, account, &state, stanza.clone())
+            };
+            match self.settle(account, wishes, true).await {
+                Ok(rest) => return rest,
+                Err(CommitError::Expect) => {}
+                Err(error) => {
+                    tracing::error!(%error, jid = %account.jid, "subscription not stored");
+                    return refuse(&stanza, &StanzaError::internal_server_error());
+                }
+            }
+        }
+        refuse(&stanza, &StanzaError::resource_constraint())
+    }
+
+    pub(super) fn recipient_stages(
+        &self,
+        host: &Host,
+        account: &Arc<Account>,
+        state: &AccountState,
+        mut stanza: Stanza,
+    ) -> Vec<Effect> {
+        let roster = account.roster();
+        let mut cx = Cx {
+            host,
+            limits: &self.limits,
+            account: Some(AccountCx {
+                jid: &account.jid,
+                roster: &roster,
+                sessions: &state.sessions,
+            }),
+            session: None,
+            effects: Vec::new(),
+            edits: Vec::new(),
+            undelivered: None,
+        };
+        for stage in RECIPIENT {
+            let flow = self.hooks.run(stage, &stanza, &mut cx);
+            let edits = std::mem::take(&mut cx.edits);
+            edit(&mut stanza, &edits);
+            match flow {
+                Flow::Continue => {}
+                Flow::Stop => return cx.effects,
+                Flow::Refuse(error) => {
+                    cx.undelivered = Some(Undelivered::Error(error));
+                    break;
+                }
+            }
+        }
+        let mut effects = cx.effects;
+        if let Some(Undelivered::Error(error)) = cx.undelivered {
+            effects.extend(stanza.error_reply(&error).map(Effect::route));
+        }
+        effects
+    }
+
+    /// Availability for one recipient of a broadcast: only who is here gets it.
+    pub(super) fn fan_one(&self, rendered: &Arc<Rendered>, jid: &Jid) -> Vec<Effect> {
+        let Some(host) = self.hosts.get(jid.domain()) else { return Vec::new() };
+        let Some(account) = self.registry.peek(jid.bare_str()) else { return Vec::new() };
+        let mut state = account.lock();
+        let available = crate::effect::Which::Available;
+        let wish = Effect::Local(available, To::Bare, Arc::clone(rendered));
+        let mut effects = Vec::new();
+        effects.extend(state.apply(wish, &self.limits, 0));
+        self.reap(host, &account, &mut state, &mut effects);
+        effects
+    }
+}
+
+fn is_bare_iq(stanza: &Stanza) -> bool {
+    stanza.kind == Kind::Iq && stanza.head.to.as_ref().is_some_and(Jid::is_bare)
+}
+
+fn is_directed(entry: &SessionEntry, stanza: &Stanza) -> bool {
+    stanza.head.from.as_ref().is_some_and(|from| entry.directed.contains(from))
+}
+
+pub(super) fn refuse(stanza: &Stanza, error: &StanzaError) -> Vec<Effect> {
+    stanza.error_reply(error).map(Effect::route).into_iter().collect()
+}
+
+/// RFC 6121 section 8.5.1: no such account. Must look like an account that has nothing to say.
+fn no_account(stanza: &Stanza) -> Vec<Effect> {
+    match (stanza.kind, &stanza.head.ty) {
+        (Kind::Presence, Ty::Probe) => {
+            let mut reply = Stanza::presence(Ty::Unsubscribed);
+            reply.head.from = stanza.head.to.as_ref().map(|to| to.to_bare().into());
+            reply.head.to = stanza.head.from.as_ref().map(|from| from.to_bare().into());
+            reply.head.id.clone_from(&stanza.head.id);
+            vec![Effect::route(reply)]
+        }
+        (Kind::Presence, _) | (Kind::Message, Ty::Headline) => Vec::new(),
+        _ => refuse(stanza, &StanzaError::service_unavailable()),
+    }
+}
