@@ -289,6 +289,8 @@ pub(crate) fn line(effect: &Effect) -> String {
             )
         }
         Effect::RosterRemove(jid) => format!("remove {jid}"),
+        Effect::Show(contact) => format!("show {contact}"),
+        Effect::Vanish(contact) => format!("vanish {contact}"),
         Effect::Route(stanza) => format!("route {}", xml(stanza)),
         Effect::Fan(rendered, jids) => {
             let jids: Vec<_> = jids.iter().map(Jid::as_str).collect();
