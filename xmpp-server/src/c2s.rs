@@ -64,7 +64,10 @@ pub async fn serve(
             (false, true) => TlsRule::Required,
             (false, false) => TlsRule::Optional,
         };
-        let hosts = PeerHosts { core: Arc::clone(&shared.core), peer };
+        let hosts = PeerHosts {
+            core: Arc::clone(&shared.core),
+            peer,
+        };
         let config = ResponderConfig {
             hosts: Arc::new(hosts),
             limits: shared.core.limits.stream,
@@ -82,8 +85,13 @@ pub async fn serve(
                 return;
             }
         }
-        let mut connection =
-            Connection { shared, driver, peer, session: None, on_login: Some(on_login) };
+        let mut connection = Connection {
+            shared,
+            driver,
+            peer,
+            session: None,
+            on_login: Some(on_login),
+        };
         connection.run().await;
     };
     connection.instrument(span).await;
@@ -136,7 +144,11 @@ impl<F: FnOnce() + Send> Connection<F> {
                     return true;
                 }
             }
-            if self.session.as_ref().is_some_and(|session| session.outbox.is_closed()) {
+            if self
+                .session
+                .as_ref()
+                .is_some_and(|session| session.outbox.is_closed())
+            {
                 self.ended();
                 continue;
             }
@@ -174,17 +186,22 @@ impl<F: FnOnce() + Send> Connection<F> {
 
     /// Somebody else ended the session: the peer is told why, then the stream closes.
     fn ended(&mut self) {
-        let Some(session) = self.session.take() else { return };
+        let Some(session) = self.session.take() else {
+            return;
+        };
         let error = session.outbox.farewell();
-        let error =
-            error.unwrap_or_else(|| StreamError::new(StreamCondition::ResourceConstraint));
+        let error = error.unwrap_or_else(|| StreamError::new(StreamCondition::ResourceConstraint));
         info!(condition = %error.condition, "session ended by the server");
-        self.driver.machine.close(Some(error), self.shared.core.clock.now());
+        self.driver
+            .machine
+            .close(Some(error), self.shared.core.clock.now());
     }
 
     fn close(&mut self, condition: StreamCondition) {
         let now = self.shared.core.clock.now();
-        self.driver.machine.close(Some(StreamError::new(condition)), now);
+        self.driver
+            .machine
+            .close(Some(StreamError::new(condition)), now);
     }
 
     /// Copies items of the outbox into the machine, a record at most, when the last batch has left.
@@ -200,14 +217,20 @@ impl<F: FnOnce() + Send> Connection<F> {
         match output {
             Output::StartTls { to } => {
                 let certificates = Arc::clone(&self.shared.certificates);
-                if let Err(error) = self.driver.accept_tls(&*certificates, Some(&to), false).await {
+                if let Err(error) = self
+                    .driver
+                    .accept_tls(&*certificates, Some(&to), false)
+                    .await
+                {
                     info!(%error, "TLS handshake failed");
                     return false;
                 }
             }
             Output::NeedCredentials { account, hash } => {
                 let credentials = core.credentials(&account, hash).await;
-                self.driver.machine.credentials(credentials, core.clock.now());
+                self.driver
+                    .machine
+                    .credentials(credentials, core.clock.now());
             }
             Output::CheckPassword { account, password } => {
                 let verdict = core.check_password(&account, password).await;
@@ -215,7 +238,9 @@ impl<F: FnOnce() + Send> Connection<F> {
             }
             Output::Guest(stanza) => self.guest(stanza).await,
             Output::Bind { account, resource } => {
-                let bound = core.bind(&account, resource.as_deref(), self.peer.ip()).await;
+                let bound = core
+                    .bind(&account, resource.as_deref(), self.peer.ip())
+                    .await;
                 let bound = bound.map(|session| {
                     let jid = session.jid.clone();
                     self.session = Some(session);
@@ -232,7 +257,9 @@ impl<F: FnOnce() + Send> Connection<F> {
             }
             Output::Stanza(stanza) => self.stanza(stanza).await,
             Output::Refused(refused) => self.refused(refused),
-            Output::Nonza(element) => debug!(name = element.name(), "element without a meaning here"),
+            Output::Nonza(element) => {
+                debug!(name = element.name(), "element without a meaning here")
+            }
             Output::Note(note) => log(&note),
             Output::Closed(reason) => {
                 log_close(&reason);
@@ -245,9 +272,15 @@ impl<F: FnOnce() + Send> Connection<F> {
     async fn guest(&mut self, stanza: Stanza) {
         let core = Arc::clone(&self.shared.core);
         let domain = stanza.head.to.as_ref().map_or("", |to| to.domain());
-        let host = core.hosts.get(domain).or_else(|| core.hosts.values().next());
+        let host = core
+            .hosts
+            .get(domain)
+            .or_else(|| core.hosts.values().next());
         let reply = match host {
-            Some(host) => core.iq_from_guest(host, self.peer.ip(), stanza.clone()).await,
+            Some(host) => {
+                core.iq_from_guest(host, self.peer.ip(), stanza.clone())
+                    .await
+            }
             None => None,
         };
         let reply = reply.or_else(|| stanza.error_reply(&StanzaError::service_unavailable()));
@@ -271,7 +304,12 @@ impl<F: FnOnce() + Send> Connection<F> {
             }
         }
         if session.pause.swap(false, Ordering::Relaxed) {
-            work_on(&mut self.driver, session, tokio::time::sleep(core.limits.outbox_pause_max)).await;
+            work_on(
+                &mut self.driver,
+                session,
+                tokio::time::sleep(core.limits.outbox_pause_max),
+            )
+            .await;
         }
     }
 
@@ -339,11 +377,20 @@ async fn down(shutdown: &mut watch::Receiver<bool>) {
 
 fn log(note: &Note) {
     match note {
-        Note::LoginFailed { mechanism, account, condition, reason } => {
+        Note::LoginFailed {
+            mechanism,
+            account,
+            condition,
+            reason,
+        } => {
             let account = account.as_ref().map(tracing::field::display);
             warn!(%mechanism, account, %condition, reason, "login failed");
         }
-        Note::LoggedIn { mechanism, account, channel_binding } => {
+        Note::LoggedIn {
+            mechanism,
+            account,
+            channel_binding,
+        } => {
             info!(mechanism, %account, channel_binding, "logged in");
         }
         _ => {}
@@ -376,10 +423,8 @@ impl Hosts for PeerHosts {
         let guest_ns = self.core.announced.guest_ns.clone();
         let mut features_before_auth = Vec::new();
         if host.may_register(self.peer.ip()) && !guest_ns.is_empty() {
-            let register = xmpp_stream::xml::Element::new(
-                xmpp_stream::ns::FEATURE_REGISTER,
-                "register",
-            );
+            let register =
+                xmpp_stream::xml::Element::new(xmpp_stream::ns::FEATURE_REGISTER, "register");
             register.write(&mut features_before_auth, xmpp_stream::ns::STREAMS);
         }
         let mut features_after_auth = Vec::new();
@@ -397,6 +442,11 @@ impl Hosts for PeerHosts {
     }
 
     fn fallback(&self) -> Box<str> {
-        self.core.config.domains.first().map_or("", |domain| domain.name.as_str()).into()
+        self.core
+            .config
+            .domains
+            .first()
+            .map_or("", |domain| domain.name.as_str())
+            .into()
     }
 }

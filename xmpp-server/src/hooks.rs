@@ -178,7 +178,10 @@ impl Hooks {
 
     /// True when some handler looks at this kind at this stage.
     pub fn any(&self, stage: Stage, kind: Kind) -> bool {
-        let list = self.table.get(stage as usize).and_then(|kinds| kinds.get(kind as usize));
+        let list = self
+            .table
+            .get(stage as usize)
+            .and_then(|kinds| kinds.get(kind as usize));
         list.is_some_and(|list| !list.is_empty())
     }
 

@@ -114,7 +114,10 @@ impl<M: Machine> Driver<M> {
             return Poll::Ready(got.map(|()| Turn::Handled));
         }
         if self.poll_deadline(cx, read).is_ready() {
-            if self.stall_deadline().is_some_and(|deadline| deadline <= now()) {
+            if self
+                .stall_deadline()
+                .is_some_and(|deadline| deadline <= now())
+            {
                 return Poll::Ready(Err(self.lost(io::ErrorKind::TimedOut.into())));
             }
             self.machine.handle_timeout(now());

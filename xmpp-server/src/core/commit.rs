@@ -37,14 +37,24 @@ impl Core {
                     debug_assert!(holds_changes);
                     let (expect, ver) = (Some(view.ver), view.ver + 1);
                     view = view.with(item.clone());
-                    ops.push(WriteOp::Roster { account: account.jid.clone(), item, expect, ver });
+                    ops.push(WriteOp::Roster {
+                        account: account.jid.clone(),
+                        item,
+                        expect,
+                        ver,
+                    });
                     roster_changed = true;
                 }
                 Effect::RosterRemove(jid) => {
                     let (expect, ver) = (Some(view.ver), view.ver + 1);
                     view = view.without(&jid);
                     let account = account.jid.clone();
-                    ops.push(WriteOp::RosterRemove { account, jid, expect, ver });
+                    ops.push(WriteOp::RosterRemove {
+                        account,
+                        jid,
+                        expect,
+                        ver,
+                    });
                     roster_changed = true;
                 }
                 Effect::Write(op) => ops.push(op),
@@ -130,10 +140,15 @@ impl Core {
             }
             None => self.registry.removed(jid),
         };
-        let Some(account) = account.filter(|_| gone) else { return };
+        let Some(account) = account.filter(|_| gone) else {
+            return;
+        };
         let mut state = account.lock();
         state.removed = self.registry.peek(jid.as_str()).is_none();
-        self.close_all(&mut state, &StreamError::new(StreamCondition::NotAuthorized));
+        self.close_all(
+            &mut state,
+            &StreamError::new(StreamCondition::NotAuthorized),
+        );
     }
 
     /// Applies, under the account's lock, what concerns its sessions; ends those that a push marked

@@ -2,8 +2,8 @@
 //!
 //! DESIGN 5 rules 7 and 8; RFC 6121 section 4.5.2.
 
-use super::{Core, Sender};
 use super::recipient::refuse;
+use super::{Core, Sender};
 use crate::clock::Clock;
 use crate::effect::Effect;
 use crate::host::Host;
@@ -39,10 +39,14 @@ impl Core {
         sid: Sid,
         effects: &mut Vec<Effect>,
     ) {
-        let Some((entry, items)) = state.end(sid) else { return };
+        let Some((entry, items)) = state.end(sid) else {
+            return;
+        };
         self.registry.sessions.fetch_sub(1, Ordering::Relaxed);
         for item in items {
-            let OutItem::Shared(_, rendered, delivery) = item else { continue };
+            let OutItem::Shared(_, rendered, delivery) = item else {
+                continue;
+            };
             let stanza = rendered.stanza();
             match rendered.class() {
                 Class::Message => {
@@ -95,9 +99,12 @@ impl Core {
         if entry.presence.is_none() && entry.directed.is_empty() {
             return Vec::new();
         }
-        let Some(host) = self.hosts.get(account.jid.domain()) else { return Vec::new() };
+        let Some(host) = self.hosts.get(account.jid.domain()) else {
+            return Vec::new();
+        };
         let mut stanza = Stanza::presence(Ty::Unavailable).with_from(entry.jid.clone());
-        self.route_stage(host, account, Sender::Ended(entry), &mut stanza).1
+        self.route_stage(host, account, Sender::Ended(entry), &mut stanza)
+            .1
     }
 
     /// Each session gets this error behind what is queued for it.

@@ -29,8 +29,13 @@ use xmpp_stream::error::StanzaError;
 use xmpp_stream::stanza::{Edit, Item, Kind, Stanza, Ty};
 
 /// Stages of the sender's account but `Route`.
-const SENDER: [Stage; 5] =
-    [Stage::Strip, Stage::Rate, Stage::Block, Stage::Archive, Stage::Copy];
+const SENDER: [Stage; 5] = [
+    Stage::Strip,
+    Stage::Rate,
+    Stage::Block,
+    Stage::Archive,
+    Stage::Copy,
+];
 
 /// Effects applied in one go: then others get their turn, the session's own writing among them.
 const BREATH: usize = 64;
@@ -128,7 +133,10 @@ impl Core {
                 }
                 effects.push_back(Effect::route(stanza));
             }
-            Kind::Presence => self.presence_from_session(session, stanza, &mut effects).await,
+            Kind::Presence => {
+                self.presence_from_session(session, stanza, &mut effects)
+                    .await
+            }
         }
         self.run(Some(session), effects).await;
     }
@@ -142,7 +150,9 @@ impl Core {
         let Some(to) = stanza.head.to.as_ref().filter(|to| to.local().is_some()) else {
             return Some(stanza);
         };
-        let Some(host) = self.hosts.get(to.domain()) else { return Some(stanza) };
+        let Some(host) = self.hosts.get(to.domain()) else {
+            return Some(stanza);
+        };
         let Lookup::Here(account) = self.registry.get(to.bare_str(), self.clock.now()) else {
             return Some(stanza);
         };
@@ -182,7 +192,10 @@ impl Core {
 
     /// Stages of the sender's side that no await may interrupt.
     fn sender_stages(&self, session: &Session, stanza: &mut Stanza) -> Flow {
-        if SENDER.iter().all(|stage| !self.hooks.any(*stage, stanza.kind)) {
+        if SENDER
+            .iter()
+            .all(|stage| !self.hooks.any(*stage, stanza.kind))
+        {
             return Flow::Continue;
         }
         let roster = session.account.roster();
@@ -233,8 +246,12 @@ impl Core {
         };
         for _ in 0..3 {
             let mut sent = stanza.clone();
-            let (flow, wishes) =
-                self.route_stage(&session.host, &account, Sender::Live(session.sid), &mut sent);
+            let (flow, wishes) = self.route_stage(
+                &session.host,
+                &account,
+                Sender::Live(session.sid),
+                &mut sent,
+            );
             match self.settle(&account, wishes, changes.is_some()).await {
                 Ok(rest) => {
                     effects.extend(rest);
@@ -248,7 +265,10 @@ impl Core {
                 }
             }
         }
-        self.answer(session, stanza.error_reply(&StanzaError::resource_constraint()));
+        self.answer(
+            session,
+            stanza.error_reply(&StanzaError::resource_constraint()),
+        );
     }
 
     fn after_route(&self, flow: Flow, stanza: Stanza, effects: &mut VecDeque<Effect>) {
@@ -363,7 +383,9 @@ impl Core {
         stanza: Stanza,
         queue: &mut VecDeque<Effect>,
     ) {
-        let Some(to) = stanza.head.to.clone() else { return };
+        let Some(to) = stanza.head.to.clone() else {
+            return;
+        };
         if let Some(session) = session.filter(|session| *session.jid.as_jid() == to)
             && matches!(stanza.head.ty, Ty::Result | Ty::Error)
         {
@@ -388,7 +410,9 @@ impl Core {
     /// Into the session's own queue.
     pub(crate) fn answer(&self, session: &Session, stanza: Option<Stanza>) {
         if let Some(stanza) = stanza {
-            session.outbox.push(Item::One(Box::new(stanza)), &self.limits);
+            session
+                .outbox
+                .push(Item::One(Box::new(stanza)), &self.limits);
             session.outbox.wake();
         }
     }
@@ -427,7 +451,10 @@ fn verify(stanza: &mut Stanza, session: &Session) -> Result<(), StanzaError> {
 /// The four types that manage subscriptions (RFC 6121 section 3).
 #[must_use]
 pub fn is_subscription(ty: &Ty) -> bool {
-    matches!(ty, Ty::Subscribe | Ty::Subscribed | Ty::Unsubscribe | Ty::Unsubscribed)
+    matches!(
+        ty,
+        Ty::Subscribe | Ty::Subscribed | Ty::Unsubscribe | Ty::Unsubscribed
+    )
 }
 
 fn edit(stanza: &mut Stanza, edits: &[Edit]) {
@@ -435,4 +462,3 @@ fn edit(stanza: &mut Stanza, edits: &[Edit]) {
         *stanza = stanza.splice(edits);
     }
 }
-

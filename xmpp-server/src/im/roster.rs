@@ -4,9 +4,9 @@
 //! Removing an item ends the subscriptions of both sides, also those only asked for (section 2.5).
 //! Not here yet: versioning (section 2.6).
 
+use super::presence;
 use super::subscription::table::State;
 use super::subscription::{is_listed, listed, new_row};
-use super::presence;
 use crate::effect::{Effect, Which};
 use crate::hooks::AccountCx;
 use crate::limits::Limits;

@@ -190,7 +190,11 @@ impl Bench {
         assert!(cx.edits.is_empty());
         Outcome {
             flow,
-            effects: cx.effects.into_iter().flat_map(|effect| self.expanded(effect)).collect(),
+            effects: cx
+                .effects
+                .into_iter()
+                .flat_map(|effect| self.expanded(effect))
+                .collect(),
             undelivered: cx.undelivered,
         }
     }

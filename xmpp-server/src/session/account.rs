@@ -206,7 +206,9 @@ pub struct Account {
 
 impl std::fmt::Debug for Account {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Account").field("jid", &self.jid).finish_non_exhaustive()
+        f.debug_struct("Account")
+            .field("jid", &self.jid)
+            .finish_non_exhaustive()
     }
 }
 
@@ -227,7 +229,10 @@ impl Account {
     /// an account away from its owner.
     pub fn lock(&self) -> Locked<'_> {
         let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        Locked { state, wakes: Wakes::default() }
+        Locked {
+            state,
+            wakes: Wakes::default(),
+        }
     }
 
     /// The roster as last committed.
@@ -277,7 +282,9 @@ impl AccountState {
     pub fn apply(&mut self, effect: Effect, limits: &Limits, received: u64) -> Option<Effect> {
         match effect {
             Effect::Local(which, to, rendered) => {
-                return self.push(&which, to, &rendered, limits, received).then_some(Effect::Pause);
+                return self
+                    .push(&which, to, &rendered, limits, received)
+                    .then_some(Effect::Pause);
             }
             Effect::SetPresence(sid, presence) => {
                 if let Some(entry) = self.session_mut(sid) {
@@ -337,7 +344,10 @@ impl AccountState {
 
     /// The last presence of each available session, on its way to `to`.
     pub fn current_presence(&self, to: &Jid) -> impl Iterator<Item = Effect> {
-        let presences = self.sessions.iter().filter_map(|entry| entry.presence.as_ref());
+        let presences = self
+            .sessions
+            .iter()
+            .filter_map(|entry| entry.presence.as_ref());
         presences.map(|presence| Effect::route(Stanza::clone(presence).with_to(to.clone())))
     }
 
@@ -345,8 +355,14 @@ impl AccountState {
     /// the account; directed presence to it is forgotten.
     pub fn vanish(&mut self, contact: &Jid) -> Vec<Effect> {
         let mut effects = Vec::new();
-        for entry in self.sessions.iter_mut().filter(|entry| entry.presence.is_some()) {
-            entry.directed.retain(|jid| jid.bare_str() != contact.as_str());
+        for entry in self
+            .sessions
+            .iter_mut()
+            .filter(|entry| entry.presence.is_some())
+        {
+            entry
+                .directed
+                .retain(|jid| jid.bare_str() != contact.as_str());
             let gone = Stanza::presence(Ty::Unavailable)
                 .with_from(entry.jid.clone())
                 .with_to(contact.clone());

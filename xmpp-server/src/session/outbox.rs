@@ -9,8 +9,8 @@ use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
-pub use xmpp_stream::stanza::Class;
 use xmpp_stream::error::StreamError;
+pub use xmpp_stream::stanza::Class;
 use xmpp_stream::stanza::Item;
 
 /// One message on its way to an account, shared by the sessions that hold it.
@@ -28,7 +28,10 @@ impl Delivery {
     /// A mark for a message that came at this time (seconds since 1970).
     #[must_use]
     pub fn new(received: u64) -> Self {
-        Self { received, ..Self::default() }
+        Self {
+            received,
+            ..Self::default()
+        }
     }
 
     /// True when the recipient has it.
