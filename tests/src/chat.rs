@@ -5,7 +5,7 @@
 
 use crate::lab::TestLab;
 use std::time::{Duration, Instant};
-use tokio::time::{MissedTickBehavior, interval, timeout};
+use tokio::time::{MissedTickBehavior, interval_at, timeout};
 use xmpp_client::XmppClient;
 use xmpp_stream::stanza::{Kind, Stanza};
 
@@ -82,7 +82,10 @@ pub async fn play(lab: &TestLab, domain: &str, plan: Plan) -> Report {
             .to_string();
         let pause = plan.rate.map(|rate| {
             let share = f64::from(rate) / plan.sessions as f64;
-            Duration::from_secs_f64(1.0 / share)
+            let pause = Duration::from_secs_f64(1.0 / share);
+            // One after the other, not all at the same tick.
+            let first = signed_in + pause.mul_f64(number as f64 / plan.sessions as f64);
+            (first, pause)
         });
         let listening = tokio::spawn(listen(client.clone(), plan.messages, start));
         talks.push((
@@ -108,11 +111,11 @@ async fn talk(
     client: XmppClient,
     peer: String,
     messages: u32,
-    pause: Option<Duration>,
+    pause: Option<(Instant, Duration)>,
     start: Instant,
 ) -> u64 {
-    let mut ticks = pause.map(|pause| {
-        let mut ticks = interval(pause);
+    let mut ticks = pause.map(|(first, pause)| {
+        let mut ticks = interval_at(first.into(), pause);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Burst);
         ticks
     });
