@@ -30,8 +30,13 @@ xml:lang='en'><body>Are we still meeting at the station at half past seven?</bod
 <markable xmlns='urn:xmpp:chat-markers:0'/></message>";
 
 fn main() {
-    let count = std::env::args().nth(1).and_then(|text| text.parse().ok()).unwrap_or(10_000);
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let count = std::env::args()
+        .nth(1)
+        .and_then(|text| text.parse().ok())
+        .unwrap_or(10_000);
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build();
     let runtime = runtime.expect("a runtime");
     runtime.block_on(measure(count));
 }
@@ -64,16 +69,24 @@ async fn measure(count: usize) {
     println!("bytes_out {}", wire.len());
     println!("allocations_per_message {:.2}", per(change.allocations));
     println!("reallocations_per_message {:.2}", per(change.reallocations));
-    println!("bytes_allocated_per_message {:.0}", per(change.bytes_allocated));
+    println!(
+        "bytes_allocated_per_message {:.0}",
+        per(change.bytes_allocated)
+    );
     server.shutdown().await;
 }
 
 async fn sign_in(core: &Arc<Core>, local: &str) -> Session {
     let account = BareJid::account(local, "localhost").expect("a name");
     let users = Users::Running(Arc::clone(core));
-    users.add(&account, Password("secret".to_owned())).await.expect("an account");
+    users
+        .add(&account, Password("secret".to_owned()))
+        .await
+        .expect("an account");
     let peer = IpAddr::V4(Ipv4Addr::LOCALHOST);
-    core.bind(&account, Some("balcony"), peer).await.expect("a session")
+    core.bind(&account, Some("balcony"), peer)
+        .await
+        .expect("a session")
 }
 
 fn one(core: &Arc<Core>, reader: &mut Reader, from: &Session, to: &Session, wire: &mut Vec<u8>) {
@@ -81,7 +94,10 @@ fn one(core: &Arc<Core>, reader: &mut Reader, from: &Session, to: &Session, wire
     let Ok(Some(Frame::Stanza(stanza))) = reader.next(&mut input) else {
         panic!("the message is not one stanza");
     };
-    assert!(core.message_now(from, stanza).is_none(), "not the fast path");
+    assert!(
+        core.message_now(from, stanza).is_none(),
+        "not the fast path"
+    );
     wire.clear();
     to.outbox.send(|item| {
         match item {

@@ -29,7 +29,12 @@ struct Case {
 }
 
 fn case(name: &'static str, stage: Stage, send: impl Into<String>, want: &'static str) -> Case {
-    Case { name, stage, send: send.into(), want }
+    Case {
+        name,
+        stage,
+        send: send.into(),
+        want,
+    }
 }
 
 fn header(attrs: &str) -> String {
@@ -44,8 +49,18 @@ fn cases() -> Vec<Case> {
     let good = header("to='a.test' version='1.0'");
     vec![
         // Headers.
-        case("not XML", Stage::Connected, "GET / HTTP/1.1\r\n\r\n", "not-well-formed"),
-        case("host unknown", Stage::Connected, header("to='other.test' version='1.0'"), "host-unknown"),
+        case(
+            "not XML",
+            Stage::Connected,
+            "GET / HTTP/1.1\r\n\r\n",
+            "not-well-formed",
+        ),
+        case(
+            "host unknown",
+            Stage::Connected,
+            header("to='other.test' version='1.0'"),
+            "host-unknown",
+        ),
         case(
             "wrong stream namespace",
             Stage::Connected,
@@ -58,31 +73,147 @@ fn cases() -> Vec<Case> {
             good.replace("jabber:client", "jabber:foo"),
             "invalid-namespace",
         ),
-        case("version 11", Stage::Connected, header("to='a.test' version='11.0'"), "unsupported-version"),
-        case("DTD before the header", Stage::Connected, "<?xml version='1.0'?><!DOCTYPE x>", "restricted-xml"),
-        case("not UTF-8 declared", Stage::Connected, "<?xml version='1.0' encoding='latin1'?><a/>", "unsupported-encoding"),
+        case(
+            "version 11",
+            Stage::Connected,
+            header("to='a.test' version='11.0'"),
+            "unsupported-version",
+        ),
+        case(
+            "DTD before the header",
+            Stage::Connected,
+            "<?xml version='1.0'?><!DOCTYPE x>",
+            "restricted-xml",
+        ),
+        case(
+            "not UTF-8 declared",
+            Stage::Connected,
+            "<?xml version='1.0' encoding='latin1'?><a/>",
+            "unsupported-encoding",
+        ),
         // Before TLS.
-        case("stanza before TLS", Stage::Clear, message("<body>b</body>"), "not-authorized"),
-        case("unknown element before TLS", Stage::Clear, "<foo xmlns='urn:x'/>", "unsupported-stanza-type"),
-        case("data behind starttls", Stage::Clear, "<starttls xmlns='urn:ietf:params:xml:ns:xmpp-tls'/><stream:stream", "policy-violation"),
+        case(
+            "stanza before TLS",
+            Stage::Clear,
+            message("<body>b</body>"),
+            "not-authorized",
+        ),
+        case(
+            "unknown element before TLS",
+            Stage::Clear,
+            "<foo xmlns='urn:x'/>",
+            "unsupported-stanza-type",
+        ),
+        case(
+            "data behind starttls",
+            Stage::Clear,
+            "<starttls xmlns='urn:ietf:params:xml:ns:xmpp-tls'/><stream:stream",
+            "policy-violation",
+        ),
         // Before authentication.
-        case("iq before SASL", Stage::Secure, "<iq type='get' id='1'><q xmlns='urn:x'/></iq>", "not-authorized"),
-        case("bind before SASL", Stage::Secure, "<iq type='set' id='1'><bind xmlns='urn:ietf:params:xml:ns:xmpp-bind'/></iq>", "not-authorized"),
-        case("oversize before SASL", Stage::Secure, format!("<auth xmlns='urn:ietf:params:xml:ns:xmpp-sasl' mechanism='PLAIN'>{}", "A".repeat(17 * 1024)), "policy-violation"),
+        case(
+            "iq before SASL",
+            Stage::Secure,
+            "<iq type='get' id='1'><q xmlns='urn:x'/></iq>",
+            "not-authorized",
+        ),
+        case(
+            "bind before SASL",
+            Stage::Secure,
+            "<iq type='set' id='1'><bind xmlns='urn:ietf:params:xml:ns:xmpp-bind'/></iq>",
+            "not-authorized",
+        ),
+        case(
+            "oversize before SASL",
+            Stage::Secure,
+            format!(
+                "<auth xmlns='urn:ietf:params:xml:ns:xmpp-sasl' mechanism='PLAIN'>{}",
+                "A".repeat(17 * 1024)
+            ),
+            "policy-violation",
+        ),
         // Bound.
-        case("mismatched tags", Stage::Bound, message("<a></b>"), "not-well-formed"),
-        case("undeclared prefix", Stage::Bound, message("<p:a/>"), "not-well-formed"),
-        case("duplicate attribute", Stage::Bound, message("<a b='1' b='2'/>"), "not-well-formed"),
-        case("comment", Stage::Bound, message("<!-- c -->"), "restricted-xml"),
-        case("processing instruction", Stage::Bound, message("<?php x?>"), "restricted-xml"),
-        case("entity", Stage::Bound, message("<body>&foo;</body>"), "restricted-xml"),
-        case("DTD", Stage::Bound, "<!DOCTYPE x [<!ENTITY a 'b'>]>", "restricted-xml"),
-        case("NUL by reference", Stage::Bound, message("<body>&#0;</body>"), "not-well-formed"),
-        case("oversize", Stage::Bound, format!("<message to='ben@a.test'><body>{}", "x".repeat(257 * 1024)), "policy-violation"),
-        case("deep nesting", Stage::Bound, format!("<message to='ben@a.test'>{}", "<a>".repeat(100)), "policy-violation"),
-        case("many attributes", Stage::Bound, format!("<message {}", (0..100).map(|n| format!("a{n}='' ")).collect::<String>() + "/>"), "policy-violation"),
-        case("second stream header", Stage::Bound, good.replace("<?xml version='1.0'?>", ""), "bad-format"),
-        case("unknown first-level element", Stage::Bound, "<pubsub xmlns='jabber:client'/>", "unsupported-stanza-type"),
+        case(
+            "mismatched tags",
+            Stage::Bound,
+            message("<a></b>"),
+            "not-well-formed",
+        ),
+        case(
+            "undeclared prefix",
+            Stage::Bound,
+            message("<p:a/>"),
+            "not-well-formed",
+        ),
+        case(
+            "duplicate attribute",
+            Stage::Bound,
+            message("<a b='1' b='2'/>"),
+            "not-well-formed",
+        ),
+        case(
+            "comment",
+            Stage::Bound,
+            message("<!-- c -->"),
+            "restricted-xml",
+        ),
+        case(
+            "processing instruction",
+            Stage::Bound,
+            message("<?php x?>"),
+            "restricted-xml",
+        ),
+        case(
+            "entity",
+            Stage::Bound,
+            message("<body>&foo;</body>"),
+            "restricted-xml",
+        ),
+        case(
+            "DTD",
+            Stage::Bound,
+            "<!DOCTYPE x [<!ENTITY a 'b'>]>",
+            "restricted-xml",
+        ),
+        case(
+            "NUL by reference",
+            Stage::Bound,
+            message("<body>&#0;</body>"),
+            "not-well-formed",
+        ),
+        case(
+            "oversize",
+            Stage::Bound,
+            format!("<message to='ben@a.test'><body>{}", "x".repeat(257 * 1024)),
+            "policy-violation",
+        ),
+        case(
+            "deep nesting",
+            Stage::Bound,
+            format!("<message to='ben@a.test'>{}", "<a>".repeat(100)),
+            "policy-violation",
+        ),
+        case(
+            "many attributes",
+            Stage::Bound,
+            format!(
+                "<message {}",
+                (0..100).map(|n| format!("a{n}='' ")).collect::<String>() + "/>"
+            ),
+            "policy-violation",
+        ),
+        case(
+            "second stream header",
+            Stage::Bound,
+            good.replace("<?xml version='1.0'?>", ""),
+            "bad-format",
+        ),
+        case(
+            "unknown first-level element",
+            Stage::Bound,
+            "<pubsub xmlns='jabber:client'/>",
+            "unsupported-stanza-type",
+        ),
         case("text between stanzas", Stage::Bound, "hello", "bad-format"),
     ]
 }
@@ -163,8 +294,12 @@ async fn each_ends_in_its_condition_with_a_log_line_and_harms_nobody() {
         ben.barrier().await;
         let text = log.text();
         let line = text.lines().find(|line| line.contains(case.want));
-        let line = line.unwrap_or_else(|| panic!("{what}: no log line with the condition in:\n{text}"));
-        assert!(line.contains("peer=127.0.0.1:"), "{what}: no address in {line}");
+        let line =
+            line.unwrap_or_else(|| panic!("{what}: no log line with the condition in:\n{text}"));
+        assert!(
+            line.contains("peer=127.0.0.1:"),
+            "{what}: no address in {line}"
+        );
         assert!(line.contains("WARN"), "{what}: {line}");
     }
 }
@@ -178,13 +313,21 @@ async fn c6120_sa_10_five_wrong_passwords_end_the_stream() {
     wire.open_secure().await;
     for round in 1..=5 {
         let mut plain = sasl::client::mechanisms::Plain::new("eve", "Tr0ub4dor");
-        let failure = wire.authenticate(&mut plain).await.expect_err("a wrong password");
-        assert!(failure.to_string().contains("not-authorized"), "{round}: {failure}");
+        let failure = wire
+            .authenticate(&mut plain)
+            .await
+            .expect_err("a wrong password");
+        assert!(
+            failure.to_string().contains("not-authorized"),
+            "{round}: {failure}"
+        );
     }
     wire.expect_stream_error("policy-violation").await;
     let text = log.text();
     let failed = text.lines().filter(|line| line.contains("login failed"));
     assert_eq!(failed.count(), 5, "{text}");
-    assert!(!text.contains("Tr0ub4dor"), "a password in the log:\n{text}");
+    assert!(
+        !text.contains("Tr0ub4dor"),
+        "a password in the log:\n{text}"
+    );
 }
-

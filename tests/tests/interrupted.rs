@@ -58,10 +58,15 @@ async fn c6120_st_22_a_connection_cut_anywhere_before_binding_harms_nobody() {
     ben.presence("").await;
     for cut in CUTS.into_iter().cycle().take(3 * CUTS.len()) {
         match cut {
-            Cut::BeforeHello | Cut::MidHello | Cut::MidDirectHello => cut_handshake(&lab, cut).await,
+            Cut::BeforeHello | Cut::MidHello | Cut::MidDirectHello => {
+                cut_handshake(&lab, cut).await
+            }
             _ => drop(advance(&lab, cut, &password).await),
         }
-        ann.send(format!("<message to='ben@a.test' id='{cut:?}'><body>b</body></message>")).await;
+        ann.send(format!(
+            "<message to='ben@a.test' id='{cut:?}'><body>b</body></message>"
+        ))
+        .await;
         let got = ben.next().await;
         assert_eq!(got.attr("id"), Some(format!("{cut:?}").as_str()), "{got}");
         ann.barrier().await;
@@ -70,7 +75,12 @@ async fn c6120_st_22_a_connection_cut_anywhere_before_binding_harms_nobody() {
         eve.barrier().await;
         eve.close().await;
     }
-    assert!(!lab.accounts().await.iter().any(|jid| jid.as_str().starts_with("mallory")));
+    assert!(
+        !lab.accounts()
+            .await
+            .iter()
+            .any(|jid| jid.as_str().starts_with("mallory"))
+    );
 }
 
 /// As far as the cut; dropped, the connection ends there.
@@ -104,22 +114,34 @@ async fn advance(lab: &TestLab, cut: Cut, password: &str) -> Wire {
     match cut {
         Cut::MidAuth => wire.send(auth).await,
         Cut::AtChallenge | Cut::MidResponse => {
-            wire.send(format!("{auth}biwsbj1ldmUscj1hYmNkZWZnaA==</auth>")).await;
+            wire.send(format!("{auth}biwsbj1ldmUscj1hYmNkZWZnaA==</auth>"))
+                .await;
             assert_eq!(wire.next().await.name(), "challenge");
             if matches!(cut, Cut::MidResponse) {
-                wire.send(format!("<response xmlns='{}'>Yz1iaXdz", ns::SASL)).await;
+                wire.send(format!("<response xmlns='{}'>Yz1iaXdz", ns::SASL))
+                    .await;
             }
         }
         Cut::MidRegistration => {
             let fields = "<username>mallory</username><password>x</password>";
-            wire.send(format!("<iq type='set' id='r'><query xmlns='{}'>{fields}", ns::REGISTER)).await;
+            wire.send(format!(
+                "<iq type='set' id='r'><query xmlns='{}'>{fields}",
+                ns::REGISTER
+            ))
+            .await;
         }
         _ => {
             let mut plain = sasl::client::mechanisms::Plain::new("eve", password);
-            wire.authenticate(&mut plain).await.expect("the right password");
+            wire.authenticate(&mut plain)
+                .await
+                .expect("the right password");
             if matches!(cut, Cut::MidBind) {
                 wire.open().await;
-                wire.send(format!("<iq type='set' id='b'><bind xmlns='{}'><resource>one", ns::BIND)).await;
+                wire.send(format!(
+                    "<iq type='set' id='b'><bind xmlns='{}'><resource>one",
+                    ns::BIND
+                ))
+                .await;
             }
         }
     }
@@ -144,7 +166,10 @@ async fn cut_handshake(lab: &TestLab, cut: Cut) {
         stream.write_all(opening.as_bytes()).await.expect("written");
         let mut got = Vec::new();
         while !String::from_utf8_lossy(&got).contains("<proceed") {
-            assert!(stream.read_buf(&mut got).await.expect("proceed") > 0, "{got:?}");
+            assert!(
+                stream.read_buf(&mut got).await.expect("proceed") > 0,
+                "{got:?}"
+            );
         }
     }
     if !matches!(cut, Cut::BeforeHello) {
@@ -153,7 +178,10 @@ async fn cut_handshake(lab: &TestLab, cut: Cut) {
     stream.shutdown().await.expect("closed");
     let mut rest = Vec::new();
     stream.read_to_end(&mut rest).await.expect("the end");
-    assert!(!String::from_utf8_lossy(&rest).contains('<'), "tl-06: {rest:?}");
+    assert!(
+        !String::from_utf8_lossy(&rest).contains('<'),
+        "tl-06: {rest:?}"
+    );
 }
 
 #[tokio::test]
@@ -180,7 +208,11 @@ async fn c6120_st_22_half_stanzas_of_a_bound_session_are_dropped_with_it() {
         assert_eq!(ben.next().await.attr("from"), Some(full.as_str()));
         // The last byte of a multi-byte character may be missing too.
         let bytes = half.as_bytes();
-        let end = if half.ends_with('\u{e9}') { bytes.len() - 1 } else { bytes.len() };
+        let end = if half.ends_with('\u{e9}') {
+            bytes.len() - 1
+        } else {
+            bytes.len()
+        };
         ann.send_bytes(&bytes[..end]).await;
         drop(ann);
         ben.expect_presence_unavailable(&full).await;
@@ -188,4 +220,63 @@ async fn c6120_st_22_half_stanzas_of_a_bound_session_are_dropped_with_it() {
     }
     let roster = friend.roster_get_among_others().await;
     assert_eq!(roster.children().count(), 1, "only ben: {roster}");
+}
+
+#[tokio::test]
+async fn c6120_3_resource_constraint_for_who_does_not_read_and_nobody_else() {
+    const MESSAGES: usize = 60;
+    let lab = TestLab::new(["a.test"]).await.expect("a server");
+    let mut ann = lab.wire("ann@a.test/one").await;
+    let mut other = lab.wire("other@a.test/one").await;
+    // 64 KiB fit into the pipe; the rest has to wait on the server.
+    let mut deaf = lab.wire_in_memory("deaf@a.test/one").await;
+    let body = "x".repeat(64 * 1024);
+    for number in 0..MESSAGES {
+        ann.send(format!(
+            "<message to='deaf@a.test/one' id='{number}'><body>{body}</body></message>"
+        ))
+        .await;
+    }
+    let returned = ann.barrier_seeing().await;
+    let mut received = 0;
+    let error = loop {
+        let got = deaf.next().await;
+        if got.is(ns::STREAMS, "error") {
+            break got;
+        }
+        assert_eq!(
+            got.attr("id"),
+            Some(received.to_string().as_str()),
+            "in order"
+        );
+        received += 1;
+    };
+    assert!(
+        error
+            .child_ns(ns::STREAM_ERRORS, "resource-constraint")
+            .is_some(),
+        "{error}"
+    );
+    deaf.expect_closed().await;
+    // What could not be delivered comes back, once each and in order.
+    assert!(received > 0 && received < MESSAGES, "{received}");
+    let back: Vec<_> = returned
+        .iter()
+        .map(|tree| (tree.attr("type"), tree.attr("id")))
+        .collect();
+    // The one that was being written at the end counts as lost, though it may have arrived.
+    let first = MESSAGES - back.len();
+    assert!(
+        first == received || first + 1 == received,
+        "{first}, {received} were received"
+    );
+    let lost: Vec<String> = (first..MESSAGES).map(|number| number.to_string()).collect();
+    let lost: Vec<_> = lost
+        .iter()
+        .map(|id| (Some("error"), Some(id.as_str())))
+        .collect();
+    assert_eq!(back, lost);
+    ann.send("<message to='other@a.test/one' id='after'><body>b</body></message>")
+        .await;
+    assert_eq!(other.next().await.attr("id"), Some("after"));
 }

@@ -28,18 +28,27 @@ async fn unbound(lab: &TestLab, local: &str) -> Wire {
     let mut wire = lab.raw("a.test").await;
     wire.open_secure().await;
     let mut plain = sasl::client::mechanisms::Plain::new(local, password);
-    wire.authenticate(&mut plain).await.expect("the right password");
+    wire.authenticate(&mut plain)
+        .await
+        .expect("the right password");
     wire.open().await;
     wire
 }
 
 fn bind(id: &str, resource: &str) -> String {
-    format!("<iq type='set' id='{id}'><bind xmlns='{}'>{resource}</bind></iq>", ns::BIND)
+    format!(
+        "<iq type='set' id='{id}'><bind xmlns='{}'>{resource}</bind></iq>",
+        ns::BIND
+    )
 }
 
 async fn expect_error(wire: &mut Wire, id: &str, ty: &str, condition: &str) {
     let got = wire.next().await;
-    assert_eq!((got.attr("type"), got.attr("id")), (Some("error"), Some(id)), "{got}");
+    assert_eq!(
+        (got.attr("type"), got.attr("id")),
+        (Some("error"), Some(id)),
+        "{got}"
+    );
     let error = got.child("error").expect("an error child");
     assert_eq!(error.attr("type"), Some(ty), "{got}");
     assert!(error.child_ns(ns::STANZAS, condition).is_some(), "{got}");
@@ -56,10 +65,15 @@ async fn c6120_stream_attribute_response_to_only_where_from_was_said() {
         ("from='ann@a.test/balcony' ", Some("ann@a.test")),
     ] {
         let mut wire = lab.raw("a.test").await;
-        wire.send(header(&format!("{from}to='a.test' version='1.0'"))).await;
+        wire.send(header(&format!("{from}to='a.test' version='1.0'")))
+            .await;
         let got = wire.expect_header().await;
         assert_eq!(got.attr("to"), to, "{got}");
-        assert_eq!(got.attr("from"), Some("a.test"), "stream-attribute-response-from: {got}");
+        assert_eq!(
+            got.attr("from"),
+            Some("a.test"),
+            "stream-attribute-response-from: {got}"
+        );
         assert_eq!(got.attr("version"), Some("1.0"), "{got}");
     }
 }
@@ -71,7 +85,12 @@ async fn c6120_stream_attribute_response_id_unique_over_connections_and_restarts
     for _ in 0..50 {
         let mut wire = lab.raw("a.test").await;
         wire.send_header().await;
-        let id = wire.expect_header().await.attr("id").expect("an id").to_owned();
+        let id = wire
+            .expect_header()
+            .await
+            .attr("id")
+            .expect("an id")
+            .to_owned();
         assert!(id.len() >= 16, "{id} can be guessed");
         assert!(seen.insert(id));
     }
@@ -81,12 +100,22 @@ async fn c6120_stream_attribute_response_id_unique_over_connections_and_restarts
     wire.secure().await;
     for _ in 0..2 {
         wire.send_header().await;
-        let id = wire.expect_header().await.attr("id").expect("an id").to_owned();
-        assert!(seen.insert(id), "sasl-restart: a new one after TLS and after SASL");
+        let id = wire
+            .expect_header()
+            .await
+            .attr("id")
+            .expect("an id")
+            .to_owned();
+        assert!(
+            seen.insert(id),
+            "sasl-restart: a new one after TLS and after SASL"
+        );
         wire.expect_features().await;
         let mut plain = sasl::client::mechanisms::Plain::new("ann", &*password);
         if seen.len() == 51 {
-            wire.authenticate(&mut plain).await.expect("the right password");
+            wire.authenticate(&mut plain)
+                .await
+                .expect("the right password");
         }
     }
 }
@@ -98,7 +127,9 @@ async fn c6120_st_01_stream_negotiation_restart_keeps_the_connection_and_says_no
     let mut wire = lab.raw("a.test").await;
     wire.open_secure().await;
     let mut plain = sasl::client::mechanisms::Plain::new("ann", password);
-    wire.authenticate(&mut plain).await.expect("the right password");
+    wire.authenticate(&mut plain)
+        .await
+        .expect("the right password");
     // Nothing comes by itself: the first thing behind <success/> is the answer to our header.
     wire.send_header().await;
     match wire.receive().await {
@@ -106,7 +137,10 @@ async fn c6120_st_01_stream_negotiation_restart_keeps_the_connection_and_says_no
         other => panic!("no footer and nothing else before the new header: {other:?}"),
     }
     let features = wire.expect_features().await;
-    assert!(features.child_ns(ns::SASL, "mechanisms").is_none(), "{features}");
+    assert!(
+        features.child_ns(ns::SASL, "mechanisms").is_none(),
+        "{features}"
+    );
 }
 
 #[tokio::test]
@@ -151,7 +185,8 @@ async fn c6120_st_09_host_unknown_comes_from_one_of_our_names() {
 async fn c6120_st_10_an_id_of_the_client_is_ignored() {
     let lab = lab().await;
     let mut wire = lab.raw("a.test").await;
-    wire.send(header("to='a.test' version='1.0' id='mine'")).await;
+    wire.send(header("to='a.test' version='1.0' id='mine'"))
+        .await;
     let got = wire.expect_header().await;
     assert_ne!(got.attr("id"), Some("mine"));
     wire.expect_features().await;
@@ -162,9 +197,14 @@ async fn c6120_st_11_the_language_is_one_that_we_speak() {
     let lab = lab().await;
     for lang in ["xml:lang='de-CH' ", "xml:lang='en' ", ""] {
         let mut wire = lab.raw("a.test").await;
-        wire.send(header(&format!("{lang}to='a.test' version='1.0'"))).await;
+        wire.send(header(&format!("{lang}to='a.test' version='1.0'")))
+            .await;
         let got = wire.expect_header().await;
-        assert_eq!(got.attr_ns("http://www.w3.org/XML/1998/namespace", "lang"), Some("en"), "{got}");
+        assert_eq!(
+            got.attr_ns("http://www.w3.org/XML/1998/namespace", "lang"),
+            Some("en"),
+            "{got}"
+        );
     }
 }
 
@@ -173,7 +213,8 @@ async fn c6120_st_12_version_1_whatever_its_spelling_and_no_other() {
     let lab = lab().await;
     for version in ["1.0", "1.10", "01.0"] {
         let mut wire = lab.raw("a.test").await;
-        wire.send(header(&format!("to='a.test' version='{version}'"))).await;
+        wire.send(header(&format!("to='a.test' version='{version}'")))
+            .await;
         assert_eq!(wire.expect_header().await.attr("version"), Some("1.0"));
         wire.expect_features().await;
     }
@@ -189,7 +230,8 @@ async fn c6120_st_17_prefixes_of_the_header_are_declared_anew() {
     let mut ben = lab.wire("ben@a.test/orchard").await;
     let mut wire = unbound_with_prefix(&lab).await;
     wire.bind(None).await;
-    wire.send("<message to='ben@a.test/orchard' id='p'><foo:a foo:b='1'/></message>").await;
+    wire.send("<message to='ben@a.test/orchard' id='p'><foo:a foo:b='1'/></message>")
+        .await;
     ben.expect(
         "<message to='ben@a.test/orchard' from='{any}' id='p' xml:lang='{any}'>\
          <a xmlns='urn:x' xmlns:y='urn:x' y:b='1'/></message>",
@@ -202,8 +244,13 @@ async fn unbound_with_prefix(lab: &TestLab) -> Wire {
     let mut wire = lab.raw("a.test").await;
     wire.open_secure().await;
     let mut plain = sasl::client::mechanisms::Plain::new("ann", password);
-    wire.authenticate(&mut plain).await.expect("the right password");
-    wire.send(header("to='a.test' version='1.0' xml:lang='en' xmlns:foo='urn:x'")).await;
+    wire.authenticate(&mut plain)
+        .await
+        .expect("the right password");
+    wire.send(header(
+        "to='a.test' version='1.0' xml:lang='en' xmlns:foo='urn:x'",
+    ))
+    .await;
     wire.expect_header().await;
     wire.expect_features().await;
     wire
@@ -216,7 +263,8 @@ async fn c6120_st_05_st_06_what_was_said_before_the_footer_counts_and_tls_is_clo
     let lab = lab().await;
     let mut ben = lab.wire("ben@a.test/orchard").await;
     let mut ann = lab.wire("ann@a.test/one").await;
-    ann.send("<message to='ben@a.test/orchard' id='last'><body>b</body></message></stream:stream>").await;
+    ann.send("<message to='ben@a.test/orchard' id='last'><body>b</body></message></stream:stream>")
+        .await;
     assert!(matches!(ann.receive().await, Received::Footer));
     // Closed(true): the connection did not end before close_notify.
     assert!(matches!(ann.receive().await, Received::Closed(true)));
@@ -245,7 +293,8 @@ async fn c6120_st_18_a_stream_error_is_the_end_of_everything() {
 async fn c6120_st_19_an_error_in_the_header_comes_behind_a_header() {
     let lab = lab().await;
     let mut wire = lab.raw("a.test").await;
-    wire.send(header("to='a.test' version='1.0'").replace(ns::STREAMS, "urn:x")).await;
+    wire.send(header("to='a.test' version='1.0'").replace(ns::STREAMS, "urn:x"))
+        .await;
     wire.expect_header_and_error("invalid-namespace").await;
 }
 
@@ -267,7 +316,8 @@ async fn c6120_3_conflict_where_the_old_session_has_to_go() {
 async fn c6120_3_improper_addressing_for_a_from_that_is_none() {
     let lab = lab().await;
     let mut wire = lab.raw("a.test").await;
-    wire.send(header("from='@a.test' to='a.test' version='1.0'")).await;
+    wire.send(header("from='@a.test' to='a.test' version='1.0'"))
+        .await;
     wire.expect_header_and_error("improper-addressing").await;
 }
 
@@ -278,8 +328,11 @@ async fn c6120_3_invalid_from_after_login_as_somebody_else() {
     let mut wire = lab.raw("a.test").await;
     wire.open_secure().await;
     let mut plain = sasl::client::mechanisms::Plain::new("ann", password);
-    wire.authenticate(&mut plain).await.expect("the right password");
-    wire.send(header("from='ben@a.test' to='a.test' version='1.0'")).await;
+    wire.authenticate(&mut plain)
+        .await
+        .expect("the right password");
+    wire.send(header("from='ben@a.test' to='a.test' version='1.0'"))
+        .await;
     wire.expect_header_and_error("invalid-from").await;
 }
 
@@ -290,7 +343,9 @@ async fn c6120_3_not_authorized_on_another_domain_than_was_signed_in_to() {
     let mut wire = lab.raw("a.test").await;
     wire.open_secure().await;
     let mut plain = sasl::client::mechanisms::Plain::new("ann", password);
-    wire.authenticate(&mut plain).await.expect("the right password");
+    wire.authenticate(&mut plain)
+        .await
+        .expect("the right password");
     wire.send(header("to='b.test' version='1.0'")).await;
     wire.expect_header_and_error("not-authorized").await;
 }
@@ -301,7 +356,8 @@ async fn c6120_3_system_shutdown_reaches_every_stream() {
     let mut bound = lab.wire("ann@a.test/one").await;
     let mut early = lab.raw("a.test").await;
     early.open().await;
-    let see = async {
+    // Moved in: each end is closed by its peer too, as the server waits for that.
+    let see = async move {
         bound.expect_stream_error("system-shutdown").await;
         early.expect_stream_error("system-shutdown").await;
     };
@@ -320,7 +376,8 @@ async fn c6120_3_connection_timeout_for_a_peer_that_does_not_answer() {
     let ping = ann.next().await;
     let id = ping.attr("id").expect("an id").to_owned();
     assert!(ping.child_ns(ns::PING, "ping").is_some(), "{ping}");
-    ann.send(format!("<iq type='result' id='{id}' to='a.test'/>")).await;
+    ann.send(format!("<iq type='result' id='{id}' to='a.test'/>"))
+        .await;
     let ping = ann.next().await;
     assert!(ping.child_ns(ns::PING, "ping").is_some(), "{ping}");
     ann.expect_stream_error("connection-timeout").await;
@@ -348,7 +405,9 @@ async fn c6120_bind_gen_resources_differ_and_cannot_be_guessed() {
     for _ in 0..3 {
         let mut wire = unbound(&lab, "ann").await;
         let jid = wire.bind(None).await;
-        let resource = jid.strip_prefix("ann@a.test/").expect("the bare JID and a resource");
+        let resource = jid
+            .strip_prefix("ann@a.test/")
+            .expect("the bare JID and a resource");
         assert!(resource.len() >= 16, "{resource}");
         assert!(seen.insert(resource.to_owned()));
         drop(wire);
@@ -363,7 +422,9 @@ async fn c6120_bind_support_is_offered_after_login_only() {
     assert!(features.child_ns(ns::BIND, "bind").is_none(), "{features}");
     let password = lab.account("ann@a.test").await;
     let mut plain = sasl::client::mechanisms::Plain::new("ann", password);
-    wire.authenticate(&mut plain).await.expect("the right password");
+    wire.authenticate(&mut plain)
+        .await
+        .expect("the right password");
     let features = wire.open().await;
     assert!(features.child_ns(ns::BIND, "bind").is_some(), "{features}");
 }
@@ -391,7 +452,10 @@ async fn c6120_6_bad_resource_text_is_replaced() {
         let mut wire = unbound(&lab, "ann").await;
         let jid = wire.bind(Some(resource)).await;
         let got = jid.strip_prefix("ann@a.test/").expect("a resource");
-        assert!(!got.is_empty() && got != resource && got.len() < 1024, "{jid}");
+        assert!(
+            !got.is_empty() && got != resource && got.len() < 1024,
+            "{jid}"
+        );
         wire.close().await;
     }
 }
@@ -403,7 +467,10 @@ async fn c6120_6_a_resource_in_use_stays_where_it_is_by_default() {
     let mut old = lab.wire("ann@a.test/one").await;
     let mut new = unbound(&lab, "ann").await;
     let jid = new.bind(Some("one")).await;
-    assert!(jid.starts_with("ann@a.test/") && jid != "ann@a.test/one", "{jid}");
+    assert!(
+        jid.starts_with("ann@a.test/") && jid != "ann@a.test/one",
+        "{jid}"
+    );
     old.barrier().await;
     new.barrier().await;
 }
@@ -429,7 +496,10 @@ async fn c6120_lm_02_the_33rd_resource_of_an_account_is_refused() {
 
 #[tokio::test]
 async fn c6120_6_retries_are_bounded() {
-    let lab = TestLab::with(["a.test"], |config| config.limits.resources_per_account_max = 1).await;
+    let lab = TestLab::with(["a.test"], |config| {
+        config.limits.resources_per_account_max = 1
+    })
+    .await;
     let lab = lab.expect("a server");
     let _only = lab.wire("ann@a.test/one").await;
     let mut wire = unbound(&lab, "ann").await;
@@ -445,7 +515,11 @@ async fn c6120_6_retries_are_bounded() {
 async fn c6120_7_unexpected_request_before_binding() {
     let lab = lab().await;
     let mut wire = unbound(&lab, "ann").await;
-    wire.send(format!("<iq type='get' id='p' to='a.test'><ping xmlns='{}'/></iq>", ns::PING)).await;
+    wire.send(format!(
+        "<iq type='get' id='p' to='a.test'><ping xmlns='{}'/></iq>",
+        ns::PING
+    ))
+    .await;
     let got = wire.next().await;
     assert!(got.to_string().contains("unexpected-request"), "{got}");
     wire.bind(None).await;
@@ -463,14 +537,25 @@ async fn im_li_01_limits_are_announced() {
             _ => {
                 let password = lab.account("ann@a.test").await;
                 let mut plain = sasl::client::mechanisms::Plain::new("ann", password);
-                wire.authenticate(&mut plain).await.expect("the right password");
+                wire.authenticate(&mut plain)
+                    .await
+                    .expect("the right password");
                 wire.open().await
             }
         };
-        let limits = features.child_ns(ns::STREAM_LIMITS, "limits").expect("limits");
-        assert_eq!(limits.child("max-bytes").map(|max| max.text()).as_deref(), Some(bytes));
+        let limits = features
+            .child_ns(ns::STREAM_LIMITS, "limits")
+            .expect("limits");
+        assert_eq!(
+            limits.child("max-bytes").map(|max| max.text()).as_deref(),
+            Some(bytes)
+        );
         let idle = limits.child("idle-seconds").map(|idle| idle.text());
-        assert_eq!(idle.as_deref(), (bytes != "16384").then_some("300"), "{features}");
+        assert_eq!(
+            idle.as_deref(),
+            (bytes != "16384").then_some("300"),
+            "{features}"
+        );
     }
 }
 
@@ -481,11 +566,19 @@ async fn c6120_lm_03_10000_bytes_pass_and_the_bound_is_exact() {
     let mut ben = lab.wire("ben@a.test/one").await;
     let message = |bytes: usize| {
         let (open, close) = ("<message to='ben@a.test/one'><body>", "</body></message>");
-        format!("{open}{}{close}", "x".repeat(bytes - open.len() - close.len()))
+        format!(
+            "{open}{}{close}",
+            "x".repeat(bytes - open.len() - close.len())
+        )
     };
     for bytes in [9_999, 10_000, 256 * 1024] {
         ann.send(message(bytes)).await;
-        let body = ben.next().await.child("body").map(|body| body.text()).expect("a body");
+        let body = ben
+            .next()
+            .await
+            .child("body")
+            .map(|body| body.text())
+            .expect("a body");
         assert_eq!(body.len(), bytes - 52, "{bytes}");
     }
     ann.send(message(256 * 1024 + 1)).await;
@@ -502,8 +595,14 @@ async fn c6120_lm_06_nobody_learns_a_peers_address() {
     let mut ben = lab.wire("ben@a.test/one").await;
     ann.befriend(&mut ben).await;
     ann.send("<message to='ben@a.test/one'><body>b</body></message><presence><status>s</status></presence>").await;
-    for ns in ["http://jabber.org/protocol/disco#info", "http://jabber.org/protocol/disco#items"] {
-        ben.send(format!("<iq type='get' id='d' to='ann@a.test'><query xmlns='{ns}'/></iq>")).await;
+    for ns in [
+        "http://jabber.org/protocol/disco#info",
+        "http://jabber.org/protocol/disco#items",
+    ] {
+        ben.send(format!(
+            "<iq type='get' id='d' to='ann@a.test'><query xmlns='{ns}'/></iq>"
+        ))
+        .await;
     }
     ben.send("<presence type='probe' to='ann@a.test'/>").await;
     ann.barrier_among_others().await;

@@ -32,9 +32,24 @@ struct Situation {
 }
 
 const MATRIX: &[Situation] = &[
-    Situation { name: "no resources, bare", sessions: &[], to: "", want: [Error, Error, Error, Silent] },
-    Situation { name: "no resources, full", sessions: &[], to: "gone", want: [Error, Error, Error, Silent] },
-    Situation { name: "connected only, bare", sessions: &[None], to: "", want: [Error, Error, Error, Silent] },
+    Situation {
+        name: "no resources, bare",
+        sessions: &[],
+        to: "",
+        want: [Error, Error, Error, Silent],
+    },
+    Situation {
+        name: "no resources, full",
+        sessions: &[],
+        to: "gone",
+        want: [Error, Error, Error, Silent],
+    },
+    Situation {
+        name: "connected only, bare",
+        sessions: &[None],
+        to: "",
+        want: [Error, Error, Error, Silent],
+    },
     Situation {
         name: "connected only, full match",
         sessions: &[None],
@@ -111,25 +126,23 @@ async fn c6121_message_type_deliver_matrix() {
                 resource => format!("{local}@a.test/{resource}"),
             };
             let what = format!("{}, {ty}", situation.name);
-            ann.send(format!("<message to='{to}' type='{ty}' id='{ty}'><body>b</body></message>"))
-                .await;
+            ann.send(format!(
+                "<message to='{to}' type='{ty}' id='{ty}'><body>b</body></message>"
+            ))
+            .await;
             check(&mut ann, &mut sessions, &to, ty, want, &what).await;
         }
     }
 }
 
-async fn check(
-    ann: &mut Wire,
-    sessions: &mut [Wire],
-    to: &str,
-    ty: &str,
-    want: Want,
-    what: &str,
-) {
+async fn check(ann: &mut Wire, sessions: &mut [Wire], to: &str, ty: &str, want: Want, what: &str) {
     if want == Error {
         let got = ann.next().await;
         assert_eq!(got.attr("type"), Some("error"), "{what}: {got}");
-        assert!(got.to_string().contains("service-unavailable"), "{what}: {got}");
+        assert!(
+            got.to_string().contains("service-unavailable"),
+            "{what}: {got}"
+        );
     }
     // The sender's barrier shows that there is no (other) error and that delivery has happened.
     ann.barrier().await;
@@ -149,7 +162,11 @@ async fn sessions(lab: &TestLab, local: &str, priorities: &[Option<i8>]) -> Vec<
     for (index, priority) in priorities.iter().enumerate() {
         let mut session = lab.wire(&format!("{local}@a.test/r{index}")).await;
         if let Some(priority) = priority {
-            session.send(format!("<presence><priority>{priority}</priority></presence>")).await;
+            session
+                .send(format!(
+                    "<presence><priority>{priority}</priority></presence>"
+                ))
+                .await;
         }
         session.barrier_over_presence().await;
         sessions.push(session);
@@ -166,9 +183,19 @@ async fn c6121_no_account_matrix() {
     let mut ann = lab.wire("ann@a.test").await;
     for to in ["zed@a.test", "zed@a.test/gone"] {
         for (ty, want) in TYPES.iter().zip([Error, Error, Error, Silent]) {
-            ann.send(format!("<message to='{to}' type='{ty}' id='{ty}'><body>b</body></message>"))
-                .await;
-            check(&mut ann, &mut [], to, ty, want, &format!("no account, {to}, {ty}")).await;
+            ann.send(format!(
+                "<message to='{to}' type='{ty}' id='{ty}'><body>b</body></message>"
+            ))
+            .await;
+            check(
+                &mut ann,
+                &mut [],
+                to,
+                ty,
+                want,
+                &format!("no account, {to}, {ty}"),
+            )
+            .await;
         }
     }
 }
@@ -181,13 +208,23 @@ async fn c6121_message_errors_are_dropped_but_for_a_full_match() {
     ben.presence("").await;
     let error = "<error type='cancel'><gone xmlns='urn:ietf:params:xml:ns:xmpp-stanzas'/></error>";
     for to in ["ben@a.test", "ben@a.test/gone"] {
-        ann.send(format!("<message to='{to}' type='error' id='e'>{error}</message>")).await;
+        ann.send(format!(
+            "<message to='{to}' type='error' id='e'>{error}</message>"
+        ))
+        .await;
     }
     ann.barrier().await;
     ben.barrier().await;
-    ann.send(format!("<message to='ben@a.test/r0' type='error' id='f'>{error}</message>")).await;
+    ann.send(format!(
+        "<message to='ben@a.test/r0' type='error' id='f'>{error}</message>"
+    ))
+    .await;
     let got = ben.next().await;
-    assert_eq!((got.attr("type"), got.attr("id")), (Some("error"), Some("f")), "{got}");
+    assert_eq!(
+        (got.attr("type"), got.attr("id")),
+        (Some("error"), Some("f")),
+        "{got}"
+    );
 }
 
 #[tokio::test]
@@ -196,7 +233,8 @@ async fn c6121_unknown_message_type_is_normal() {
     let mut ann = lab.wire("ann@a.test").await;
     let mut ben = lab.wire("ben@a.test/r0").await;
     ben.presence("").await;
-    ann.send("<message to='ben@a.test' type='telegram' id='t'><body>b</body></message>").await;
+    ann.send("<message to='ben@a.test' type='telegram' id='t'><body>b</body></message>")
+        .await;
     let got = ben.next().await;
     assert_eq!(got.attr("id"), Some("t"), "{got}");
 }
@@ -210,8 +248,14 @@ async fn messages_keep_their_order_and_arrive_once() {
     let mut all = String::new();
     for number in 0..500 {
         // Bare and full alternate: both are the same recipient to the order rule (RFC 6120 10.1).
-        let to = if number % 2 == 0 { "ben@a.test" } else { "ben@a.test/r0" };
-        all.push_str(&format!("<message to='{to}' type='chat' id='{number}'><body>b</body></message>"));
+        let to = if number % 2 == 0 {
+            "ben@a.test"
+        } else {
+            "ben@a.test/r0"
+        };
+        all.push_str(&format!(
+            "<message to='{to}' type='chat' id='{number}'><body>b</body></message>"
+        ));
     }
     ann.send(&all).await;
     for number in 0..500 {
@@ -228,13 +272,15 @@ async fn messages_of_a_lost_session_go_to_another_one_or_back() {
     let mut phone = lab.wire("ben@a.test/phone").await;
     let mut desk = lab.wire("ben@a.test/desk").await;
     phone.presence("<priority>5</priority>").await;
-    desk.send("<presence><priority>1</priority></presence>").await;
+    desk.send("<presence><priority>1</priority></presence>")
+        .await;
     desk.barrier_over_presence().await;
     phone.barrier_over_presence().await;
     // The phone goes: what is sent afterwards has one place left.
     phone.close().await;
     desk.expect_presence_unavailable("ben@a.test/phone").await;
-    ann.send("<message to='ben@a.test/phone' type='chat' id='c'><body>b</body></message>").await;
+    ann.send("<message to='ben@a.test/phone' type='chat' id='c'><body>b</body></message>")
+        .await;
     let got = desk.next().await;
     assert_eq!(got.attr("id"), Some("c"), "{got}");
 }

@@ -13,7 +13,11 @@ fn set(id: &str, items: &str) -> String {
 
 async fn expect_error(wire: &mut Wire, id: &str, ty: &str, condition: &str) {
     let got = wire.next().await;
-    assert_eq!((got.attr("type"), got.attr("id")), (Some("error"), Some(id)), "{got}");
+    assert_eq!(
+        (got.attr("type"), got.attr("id")),
+        (Some("error"), Some(id)),
+        "{got}"
+    );
     let error = got.child("error").expect("an error child");
     assert_eq!(error.attr("type"), Some(ty), "{got}");
     assert!(got.to_string().contains(&format!("<{condition} ")), "{got}");
@@ -44,8 +48,13 @@ async fn c6121_ro_08_ro_11_result_and_push_to_interested_resources_only() {
     let mut deaf = lab.wire("ann@a.test/deaf").await;
     one.roster_get().await;
     two.roster_get().await;
-    one.send(set("s1", "<item jid='ben@a.test' name='Ben'><group>Friends</group></item>")).await;
-    let item = "<item jid='ben@a.test' name='Ben' subscription='none'><group>Friends</group></item>";
+    one.send(set(
+        "s1",
+        "<item jid='ben@a.test' name='Ben'><group>Friends</group></item>",
+    ))
+    .await;
+    let item =
+        "<item jid='ben@a.test' name='Ben' subscription='none'><group>Friends</group></item>";
     expect_push(&mut one, item).await;
     one.answer("s1").await;
     expect_push(&mut two, item).await;
@@ -59,7 +68,11 @@ async fn c6121_ro_13_a_set_replaces_name_and_groups() {
     let lab = lab().await;
     let mut ann = lab.wire("ann@a.test").await;
     ann.roster_get().await;
-    ann.send(set("1", "<item jid='ben@a.test' name='Ben'><group>A</group><group>B</group></item>")).await;
+    ann.send(set(
+        "1",
+        "<item jid='ben@a.test' name='Ben'><group>A</group><group>B</group></item>",
+    ))
+    .await;
     expect_push(&mut ann, "<item jid='ben@a.test' name='Ben' subscription='none'><group>A</group><group>B</group></item>").await;
     ann.answer("1").await;
     ann.send(set("2", "<item jid='ben@a.test'/>")).await;
@@ -72,7 +85,11 @@ async fn c6121_ro_03_ro_04_state_attributes_of_a_set_are_ignored() {
     let lab = lab().await;
     let mut ann = lab.wire("ann@a.test").await;
     ann.roster_get().await;
-    ann.send(set("1", "<item jid='ben@a.test' subscription='both' ask='subscribe' approved='true'/>")).await;
+    ann.send(set(
+        "1",
+        "<item jid='ben@a.test' subscription='both' ask='subscribe' approved='true'/>",
+    ))
+    .await;
     expect_push(&mut ann, "<item jid='ben@a.test' subscription='none'/>").await;
     ann.answer("1").await;
 }
@@ -84,24 +101,73 @@ async fn c6121_2_2_errors_of_roster_sets() {
     let long = "x".repeat(2000);
     let cases = [
         ("ro-07 none", String::new(), "modify", "bad-request"),
-        ("ro-07 two", "<item jid='b@a.test'/><item jid='c@a.test'/>".into(), "modify", "bad-request"),
-        ("ro-02 no jid", "<item name='x'/>".into(), "modify", "bad-request"),
-        ("ro-02 bad jid", "<item jid='a b@@c'/>".into(), "modify", "{jid}"),
-        ("ro-12 groups", "<item jid='b@a.test'><group>A</group><group>A</group></item>".into(), "modify", "bad-request"),
-        ("ro-12 empty group", "<item jid='b@a.test'><group/></item>".into(), "modify", "not-acceptable"),
-        ("ro-12 long group", format!("<item jid='b@a.test'><group>{long}</group></item>"), "modify", "not-acceptable"),
-        ("ro-12 long name", format!("<item jid='b@a.test' name='{long}'/>"), "modify", "not-acceptable"),
-        ("ro-16 remove unknown", "<item jid='b@a.test' subscription='remove'/>".into(), "cancel", "item-not-found"),
-        ("ro-17 self", "<item jid='ann@a.test'/>".into(), "cancel", "not-allowed"),
+        (
+            "ro-07 two",
+            "<item jid='b@a.test'/><item jid='c@a.test'/>".into(),
+            "modify",
+            "bad-request",
+        ),
+        (
+            "ro-02 no jid",
+            "<item name='x'/>".into(),
+            "modify",
+            "bad-request",
+        ),
+        (
+            "ro-02 bad jid",
+            "<item jid='a b@@c'/>".into(),
+            "modify",
+            "{jid}",
+        ),
+        (
+            "ro-12 groups",
+            "<item jid='b@a.test'><group>A</group><group>A</group></item>".into(),
+            "modify",
+            "bad-request",
+        ),
+        (
+            "ro-12 empty group",
+            "<item jid='b@a.test'><group/></item>".into(),
+            "modify",
+            "not-acceptable",
+        ),
+        (
+            "ro-12 long group",
+            format!("<item jid='b@a.test'><group>{long}</group></item>"),
+            "modify",
+            "not-acceptable",
+        ),
+        (
+            "ro-12 long name",
+            format!("<item jid='b@a.test' name='{long}'/>"),
+            "modify",
+            "not-acceptable",
+        ),
+        (
+            "ro-16 remove unknown",
+            "<item jid='b@a.test' subscription='remove'/>".into(),
+            "cancel",
+            "item-not-found",
+        ),
+        (
+            "ro-17 self",
+            "<item jid='ann@a.test'/>".into(),
+            "cancel",
+            "not-allowed",
+        ),
     ];
     for (what, items, ty, condition) in cases {
         ann.send(set("e", &items)).await;
         let got = ann.next().await;
-        let error = got.child("error").unwrap_or_else(|| panic!("{what}: {got}"));
+        let error = got
+            .child("error")
+            .unwrap_or_else(|| panic!("{what}: {got}"));
         assert_eq!(error.attr("type"), Some(ty), "{what}: {got}");
         let named = match condition {
             // A roster item's address that is none: both names are in use for it.
-            "{jid}" => got.to_string().contains("bad-request") || got.to_string().contains("jid-malformed"),
+            "{jid}" => {
+                got.to_string().contains("bad-request") || got.to_string().contains("jid-malformed")
+            }
             condition => got.to_string().contains(condition),
         };
         assert!(named, "{what}: {got}");
@@ -124,7 +190,10 @@ async fn c6121_ro_01_rosters_of_others_are_forbidden() {
 async fn c6121_ro_05_a_get_with_items_is_refused() {
     let lab = lab().await;
     let mut ann = lab.wire("ann@a.test").await;
-    ann.send("<iq type='get' id='g'><query xmlns='jabber:iq:roster'><item jid='b@a.test'/></query></iq>").await;
+    ann.send(
+        "<iq type='get' id='g'><query xmlns='jabber:iq:roster'><item jid='b@a.test'/></query></iq>",
+    )
+    .await;
     expect_error(&mut ann, "g", "modify", "bad-request").await;
 }
 
@@ -138,7 +207,8 @@ async fn c6121_ro_10_errors_to_pushes_are_ignored() {
     let id = push.attr("id").expect("an id").to_owned();
     ann.answer("1").await;
     ann.send(format!("<iq type='error' id='{id}'><error type='cancel'><gone xmlns='urn:ietf:params:xml:ns:xmpp-stanzas'/></error></iq>")).await;
-    ann.send(format!("<iq type='result' id='{id}' to='ann@a.test'/>")).await;
+    ann.send(format!("<iq type='result' id='{id}' to='ann@a.test'/>"))
+        .await;
     ann.barrier().await;
 }
 
@@ -148,11 +218,18 @@ async fn c6121_ro_15_removal_ends_both_subscriptions() {
     let mut ann = lab.wire("ann@a.test/one").await;
     let mut ben = lab.wire("ben@a.test/one").await;
     ann.befriend(&mut ben).await;
-    ann.send(set("r", "<item jid='ben@a.test' subscription='remove'/>")).await;
+    ann.send(set("r", "<item jid='ben@a.test' subscription='remove'/>"))
+        .await;
     let got = ben.until("unsubscribed").await;
-    let types: Vec<_> = got.iter().filter_map(|tree| tree.attr("type").map(str::to_owned)).collect();
+    let types: Vec<_> = got
+        .iter()
+        .filter_map(|tree| tree.attr("type").map(str::to_owned))
+        .collect();
     for ty in ["unsubscribe", "unsubscribed", "unavailable"] {
-        assert!(types.iter().any(|got| got == ty), "{ty} is missing in {types:?}");
+        assert!(
+            types.iter().any(|got| got == ty),
+            "{ty} is missing in {types:?}"
+        );
     }
     ann.until_id("r").await;
     let roster = ann.roster_get_among_others().await;
@@ -170,5 +247,8 @@ async fn a_roster_outlives_its_sessions() {
     let roster = again.roster_get().await;
     let item = roster.child("item").expect("an item");
     assert_eq!(item.attr("name"), Some("B & <b>"));
-    assert_eq!(item.child("group").map(|group| group.text()).as_deref(), Some("\u{1F468}\u{200D}\u{1F33E}"));
+    assert_eq!(
+        item.child("group").map(|group| group.text()).as_deref(),
+        Some("\u{1F468}\u{200D}\u{1F33E}")
+    );
 }

@@ -15,9 +15,19 @@ const STATES: [&str; 9] = ["N", "N+PO", "N+PI", "N+POI", "T", "T+PI", "F", "F+PO
 /// A.2 by state and verb, in the order above: whether it is routed, and the new state.
 const OUTBOUND: [[(bool, &str); 4]; 9] = [
     [(true, "N+PO"), (true, "N"), (false, "N"), (false, "N")],
-    [(true, "N+PO"), (true, "N"), (false, "N+PO"), (false, "N+PO")],
+    [
+        (true, "N+PO"),
+        (true, "N"),
+        (false, "N+PO"),
+        (false, "N+PO"),
+    ],
     [(true, "N+POI"), (true, "N+PI"), (true, "F"), (true, "N")],
-    [(true, "N+POI"), (true, "N+PI"), (true, "F+PO"), (true, "N+PO")],
+    [
+        (true, "N+POI"),
+        (true, "N+PI"),
+        (true, "F+PO"),
+        (true, "N+PO"),
+    ],
     [(true, "T"), (true, "N"), (false, "T"), (false, "T")],
     [(true, "T+PI"), (true, "N+PI"), (true, "B"), (true, "T")],
     [(true, "F+PO"), (true, "F"), (false, "F"), (true, "N")],
@@ -29,10 +39,25 @@ const OUTBOUND: [[(bool, &str); 4]; 9] = [
 const INBOUND: [[(bool, &str); 4]; 9] = [
     [(true, "N+PI"), (false, "N"), (false, "N"), (false, "N")],
     [(true, "N+POI"), (false, "N+PO"), (true, "T"), (true, "N")],
-    [(false, "N+PI"), (true, "N"), (false, "N+PI"), (false, "N+PI")],
-    [(false, "N+POI"), (true, "N+PO"), (true, "T+PI"), (true, "N+PI")],
+    [
+        (false, "N+PI"),
+        (true, "N"),
+        (false, "N+PI"),
+        (false, "N+PI"),
+    ],
+    [
+        (false, "N+POI"),
+        (true, "N+PO"),
+        (true, "T+PI"),
+        (true, "N+PI"),
+    ],
     [(true, "T+PI"), (false, "T"), (false, "T"), (true, "N")],
-    [(false, "T+PI"), (true, "T"), (false, "T+PI"), (true, "N+PI")],
+    [
+        (false, "T+PI"),
+        (true, "T"),
+        (false, "T+PI"),
+        (true, "N+PI"),
+    ],
     [(false, "F"), (true, "N"), (false, "F"), (false, "F")],
     [(false, "F+PO"), (true, "N+PO"), (true, "B"), (true, "F")],
     [(false, "B"), (true, "T"), (false, "B"), (true, "F")],
@@ -45,10 +70,23 @@ const WAYS: [&[(bool, &str)]; 9] = [
     &[(false, "subscribe")],
     &[(true, "subscribe"), (false, "subscribe")],
     &[(true, "subscribe"), (false, "subscribed")],
-    &[(true, "subscribe"), (false, "subscribed"), (false, "subscribe")],
+    &[
+        (true, "subscribe"),
+        (false, "subscribed"),
+        (false, "subscribe"),
+    ],
     &[(false, "subscribe"), (true, "subscribed")],
-    &[(false, "subscribe"), (true, "subscribed"), (true, "subscribe")],
-    &[(true, "subscribe"), (false, "subscribed"), (false, "subscribe"), (true, "subscribed")],
+    &[
+        (false, "subscribe"),
+        (true, "subscribed"),
+        (true, "subscribe"),
+    ],
+    &[
+        (true, "subscribe"),
+        (false, "subscribed"),
+        (false, "subscribe"),
+        (true, "subscribed"),
+    ],
 ];
 
 /// The same relation seen from the other side.
@@ -66,7 +104,10 @@ fn mirror(state: &str) -> usize {
 }
 
 fn index(state: &str) -> usize {
-    STATES.iter().position(|known| *known == state).expect("a state")
+    STATES
+        .iter()
+        .position(|known| *known == state)
+        .expect("a state")
 }
 
 /// Two sessions, both available and interested.
@@ -93,7 +134,8 @@ impl Pair {
             false => (&mut self.ben, &mut self.ann),
         };
         let whom = to.bare_jid().to_owned();
-        from.send(format!("<presence type='{verb}' to='{whom}'/>")).await;
+        from.send(format!("<presence type='{verb}' to='{whom}'/>"))
+            .await;
         let mut speaker = from.barrier_seeing().await;
         let mut hearer = to.barrier_seeing().await;
         // What the hearer's side has answered by itself.
@@ -106,7 +148,9 @@ impl Pair {
 /// The state as its owner sees it: the roster, and requests that come (again) at initial presence.
 async fn state(wire: &mut Wire, other: &str) -> String {
     let roster = wire.roster_get_among_others().await;
-    let item = roster.children().find(|item| item.attr("jid") == Some(other));
+    let item = roster
+        .children()
+        .find(|item| item.attr("jid") == Some(other));
     let attr = |name| item.and_then(|item| item.attr(name));
     let subscription = match attr("subscription").unwrap_or("none") {
         "none" => "N",
@@ -163,11 +207,21 @@ async fn each_state(verb: &str) {
 }
 
 async fn play(pair: &mut Pair, before: &str, verb: &str) {
-    let column = VERBS.iter().position(|known| *known == verb).expect("a verb");
+    let column = VERBS
+        .iter()
+        .position(|known| *known == verb)
+        .expect("a verb");
     let what = format!("{verb} in {before}");
-    let (ann, ben) = (pair.ann.bare_jid().to_owned(), pair.ben.bare_jid().to_owned());
+    let (ann, ben) = (
+        pair.ann.bare_jid().to_owned(),
+        pair.ben.bare_jid().to_owned(),
+    );
     assert_eq!(state(&mut pair.ann, &ben).await, before, "before {what}");
-    assert_eq!(index(&state(&mut pair.ben, &ann).await), mirror(before), "before {what}");
+    assert_eq!(
+        index(&state(&mut pair.ben, &ann).await),
+        mirror(before),
+        "before {what}"
+    );
     pair.ann.barrier_among_others().await;
     let (_, heard) = pair.say(true, verb).await;
     let (routed, speaker) = OUTBOUND[index(before)][column];
@@ -177,6 +231,9 @@ async fn play(pair: &mut Pair, before: &str, verb: &str) {
     };
     assert_eq!(state(&mut pair.ann, &ben).await, speaker, "speaker, {what}");
     assert_eq!(state(&mut pair.ben, &ann).await, hearer, "hearer, {what}");
-    let got = heard.iter().filter(|tree| is_from(tree, verb, &ann)).count();
+    let got = heard
+        .iter()
+        .filter(|tree| is_from(tree, verb, &ann))
+        .count();
     assert_eq!(got, usize::from(delivered), "delivered, {what}: {heard:?}");
 }

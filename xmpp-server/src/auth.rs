@@ -24,7 +24,10 @@ const SALT_BYTES: usize = 16;
 impl Core {
     /// Keys for a SCRAM exchange, or a fake that looks like them.
     pub async fn credentials(&self, account: &BareJid, hash: ScramHash) -> Credentials {
-        let loaded = self.registry.load(&self.store, account, self.clock.now()).await;
+        let loaded = self
+            .registry
+            .load(&self.store, account, self.clock.now())
+            .await;
         let record = match loaded {
             Ok(Some(account)) => account.record(),
             Ok(None) => return self.fake(account, hash),
@@ -44,18 +47,29 @@ impl Core {
 
     fn fake(&self, account: &BareJid, hash: ScramHash) -> Credentials {
         let salt = self.fake_salt(account, hash);
-        Credentials::Fake { salt, iterations: self.config.sasl.scram_iterations }
+        Credentials::Fake {
+            salt,
+            iterations: self.config.sasl.scram_iterations,
+        }
     }
 
     fn fake_salt(&self, account: &BareJid, hash: ScramHash) -> Box<[u8]> {
         let key = hmac::Key::new(hmac::HMAC_SHA256, &self.secret);
         let text = format!("{hash:?} {account}");
-        hmac::sign(&key, text.as_bytes()).as_ref().iter().copied().take(SALT_BYTES).collect()
+        hmac::sign(&key, text.as_bytes())
+            .as_ref()
+            .iter()
+            .copied()
+            .take(SALT_BYTES)
+            .collect()
     }
 
     /// Checks a password; an unknown account costs as much as a wrong password.
     pub async fn check_password(&self, account: &BareJid, password: Password) -> Verdict {
-        let loaded = self.registry.load(&self.store, account, self.clock.now()).await;
+        let loaded = self
+            .registry
+            .load(&self.store, account, self.clock.now())
+            .await;
         let record = match loaded {
             Ok(account) => account.map(|account| account.record()),
             Err(error) => {
@@ -64,14 +78,23 @@ impl Core {
             }
         };
         let keys = record.as_ref().and_then(|record| strongest(&record.keys));
-        let banned = record.as_ref().is_some_and(|record| record.banned.is_some());
+        let banned = record
+            .as_ref()
+            .is_some_and(|record| record.banned.is_some());
         let salt = self.fake_salt(account, ScramHash::Sha256);
         let iterations = self.config.sasl.scram_iterations;
-        let Ok(_permit) = self.kdf.acquire().await else { return Verdict::TryLater };
+        let Ok(_permit) = self.kdf.acquire().await else {
+            return Verdict::TryLater;
+        };
         let checked = tokio::task::spawn_blocking(move || match keys {
             Some(keys) => keys.verify_password(&password.0),
             None => {
-                drop(StoredKeys::derive(ScramHash::Sha256, &password.0, &salt, iterations));
+                drop(StoredKeys::derive(
+                    ScramHash::Sha256,
+                    &password.0,
+                    &salt,
+                    iterations,
+                ));
                 false
             }
         });
@@ -86,7 +109,9 @@ impl Core {
     /// Salted keys of a password for every hash we offer, off the task and at most one per core.
     pub async fn derive_keys(&self, password: String) -> Vec<StoredKeys> {
         let iterations = self.config.sasl.scram_iterations;
-        let Ok(_permit) = self.kdf.acquire().await else { return Vec::new() };
+        let Ok(_permit) = self.kdf.acquire().await else {
+            return Vec::new();
+        };
         let derived = tokio::task::spawn_blocking(move || derive_all(&password, iterations));
         derived.await.unwrap_or_default()
     }
@@ -107,7 +132,10 @@ impl Core {
             .load(&self.store, jid, self.clock.now())
             .await?
             .ok_or_else(StanzaError::not_authorized)?;
-        let host = self.hosts.get(jid.domain()).ok_or_else(StanzaError::not_authorized)?;
+        let host = self
+            .hosts
+            .get(jid.domain())
+            .ok_or_else(StanzaError::not_authorized)?;
         let full = wanted.and_then(|wanted| jid.with_resource(wanted).ok());
         let full = match full {
             Some(full) => self.settle_conflict(&account, full).await,
@@ -147,9 +175,9 @@ impl Core {
         }
         // Rule 17: the old session ends first, then the new one is bound: two critical sections.
         let error = StreamError::new(StreamCondition::Conflict);
+        old.outbox.set_farewell(error);
         let mut effects = self.end_session(account, old.sid);
         effects.retain(|effect| !matches!(effect, Effect::Pause));
-        old.outbox.set_farewell(error);
         self.run(None, effects.into()).await;
         Some(full)
     }
@@ -194,5 +222,7 @@ pub fn derive_all(password: &str, iterations: u32) -> Vec<StoredKeys> {
 }
 
 fn strongest(keys: &[Arc<StoredKeys>]) -> Option<Arc<StoredKeys>> {
-    keys.iter().max_by_key(|keys| keys.hash == ScramHash::Sha256).cloned()
+    keys.iter()
+        .max_by_key(|keys| keys.hash == ScramHash::Sha256)
+        .cloned()
 }

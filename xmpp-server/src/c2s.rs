@@ -13,6 +13,7 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
+use tokio::runtime::Handle;
 use tokio::sync::watch;
 use tracing::{Instrument, debug, info, warn};
 use xmpp_stream::driver::{Driver, Transport, Turn};
@@ -63,7 +64,10 @@ pub async fn serve(
             (false, true) => TlsRule::Required,
             (false, false) => TlsRule::Optional,
         };
-        let hosts = PeerHosts { core: Arc::clone(&shared.core), peer };
+        let hosts = PeerHosts {
+            core: Arc::clone(&shared.core),
+            peer,
+        };
         let config = ResponderConfig {
             hosts: Arc::new(hosts),
             limits: shared.core.limits.stream,
@@ -81,8 +85,13 @@ pub async fn serve(
                 return;
             }
         }
-        let connection =
-            Connection { shared, driver, peer, session: None, on_login: Some(on_login) };
+        let mut connection = Connection {
+            shared,
+            driver,
+            peer,
+            session: None,
+            on_login: Some(on_login),
+        };
         connection.run().await;
     };
     connection.instrument(span).await;
@@ -96,9 +105,26 @@ struct Connection<F> {
     on_login: Option<F>,
 }
 
+/// A connection that is dropped in the middle, by a panic or by whoever drives it, leaves no ghost.
+impl<F> Drop for Connection<F> {
+    fn drop(&mut self) {
+        if let (Some(session), Ok(runtime)) = (self.session.take(), Handle::try_current()) {
+            let core = Arc::clone(&self.shared.core);
+            runtime.spawn(async move { core.session_over(&session).await });
+        }
+    }
+}
+
 impl<F: FnOnce() + Send> Connection<F> {
-    async fn run(mut self) {
+    async fn run(&mut self) {
         let closed = self.live().await;
+        // What the peer still takes now is neither sent elsewhere nor answered for it.
+        if closed
+            && self.driver.flush_within(FINISH).await
+            && let Some(session) = &self.session
+        {
+            session.outbox.taken();
+        }
         if let Some(session) = self.session.take() {
             self.shared.core.session_over(&session).await;
             info!("session over");
@@ -118,9 +144,17 @@ impl<F: FnOnce() + Send> Connection<F> {
                     return true;
                 }
             }
+            if self
+                .session
+                .as_ref()
+                .is_some_and(|session| session.outbox.is_closed())
+            {
+                self.ended();
+                continue;
+            }
             self.fill();
             let session = self.session.as_ref();
-            let idle = self.driver.pending() == 0;
+            let idle = self.driver.pending() == 0 && self.driver.machine.is_open();
             // A peer that does not take its answers gets no more of them.
             let read = self.driver.pending() < UNREAD_BYTES
                 && !session.is_some_and(|session| session.outbox.is_congested(&limits));
@@ -131,12 +165,7 @@ impl<F: FnOnce() + Send> Connection<F> {
                     continue;
                 }
                 turn = self.driver.turn(read) => turn,
-                () = outbox_ready(session), if idle => {
-                    if session.is_some_and(|session| session.outbox.is_closed()) {
-                        self.ended();
-                    }
-                    continue;
-                }
+                () = outbox_ready(session, idle) => continue,
             };
             match turn {
                 Ok(Turn::Flushed) => self.flushed(),
@@ -157,30 +186,29 @@ impl<F: FnOnce() + Send> Connection<F> {
 
     /// Somebody else ended the session: the peer is told why, then the stream closes.
     fn ended(&mut self) {
-        let Some(session) = self.session.take() else { return };
+        let Some(session) = self.session.take() else {
+            return;
+        };
         let error = session.outbox.farewell();
-        let error =
-            error.unwrap_or_else(|| StreamError::new(StreamCondition::ResourceConstraint));
+        let error = error.unwrap_or_else(|| StreamError::new(StreamCondition::ResourceConstraint));
         info!(condition = %error.condition, "session ended by the server");
-        self.driver.machine.close(Some(error), self.shared.core.clock.now());
+        self.driver
+            .machine
+            .close(Some(error), self.shared.core.clock.now());
     }
 
     fn close(&mut self, condition: StreamCondition) {
         let now = self.shared.core.clock.now();
-        self.driver.machine.close(Some(StreamError::new(condition)), now);
+        self.driver
+            .machine
+            .close(Some(StreamError::new(condition)), now);
     }
 
     /// Copies items of the outbox into the machine, a record at most, when the last batch has left.
     fn fill(&mut self) {
-        let Some(session) = &self.session else { return };
-        if self.driver.pending() > 0 {
-            return;
+        if let Some(session) = &self.session {
+            fill(&mut self.driver, session);
         }
-        let machine = &mut self.driver.machine;
-        session.outbox.send(|item| {
-            machine.send(item);
-            machine.pending_bytes() < WRITE_BYTES
-        });
     }
 
     /// Carries out one output of the machine; false when the stream is over.
@@ -189,14 +217,20 @@ impl<F: FnOnce() + Send> Connection<F> {
         match output {
             Output::StartTls { to } => {
                 let certificates = Arc::clone(&self.shared.certificates);
-                if let Err(error) = self.driver.accept_tls(&*certificates, Some(&to), false).await {
+                if let Err(error) = self
+                    .driver
+                    .accept_tls(&*certificates, Some(&to), false)
+                    .await
+                {
                     info!(%error, "TLS handshake failed");
                     return false;
                 }
             }
             Output::NeedCredentials { account, hash } => {
                 let credentials = core.credentials(&account, hash).await;
-                self.driver.machine.credentials(credentials, core.clock.now());
+                self.driver
+                    .machine
+                    .credentials(credentials, core.clock.now());
             }
             Output::CheckPassword { account, password } => {
                 let verdict = core.check_password(&account, password).await;
@@ -204,7 +238,9 @@ impl<F: FnOnce() + Send> Connection<F> {
             }
             Output::Guest(stanza) => self.guest(stanza).await,
             Output::Bind { account, resource } => {
-                let bound = core.bind(&account, resource.as_deref(), self.peer.ip()).await;
+                let bound = core
+                    .bind(&account, resource.as_deref(), self.peer.ip())
+                    .await;
                 let bound = bound.map(|session| {
                     let jid = session.jid.clone();
                     self.session = Some(session);
@@ -221,7 +257,9 @@ impl<F: FnOnce() + Send> Connection<F> {
             }
             Output::Stanza(stanza) => self.stanza(stanza).await,
             Output::Refused(refused) => self.refused(refused),
-            Output::Nonza(element) => debug!(name = element.name(), "element without a meaning here"),
+            Output::Nonza(element) => {
+                debug!(name = element.name(), "element without a meaning here")
+            }
             Output::Note(note) => log(&note),
             Output::Closed(reason) => {
                 log_close(&reason);
@@ -234,9 +272,15 @@ impl<F: FnOnce() + Send> Connection<F> {
     async fn guest(&mut self, stanza: Stanza) {
         let core = Arc::clone(&self.shared.core);
         let domain = stanza.head.to.as_ref().map_or("", |to| to.domain());
-        let host = core.hosts.get(domain).or_else(|| core.hosts.values().next());
+        let host = core
+            .hosts
+            .get(domain)
+            .or_else(|| core.hosts.values().next());
         let reply = match host {
-            Some(host) => core.iq_from_guest(host, self.peer.ip(), stanza.clone()).await,
+            Some(host) => {
+                core.iq_from_guest(host, self.peer.ip(), stanza.clone())
+                    .await
+            }
             None => None,
         };
         let reply = reply.or_else(|| stanza.error_reply(&StanzaError::service_unavailable()));
@@ -260,7 +304,12 @@ impl<F: FnOnce() + Send> Connection<F> {
             }
         }
         if session.pause.swap(false, Ordering::Relaxed) {
-            work_on(&mut self.driver, session, tokio::time::sleep(core.limits.outbox_pause_max)).await;
+            work_on(
+                &mut self.driver,
+                session,
+                tokio::time::sleep(core.limits.outbox_pause_max),
+            )
+            .await;
         }
     }
 
@@ -284,14 +333,8 @@ async fn work_on<T>(
 ) -> T {
     let mut work = pin!(work);
     loop {
-        if driver.pending() == 0 {
-            let machine = &mut driver.machine;
-            session.outbox.send(|item| {
-                machine.send(item);
-                machine.pending_bytes() < WRITE_BYTES
-            });
-        }
-        let idle = driver.pending() == 0;
+        fill(driver, session);
+        let idle = driver.pending() == 0 && driver.machine.is_open();
         tokio::select! {
             biased;
             done = &mut work => return done,
@@ -301,14 +344,27 @@ async fn work_on<T>(
                 // The transport is gone; what is being done is done to its end all the same.
                 Err(_) => return work.await,
             },
-            () = poll_fn(|cx| session.outbox.poll_ready(cx)), if idle && !session.outbox.is_closed() => {}
+            () = outbox_ready(Some(session), true), if idle && !session.outbox.is_closed() => {}
         }
     }
 }
 
-async fn outbox_ready(session: Option<&Session>) {
+/// Items stay in the outbox behind what closes the stream: they were not sent.
+fn fill(driver: &mut Driver<Responder>, session: &Session) {
+    if driver.pending() > 0 || !driver.machine.is_open() {
+        return;
+    }
+    let machine = &mut driver.machine;
+    session.outbox.send(|item| {
+        machine.send(item);
+        machine.is_open() && machine.pending_bytes() < WRITE_BYTES
+    });
+}
+
+/// Ready when the session was ended by somebody else, or, with `items`, when there are unsent items.
+async fn outbox_ready(session: Option<&Session>, items: bool) {
     match session {
-        Some(session) => poll_fn(|cx| session.outbox.poll_ready(cx)).await,
+        Some(session) => poll_fn(|cx| session.outbox.poll_ready(cx, items)).await,
         None => std::future::pending().await,
     }
 }
@@ -321,11 +377,20 @@ async fn down(shutdown: &mut watch::Receiver<bool>) {
 
 fn log(note: &Note) {
     match note {
-        Note::LoginFailed { mechanism, account, condition, reason } => {
+        Note::LoginFailed {
+            mechanism,
+            account,
+            condition,
+            reason,
+        } => {
             let account = account.as_ref().map(tracing::field::display);
             warn!(%mechanism, account, %condition, reason, "login failed");
         }
-        Note::LoggedIn { mechanism, account, channel_binding } => {
+        Note::LoggedIn {
+            mechanism,
+            account,
+            channel_binding,
+        } => {
             info!(mechanism, %account, channel_binding, "logged in");
         }
         _ => {}
@@ -358,10 +423,8 @@ impl Hosts for PeerHosts {
         let guest_ns = self.core.announced.guest_ns.clone();
         let mut features_before_auth = Vec::new();
         if host.may_register(self.peer.ip()) && !guest_ns.is_empty() {
-            let register = xmpp_stream::xml::Element::new(
-                xmpp_stream::ns::FEATURE_REGISTER,
-                "register",
-            );
+            let register =
+                xmpp_stream::xml::Element::new(xmpp_stream::ns::FEATURE_REGISTER, "register");
             register.write(&mut features_before_auth, xmpp_stream::ns::STREAMS);
         }
         let mut features_after_auth = Vec::new();
@@ -379,6 +442,11 @@ impl Hosts for PeerHosts {
     }
 
     fn fallback(&self) -> Box<str> {
-        self.core.config.domains.first().map_or("", |domain| domain.name.as_str()).into()
+        self.core
+            .config
+            .domains
+            .first()
+            .map_or("", |domain| domain.name.as_str())
+            .into()
     }
 }

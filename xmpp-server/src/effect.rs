@@ -6,7 +6,6 @@ use crate::session::outbox::Class;
 use crate::store::{RosterRow, WriteOp};
 use smallvec::SmallVec;
 use std::sync::Arc;
-use xmpp_stream::error::StreamError;
 use xmpp_stream::jid::{BareJid, Jid};
 use xmpp_stream::stanza::{Rendered, Stanza, To};
 
@@ -17,8 +16,6 @@ pub enum Which {
     One(Sid),
     /// Every available resource.
     Available,
-    /// Every available resource but this one.
-    AvailableExcept(Sid),
     /// Every interested resource (asked for the roster).
     Interested,
     /// These, e.g. the available resources of the highest priority.
@@ -32,7 +29,6 @@ impl Which {
         match self {
             Self::One(sid) => entry.sid == *sid,
             Self::Available => entry.is_available(),
-            Self::AvailableExcept(sid) => entry.is_available() && entry.sid != *sid,
             Self::Interested => entry.interested,
             Self::Sids(sids) => sids.contains(&entry.sid),
         }
@@ -53,6 +49,13 @@ pub enum Effect {
     /// The session sent directed presence: available (true) or unavailable.
     SetDirected(Sid, Jid, bool),
 
+    /// The last presence of each available session of the account in hand goes to this contact: as
+    /// it is when the change that lets it is in force.
+    Show(Jid),
+    /// Unavailable presence of each available session goes to a contact that loses sight of the
+    /// account; whoever got directed presence there has then been told (RFC 6121 section 4.6.1).
+    Vanish(Jid),
+
     // Durable changes of the account in hand:
     /// A roster item of the account in hand, as it is to be.
     Roster(RosterRow),
@@ -65,14 +68,10 @@ pub enum Effect {
     /// A stanza with `from` set, passed on as if it had just arrived from there (local or remote).
     Route(Box<Stanza>),
     /// The same presence to many accounts, rendered once; recipients see their bare JID in `to`.
-    /// No checks at the recipient but its block list.
+    /// No stages run at the recipients: they are told only because their roster says so.
     Fan(Arc<Rendered>, Vec<Jid>),
     /// To the sender of the stanza in hand.
     Reply(Box<Stanza>),
-    /// Ends one session of the account in hand.
-    Close(Sid, Box<StreamError>),
-    /// Ends every session of the account.
-    CloseAll(BareJid, Box<StreamError>),
     /// A session ended: what is owed to others follows (made by the core only).
     Ended(Arc<Account>, Box<SessionEntry>),
     /// A queue is over its soft bound: whoever made the stanza is to pause (made by the core only).

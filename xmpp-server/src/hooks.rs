@@ -7,6 +7,7 @@ use crate::effect::Effect;
 use crate::host::Host;
 use crate::limits::Limits;
 use crate::session::account::{RosterView, SessionEntry};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use xmpp_stream::error::StanzaError;
 use xmpp_stream::jid::BareJid;
 use xmpp_stream::ns::NsId;
@@ -177,7 +178,10 @@ impl Hooks {
 
     /// True when some handler looks at this kind at this stage.
     pub fn any(&self, stage: Stage, kind: Kind) -> bool {
-        let list = self.table.get(stage as usize).and_then(|kinds| kinds.get(kind as usize));
+        let list = self
+            .table
+            .get(stage as usize)
+            .and_then(|kinds| kinds.get(kind as usize));
         list.is_some_and(|list| !list.is_empty())
     }
 
@@ -194,7 +198,12 @@ impl Hooks {
             {
                 continue;
             }
-            let flow = (registered.hook)(stanza, cx);
+            let hook = AssertUnwindSafe(|| (registered.hook)(stanza, cx));
+            let flow = catch_unwind(hook).unwrap_or_else(|_| {
+                // A failing handler harms one stanza.
+                tracing::error!(module = registered.module, ?stage, "handler panicked");
+                Flow::Refuse(StanzaError::internal_server_error())
+            });
             if flow != Flow::Continue {
                 tracing::debug!(module = registered.module, ?stage, "stanza stopped");
                 return flow;

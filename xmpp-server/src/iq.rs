@@ -13,10 +13,12 @@ use crate::store::{CommitError, StoreError, WriteOp};
 use bytes::Bytes;
 use smallvec::SmallVec;
 use std::collections::{HashMap, VecDeque};
-use std::future::Future;
+use std::future::{Future, poll_fn};
 use std::net::IpAddr;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::sync::Arc;
+use std::task::Poll;
 use xmpp_stream::error::{ErrorType, StanzaCondition, StanzaError};
 use xmpp_stream::jid::{BareJid, FullJid, Jid};
 use xmpp_stream::stanza::{Item, Stanza, Ty};
@@ -268,17 +270,32 @@ impl Core {
         stanza: Stanza,
         effects: &mut VecDeque<Effect>,
     ) {
-        let own = stanza.head.to.as_ref().is_none_or(|to| to == session.account.jid.as_jid());
+        let own = stanza
+            .head
+            .to
+            .as_ref()
+            .is_none_or(|to| to == session.account.jid.as_jid());
         let (host, account, at) = match &stanza.head.to {
-            _ if own => (Arc::clone(&session.host), Some(Arc::clone(&session.account)), At::Own),
+            _ if own => (
+                Arc::clone(&session.host),
+                Some(Arc::clone(&session.account)),
+                At::Own,
+            ),
             Some(to) => match target(&self.hosts, to) {
                 Target::Host(host) => (host, None, At::Host),
                 _ => return effects.push_back(Effect::route(stanza)),
             },
             None => return,
         };
-        let asker = Asker { sid: session.sid, jid: session.jid.clone(), peer: session.peer };
-        effects.extend(self.answer_iq(&host, account, at, Some(asker), stanza).await);
+        let asker = Asker {
+            sid: session.sid,
+            jid: session.jid.clone(),
+            peer: session.peer,
+        };
+        effects.extend(
+            self.answer_iq(&host, account, at, Some(asker), stanza)
+                .await,
+        );
     }
 
     /// A request to a bare JID or the domain that came from elsewhere.
@@ -323,7 +340,13 @@ impl Core {
         if !registered.guest {
             return refused;
         }
-        let call = Call { host, account: None, at: At::Host, asker: None, peer: Some(peer) };
+        let call = Call {
+            host,
+            account: None,
+            at: At::Host,
+            asker: None,
+            peer: Some(peer),
+        };
         match self.call(registered, kind, &call, &stanza, payload).await {
             Ok((reply, rest)) => {
                 self.run(None, rest.into()).await;
@@ -342,9 +365,15 @@ impl Core {
         asker: Option<Asker>,
         stanza: Stanza,
     ) -> Vec<Effect> {
-        let Some(kind) = kind(&stanza.head.ty) else { return Vec::new() };
+        let Some(kind) = kind(&stanza.head.ty) else {
+            return Vec::new();
+        };
         let refuse = |error: &StanzaError| -> Vec<Effect> {
-            stanza.error_reply(error).map(Effect::route).into_iter().collect()
+            stanza
+                .error_reply(error)
+                .map(Effect::route)
+                .into_iter()
+                .collect()
         };
         let Some(payload) = stanza.first_element() else {
             return refuse(&StanzaError::bad_request());
@@ -354,7 +383,13 @@ impl Core {
             return refuse(&StanzaError::service_unavailable());
         };
         let peer = asker.as_ref().map(|asker| asker.peer);
-        let call = Call { host, account, at, asker, peer };
+        let call = Call {
+            host,
+            account,
+            at,
+            asker,
+            peer,
+        };
         match self.call(registered, kind, &call, &stanza, payload).await {
             Ok((Some(reply), mut rest)) => {
                 rest.push(Effect::Reply(Box::new(reply)));
@@ -395,7 +430,7 @@ impl Core {
                 module: registered.module,
                 core: Arc::clone(self),
             };
-            let answer = (registered.handler)(iq).await?;
+            let answer = guarded(registered, iq).await?;
             let settled = match &call.account {
                 Some(account) => self.settle(account, answer.effects, own.is_some()).await,
                 None => self.settle_host(answer.effects).await,
@@ -409,7 +444,10 @@ impl Core {
                 (Err(CommitError::Expect), None) => {}
                 (Err(error), _) => {
                     tracing::error!(%error, module = registered.module, "change not stored");
-                    return Err(StanzaError::new(ErrorType::Wait, StanzaCondition::InternalServerError));
+                    return Err(StanzaError::new(
+                        ErrorType::Wait,
+                        StanzaCondition::InternalServerError,
+                    ));
                 }
             }
         }
@@ -424,17 +462,20 @@ impl Core {
         asker: Option<&Asker>,
         reply: Stanza,
     ) -> Option<Stanza> {
-        let (Some(account), Some(asker)) = (own, asker) else { return Some(reply) };
-        let state = account.lock();
-        if let Some(entry) = state.session(asker.sid) {
-            entry.outbox.push(Item::One(Box::new(reply)), &self.limits);
-            entry.outbox.wake();
-        }
+        let (Some(account), Some(asker)) = (own, asker) else {
+            return Some(reply);
+        };
+        account
+            .lock()
+            .push_one(asker.sid, Item::One(Box::new(reply)), &self.limits);
         None
     }
 
     /// Effects of a request to the domain: no account is in hand.
-    async fn settle_host(self: &Arc<Self>, effects: Vec<Effect>) -> Result<Vec<Effect>, CommitError> {
+    async fn settle_host(
+        self: &Arc<Self>,
+        effects: Vec<Effect>,
+    ) -> Result<Vec<Effect>, CommitError> {
         let (mut ops, mut rest) = (SmallVec::new(), Vec::new());
         for effect in effects {
             match effect {
@@ -447,6 +488,21 @@ impl Core {
         }
         Ok(rest)
     }
+}
+
+/// A handler's answer; one that panics harms this request only.
+async fn guarded(registered: &Registered, iq: Iq) -> Result<Answer, StanzaError> {
+    let panicked = |_| {
+        tracing::error!(module = registered.module, "handler panicked");
+        StanzaError::internal_server_error()
+    };
+    let begun = catch_unwind(AssertUnwindSafe(|| (registered.handler)(iq)));
+    let mut answering = begun.map_err(panicked)?;
+    poll_fn(|cx| {
+        let poll = AssertUnwindSafe(|| answering.as_mut().poll(cx));
+        catch_unwind(poll).unwrap_or_else(|panic| Poll::Ready(Err(panicked(panic))))
+    })
+    .await
 }
 
 /// Who asks whom.

@@ -49,8 +49,8 @@ pub async fn bind(address: SocketAddr) -> io::Result<Option<TcpListener>> {
         Ok(listener) => return Ok(Some(listener)),
         Err(error) => error,
     };
-    let no_ipv6 = address.is_ipv6()
-        && matches!(error.raw_os_error(), Some(EAFNOSUPPORT | EADDRNOTAVAIL));
+    let no_ipv6 =
+        address.is_ipv6() && matches!(error.raw_os_error(), Some(EAFNOSUPPORT | EADDRNOTAVAIL));
     match address.ip() {
         IpAddr::V6(ip) if no_ipv6 && ip.is_unspecified() => {
             let any = SocketAddr::from((Ipv4Addr::UNSPECIFIED, address.port()));
@@ -117,7 +117,9 @@ fn admit(
     let direct = kind == ListenerKind::C2sTls;
     let transport: Box<dyn Transport> = Box::new(stream);
     let shared = Arc::clone(shared);
-    connections.spawn(c2s::serve(shared, transport, peer, direct, move || drop(place)));
+    connections.spawn(c2s::serve(shared, transport, peer, direct, move || {
+        drop(place)
+    }));
 }
 
 /// Counts connections that have not signed in, per address and in all.
@@ -154,13 +156,20 @@ impl Gate {
             *count += 1;
         }
         counts.all += 1;
-        Some(Place { gate: Arc::clone(self), address: counted })
+        Some(Place {
+            gate: Arc::clone(self),
+            address: counted,
+        })
     }
 }
 
 impl Drop for Place {
     fn drop(&mut self) {
-        let mut counts = self.gate.counts.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut counts = self
+            .gate
+            .counts
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
         counts.all = counts.all.saturating_sub(1);
         if let Some(address) = self.address {
             if let Some(count) = counts.by_address.get_mut(&address) {
@@ -201,11 +210,17 @@ impl Certificates {
     /// `fallback` is used when a client names no domain of ours.
     #[must_use]
     pub fn new(by_domain: HashMap<Box<str>, Arc<DomainTls>>, fallback: Box<str>) -> Self {
-        Self { by_domain: RwLock::new(by_domain), fallback }
+        Self {
+            by_domain: RwLock::new(by_domain),
+            fallback,
+        }
     }
 
     fn get(&self, name: &str) -> Option<Arc<DomainTls>> {
-        let by_domain = self.by_domain.read().unwrap_or_else(PoisonError::into_inner);
+        let by_domain = self
+            .by_domain
+            .read()
+            .unwrap_or_else(PoisonError::into_inner);
         let name = xmpp_stream::jid::Jid::domain_only(name).ok()?;
         by_domain.get(name.domain()).map(Arc::clone)
     }
@@ -219,7 +234,10 @@ impl TlsSource for Certificates {
         direct: bool,
     ) -> Option<(Arc<ServerConfig>, CertificateDer<'static>)> {
         let names = [sni, to, Some(&*self.fallback)];
-        let tls = names.into_iter().flatten().find_map(|name| self.get(name))?;
+        let tls = names
+            .into_iter()
+            .flatten()
+            .find_map(|name| self.get(name))?;
         let config = if direct { &tls.direct } else { &tls.starttls };
         Some((Arc::clone(config), tls.leaf.clone()))
     }
@@ -255,8 +273,14 @@ mod tests {
         let gate = Arc::new(Gate::default());
         let limits = limits(1, 100);
         let _held = gate.enter("2001:db8::1".parse().unwrap(), &limits).unwrap();
-        assert!(gate.enter("2001:db8::2".parse().unwrap(), &limits).is_none());
-        assert!(gate.enter("2001:db8:0:1::1".parse().unwrap(), &limits).is_some());
+        assert!(
+            gate.enter("2001:db8::2".parse().unwrap(), &limits)
+                .is_none()
+        );
+        assert!(
+            gate.enter("2001:db8:0:1::1".parse().unwrap(), &limits)
+                .is_some()
+        );
     }
 
     #[test]
@@ -264,7 +288,10 @@ mod tests {
         let gate = Arc::new(Gate::default());
         let limits = limits(1, 2);
         let loopback: IpAddr = "127.0.0.1".parse().unwrap();
-        let _held = [gate.enter(loopback, &limits).unwrap(), gate.enter(loopback, &limits).unwrap()];
+        let _held = [
+            gate.enter(loopback, &limits).unwrap(),
+            gate.enter(loopback, &limits).unwrap(),
+        ];
         assert!(gate.enter(loopback, &limits).is_none());
     }
 }

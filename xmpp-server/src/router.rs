@@ -24,7 +24,9 @@ pub enum Target {
 /// Reads an address.
 #[must_use]
 pub fn target(hosts: &HostMap, to: &Jid) -> Target {
-    let Some(host) = hosts.get(to.domain()) else { return Target::Remote };
+    let Some(host) = hosts.get(to.domain()) else {
+        return Target::Remote;
+    };
     let host = Arc::clone(host);
     if to.local().is_none() {
         return Target::Host(host);

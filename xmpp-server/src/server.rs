@@ -106,7 +106,10 @@ impl Server {
         let known: Vec<&str> = named.map(|module| module.info().name).collect();
         config.check_modules(&known).map_err(StartError::Config)?;
         for key in without_effect(&config) {
-            warn!(key, "configured, but without effect until the feature is built");
+            warn!(
+                key,
+                "configured, but without effect until the feature is built"
+            );
         }
         let data_dir = match (&config.data_dir, config.storage) {
             (None, Storage::Memory) => None,
@@ -128,7 +131,11 @@ impl Server {
         let core = Core::new(config, hosts, store, clock, secret, &modules);
         let core = Arc::new(core.map_err(StartError::Module)?);
         let (shutdown, down) = watch::channel(false);
-        let shared = Arc::new(Shared { core, certificates: Arc::new(certificates), shutdown: down });
+        let shared = Arc::new(Shared {
+            core,
+            certificates: Arc::new(certificates),
+            shutdown: down,
+        });
         let handle = Handle { shared };
         let mut running = Running {
             handle,
@@ -163,10 +170,15 @@ impl Running {
             let admin = crate::admin::serve(dir, backend).map_err(StartError::DataDir)?;
             self.admin = Some(admin);
             let shared = Arc::clone(&self.handle.shared);
-            self.accepting.push(tokio::spawn(follow_system_clock(shared)));
-            let addresses: BTreeMap<&str, Vec<SocketAddr>> =
-                self.addresses.iter().map(|(kind, list)| (kind.as_str(), list.clone())).collect();
-            dir.write_addresses(&addresses).map_err(StartError::DataDir)?;
+            self.accepting
+                .push(tokio::spawn(follow_system_clock(shared)));
+            let addresses: BTreeMap<&str, Vec<SocketAddr>> = self
+                .addresses
+                .iter()
+                .map(|(kind, list)| (kind.as_str(), list.clone()))
+                .collect();
+            dir.write_addresses(&addresses)
+                .map_err(StartError::DataDir)?;
         }
         Ok(())
     }
@@ -216,7 +228,10 @@ impl Running {
         if let Some(admin) = self.admin.take() {
             admin.abort();
         }
-        if tokio::time::timeout(rest, core.store.close()).await.is_err() {
+        if tokio::time::timeout(rest, core.store.close())
+            .await
+            .is_err()
+        {
             warn!("the store did not close in time");
         }
         if let Some(dir) = &self.data_dir {
@@ -234,12 +249,16 @@ impl Handle {
     /// Ends a session with a stream error; false when there is none of this address.
     pub fn kick(&self, jid: &FullJid) -> bool {
         let core = &self.shared.core;
-        let Some(account) = core.registry.peek(jid.bare_str()) else { return false };
-        let state = account.lock();
-        let Some(entry) = state.resource(jid.resource_str()) else { return false };
+        let Some(account) = core.registry.peek(jid.bare_str()) else {
+            return false;
+        };
+        let mut state = account.lock();
+        let entry = state.resource(jid.resource_str());
+        let Some(sid) = entry.map(|entry| entry.sid) else {
+            return false;
+        };
         let error = StreamError::new(StreamCondition::PolicyViolation);
-        entry.outbox.push(Item::Close(Box::new(error)), &core.limits);
-        entry.outbox.wake();
+        state.push_one(sid, Item::Close(Box::new(error)), &core.limits);
         true
     }
 
@@ -276,7 +295,11 @@ fn hosts(config: &Config) -> Result<HostMap, StartError> {
     for domain in &config.domains {
         let jid = Jid::domain_only(&domain.name).map_err(StartError::Domain)?;
         let name: Box<str> = jid.domain().into();
-        let host = Host { domain: name.clone(), jid, config: domain.clone() };
+        let host = Host {
+            domain: name.clone(),
+            jid,
+            config: domain.clone(),
+        };
         hosts.insert(name, Arc::new(host));
     }
     Ok(hosts)
@@ -299,8 +322,15 @@ fn certificates(
         let tls = domain_tls(&domain.name, &chain, &key)?;
         by_domain.insert(domain.name.as_str().into(), Arc::new(tls));
     }
-    let fallback = config.domains.first().map_or("", |domain| &*domain.name).into();
-    Ok((Certificates::new(by_domain, fallback), ca.map(|ca| ca.pem().to_owned())))
+    let fallback = config
+        .domains
+        .first()
+        .map_or("", |domain| &*domain.name)
+        .into();
+    Ok((
+        Certificates::new(by_domain, fallback),
+        ca.map(|ca| ca.pem().to_owned()),
+    ))
 }
 
 fn issue(
@@ -317,7 +347,9 @@ fn issue(
         };
         *ca = Some(made.map_err(StartError::Certificate)?);
     }
-    let Some(ca) = ca else { return Ok(Default::default()) };
+    let Some(ca) = ca else {
+        return Ok(Default::default());
+    };
     match dir {
         Some(dir) => {
             let files = ca.ensure_domain(&dir.certs(), &domain.name, now);
@@ -325,7 +357,9 @@ fn issue(
             Ok((read(&files.certificate)?, read(&files.key)?))
         }
         None => {
-            let leaf = ca.issue_for_domain(&domain.name, now).map_err(StartError::Certificate)?;
+            let leaf = ca
+                .issue_for_domain(&domain.name, now)
+                .map_err(StartError::Certificate)?;
             Ok((leaf.chain_pem, leaf.key_pem))
         }
     }
@@ -336,17 +370,32 @@ fn read(path: &std::path::Path) -> Result<String, StartError> {
 }
 
 fn domain_tls(domain: &str, chain: &str, key: &str) -> Result<DomainTls, StartError> {
-    let error = |error| StartError::Tls { domain: domain.into(), error };
+    let error = |error| StartError::Tls {
+        domain: domain.into(),
+        error,
+    };
     let (starttls, leaf) = tls::server_config(chain, key, false).map_err(error)?;
     let (direct, _) = tls::server_config(chain, key, true).map_err(error)?;
-    Ok(DomainTls { starttls, direct, leaf })
+    Ok(DomainTls {
+        starttls,
+        direct,
+        leaf,
+    })
 }
 
 async fn bind_all(
     config: &Config,
 ) -> Result<Vec<(ListenerKind, tokio::net::TcpListener)>, StartError> {
-    let starttls = config.c2s.listen.iter().map(|address| (ListenerKind::C2sStartTls, *address));
-    let direct = config.c2s.listen_tls.iter().map(|address| (ListenerKind::C2sTls, *address));
+    let starttls = config
+        .c2s
+        .listen
+        .iter()
+        .map(|address| (ListenerKind::C2sStartTls, *address));
+    let direct = config
+        .c2s
+        .listen_tls
+        .iter()
+        .map(|address| (ListenerKind::C2sTls, *address));
     let mut listeners = Vec::new();
     for (kind, address) in starttls.chain(direct) {
         match listener::bind(address).await {

@@ -114,7 +114,10 @@ impl<M: Machine> Driver<M> {
             return Poll::Ready(got.map(|()| Turn::Handled));
         }
         if self.poll_deadline(cx, read).is_ready() {
-            if self.stall_deadline().is_some_and(|deadline| deadline <= now()) {
+            if self
+                .stall_deadline()
+                .is_some_and(|deadline| deadline <= now())
+            {
                 return Poll::Ready(Err(self.lost(io::ErrorKind::TimedOut.into())));
             }
             self.machine.handle_timeout(now());
@@ -181,9 +184,11 @@ impl<M: Machine> Driver<M> {
     }
 
     fn poll_deadline(&mut self, cx: &mut Context<'_>, read: bool) -> Poll<()> {
-        // While the caller does not read, silence is our own doing and no deadline of the machine
-        // runs.
-        let machine = if read { self.machine.poll_timeout() } else { None };
+        // While the caller does not read, silence is our own doing.
+        let machine = match read {
+            true => self.machine.poll_timeout(),
+            false => self.machine.poll_timeout_unread(),
+        };
         let earliest = machine.into_iter().chain(self.stall_deadline()).min();
         let Some(deadline) = earliest else {
             return Poll::Pending;
@@ -220,9 +225,9 @@ impl<M: Machine> Driver<M> {
         to: Option<&str>,
         direct: bool,
     ) -> io::Result<TlsInfo> {
-        self.flush().await?;
-        let transport = self.take_plain()?;
         let deadline = self.machine.poll_timeout();
+        within(deadline, self.flush()).await?;
+        let transport = self.take_plain()?;
         let handshake = async {
             let acceptor = rustls::server::Acceptor::default();
             let start = LazyConfigAcceptor::new(acceptor, transport).await?;
@@ -251,9 +256,9 @@ impl<M: Machine> Driver<M> {
         config: Arc<rustls::ClientConfig>,
         name: ServerName<'static>,
     ) -> io::Result<TlsInfo> {
-        self.flush().await?;
-        let transport = self.take_plain()?;
         let deadline = self.machine.poll_timeout();
+        within(deadline, self.flush()).await?;
+        let transport = self.take_plain()?;
         let handshake = TlsConnector::from(config).connect(name, transport);
         let stream = within(deadline, Box::pin(handshake)).await?;
         let info = tls::client_info(stream.get_ref().1);
@@ -279,9 +284,14 @@ impl<M: Machine> Driver<M> {
         Ok(())
     }
 
+    /// Writes what is pending, within `bound`; true when nothing is left.
+    pub async fn flush_within(&mut self, bound: Duration) -> bool {
+        matches!(tokio::time::timeout(bound, self.flush()).await, Ok(Ok(())))
+    }
+
     /// Writes what is pending and closes: TLS close_notify, then our side of the transport, then
     /// waits for the peer's end (RFC 6120 section 4.4). All within `bound`.
-    pub async fn finish(mut self, bound: Duration) {
+    pub async fn finish(&mut self, bound: Duration) {
         let closing = async {
             self.flush().await?;
             poll_fn(|cx| self.link.poll_shutdown(cx)).await?;

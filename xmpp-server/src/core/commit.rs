@@ -6,7 +6,7 @@
 
 use super::Core;
 use crate::effect::Effect;
-use crate::session::account::{Account, AccountState};
+use crate::session::account::{Account, AccountState, RosterView};
 use crate::store::{CommitError, WriteOp};
 use smallvec::SmallVec;
 use std::sync::Arc;
@@ -37,26 +37,48 @@ impl Core {
                     debug_assert!(holds_changes);
                     let (expect, ver) = (Some(view.ver), view.ver + 1);
                     view = view.with(item.clone());
-                    ops.push(WriteOp::Roster { account: account.jid.clone(), item, expect, ver });
+                    ops.push(WriteOp::Roster {
+                        account: account.jid.clone(),
+                        item,
+                        expect,
+                        ver,
+                    });
                     roster_changed = true;
                 }
                 Effect::RosterRemove(jid) => {
                     let (expect, ver) = (Some(view.ver), view.ver + 1);
                     view = view.without(&jid);
                     let account = account.jid.clone();
-                    ops.push(WriteOp::RosterRemove { account, jid, expect, ver });
+                    ops.push(WriteOp::RosterRemove {
+                        account,
+                        jid,
+                        expect,
+                        ver,
+                    });
                     roster_changed = true;
                 }
                 Effect::Write(op) => ops.push(op),
                 other => rest.push(other),
             }
         }
-        self.commit(ops).await?;
+        let committed = self.commit(ops).await;
         if roster_changed {
-            account.set_roster(view);
+            match committed {
+                Ok(()) => account.set_roster(view),
+                // Somebody else wrote, or the write may still land: the store knows.
+                Err(_) => self.reload_roster(account).await,
+            }
         }
+        committed?;
         let mut state = account.lock();
         Ok(self.apply_locked(account, &mut state, rest))
+    }
+
+    async fn reload_roster(&self, account: &Account) {
+        match self.store.roster(&account.jid).await {
+            Ok(roster) => account.set_roster(RosterView::new(roster.ver, roster.items)),
+            Err(error) => tracing::error!(%error, jid = %account.jid, "roster not read again"),
+        }
     }
 
     /// Submits writes and waits; afterwards loaded accounts are as the store has them.
@@ -68,36 +90,65 @@ impl Core {
         for op in &ops {
             if let WriteOp::AccountCreate { account, .. }
             | WriteOp::AccountKeys { account, .. }
-            | WriteOp::AccountRemove { account, .. } = op
+            | WriteOp::AccountRemove { account, .. }
+            | WriteOp::AccountBan { account, .. }
+            | WriteOp::AccountUnban { account, .. } = op
             {
                 renewed.push(account.clone());
             }
         }
-        self.store.submit(ops).await?;
+        let committed = self.store.submit(ops).await;
+        if committed == Err(CommitError::TimedOut) && !renewed.is_empty() {
+            tokio::spawn(Arc::clone(self).renew_late(renewed));
+            return committed;
+        }
+        committed?;
         for jid in renewed {
             self.renew(&jid).await;
         }
         Ok(())
     }
 
+    /// A write that took too long may still land: memory follows once it should have.
+    async fn renew_late(self: Arc<Self>, accounts: SmallVec<[BareJid; 1]>) {
+        tokio::time::sleep(self.limits.ticket_max).await;
+        for jid in accounts {
+            self.renew(&jid).await;
+        }
+    }
+
     /// The stored record of an account changed: memory follows, and sessions of a removed or banned
     /// account end.
     pub async fn renew(self: &Arc<Self>, jid: &BareJid) {
+        // One after the other, so that an older record never replaces a newer one.
+        let _one = self.renewals.lock().await;
         let loaded = self.registry.changed(jid);
-        let Ok(record) = self.store.account(jid).await else { return };
-        let gone = record.as_ref().is_none_or(|record| record.banned.is_some());
-        if let (Some(account), Some(record)) = (&loaded, record) {
-            account.set_record(record);
-        } else if let Some(account) = self.registry.removed(jid) {
-            account.lock().removed = true;
-        }
-        if let (Some(account), true) = (loaded, gone) {
-            let error = StreamError::new(StreamCondition::NotAuthorized);
-            let state = account.lock();
-            for entry in &state.sessions {
-                self.close_entry(entry, error.clone());
+        let record = match self.store.account(jid).await {
+            Ok(record) => record,
+            Err(error) => {
+                tracing::error!(%error, %jid, "account not read again");
+                return;
             }
-        }
+        };
+        let gone = record.as_ref().is_none_or(|record| record.banned.is_some());
+        let account = match record {
+            Some(record) => {
+                if let Some(account) = &loaded {
+                    account.set_record(record);
+                }
+                loaded
+            }
+            None => self.registry.removed(jid),
+        };
+        let Some(account) = account.filter(|_| gone) else {
+            return;
+        };
+        let mut state = account.lock();
+        state.removed = self.registry.peek(jid.as_str()).is_none();
+        self.close_all(
+            &mut state,
+            &StreamError::new(StreamCondition::NotAuthorized),
+        );
     }
 
     /// Applies, under the account's lock, what concerns its sessions; ends those that a push marked
@@ -111,11 +162,8 @@ impl Core {
         let mut rest = Vec::new();
         for effect in effects {
             match effect {
-                Effect::Close(sid, error) => {
-                    if let Some(entry) = state.session(sid) {
-                        self.close_entry(entry, *error);
-                    }
-                }
+                Effect::Show(contact) => rest.extend(state.current_presence(&contact)),
+                Effect::Vanish(contact) => rest.extend(state.vanish(&contact)),
                 effect => rest.extend(state.apply(effect, &self.limits, self.clock.unix_secs())),
             }
         }

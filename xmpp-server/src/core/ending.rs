@@ -2,8 +2,8 @@
 //!
 //! DESIGN 5 rules 7 and 8; RFC 6121 section 4.5.2.
 
-use super::Core;
 use super::recipient::refuse;
+use super::{Core, Sender};
 use crate::clock::Clock;
 use crate::effect::Effect;
 use crate::host::Host;
@@ -39,15 +39,20 @@ impl Core {
         sid: Sid,
         effects: &mut Vec<Effect>,
     ) {
-        let Some((entry, items)) = state.end(sid) else { return };
+        let Some((entry, items)) = state.end(sid) else {
+            return;
+        };
         self.registry.sessions.fetch_sub(1, Ordering::Relaxed);
         for item in items {
-            let OutItem::Shared(_, rendered, delivery) = item else { continue };
+            let OutItem::Shared(_, rendered, delivery) = item else {
+                continue;
+            };
             let stanza = rendered.stanza();
             match rendered.class() {
                 Class::Message => {
                     let Some(delivery) = delivery else { continue };
-                    if delivery.is_taken() || delivery.is_held() {
+                    // Held first: a session that takes it says so before it lets go.
+                    if delivery.is_held() || delivery.is_taken() {
                         continue;
                     }
                     let delayed = self.delayed(host, stanza, delivery.received);
@@ -94,13 +99,19 @@ impl Core {
         if entry.presence.is_none() && entry.directed.is_empty() {
             return Vec::new();
         }
-        let Some(host) = self.hosts.get(account.jid.domain()) else { return Vec::new() };
+        let Some(host) = self.hosts.get(account.jid.domain()) else {
+            return Vec::new();
+        };
         let mut stanza = Stanza::presence(Ty::Unavailable).with_from(entry.jid.clone());
-        self.route_stage(host, account, Some(entry), &mut stanza).1
+        self.route_stage(host, account, Sender::Ended(entry), &mut stanza)
+            .1
     }
 
-    pub(super) fn close_entry(&self, entry: &SessionEntry, error: StreamError) {
-        entry.outbox.push(Item::Close(Box::new(error)), &self.limits);
-        entry.outbox.wake();
+    /// Each session gets this error behind what is queued for it.
+    pub(super) fn close_all(&self, state: &mut AccountState, error: &StreamError) {
+        let sids: Vec<_> = state.sessions.iter().map(|entry| entry.sid).collect();
+        for sid in sids {
+            state.push_one(sid, Item::Close(Box::new(error.clone())), &self.limits);
+        }
     }
 }

@@ -19,7 +19,7 @@ use crate::modules::{Announced, Module, RegisterError, Scope};
 use crate::router::{HostMap, Target, target};
 use crate::session::account::{Account, SessionEntry};
 use crate::session::registry::{Lookup, Registry};
-use crate::session::Session;
+use crate::session::{Session, Sid};
 use crate::store::{CommitError, Store};
 use smallvec::SmallVec;
 use std::collections::VecDeque;
@@ -29,8 +29,16 @@ use xmpp_stream::error::StanzaError;
 use xmpp_stream::stanza::{Edit, Item, Kind, Stanza, Ty};
 
 /// Stages of the sender's account but `Route`.
-const SENDER: [Stage; 5] =
-    [Stage::Strip, Stage::Rate, Stage::Block, Stage::Archive, Stage::Copy];
+const SENDER: [Stage; 5] = [
+    Stage::Strip,
+    Stage::Rate,
+    Stage::Block,
+    Stage::Archive,
+    Stage::Copy,
+];
+
+/// Effects applied in one go: then others get their turn, the session's own writing among them.
+const BREATH: usize = 64;
 
 /// Everything that sessions share.
 pub struct Core {
@@ -51,6 +59,7 @@ pub struct Core {
     pub(crate) hooks: Hooks,
     pub(crate) iqs: IqTable,
     pub(crate) secret: [u8; 32],
+    pub(crate) renewals: tokio::sync::Mutex<()>,
     pub(crate) kdf: Arc<tokio::sync::Semaphore>,
 }
 
@@ -96,6 +105,7 @@ impl Core {
             hooks,
             iqs,
             secret,
+            renewals: tokio::sync::Mutex::default(),
             kdf: Arc::new(tokio::sync::Semaphore::new(cores)),
         })
     }
@@ -105,11 +115,15 @@ impl Core {
         if let Err(error) = verify(&mut stanza, session) {
             return self.answer(session, stanza.error_reply(&error));
         }
-        let mut effects = VecDeque::new();
-        match self.sender_stages(session, &mut stanza) {
+        let flow = self.sender_stages(session, &mut stanza);
+        let mut effects = VecDeque::from(session.later.take());
+        match flow {
             Flow::Continue => {}
-            Flow::Stop => return,
-            Flow::Refuse(error) => return self.answer(session, stanza.error_reply(&error)),
+            Flow::Stop => return self.run(Some(session), effects).await,
+            Flow::Refuse(error) => {
+                effects.extend(stanza.error_reply(&error).map(Effect::route));
+                return self.run(Some(session), effects).await;
+            }
         }
         match stanza.kind {
             Kind::Iq => self.iq_from_session(session, stanza, &mut effects).await,
@@ -119,7 +133,10 @@ impl Core {
                 }
                 effects.push_back(Effect::route(stanza));
             }
-            Kind::Presence => self.presence_from_session(session, stanza, &mut effects).await,
+            Kind::Presence => {
+                self.presence_from_session(session, stanza, &mut effects)
+                    .await
+            }
         }
         self.run(Some(session), effects).await;
     }
@@ -133,7 +150,9 @@ impl Core {
         let Some(to) = stanza.head.to.as_ref().filter(|to| to.local().is_some()) else {
             return Some(stanza);
         };
-        let Some(host) = self.hosts.get(to.domain()) else { return Some(stanza) };
+        let Some(host) = self.hosts.get(to.domain()) else {
+            return Some(stanza);
+        };
         let Lookup::Here(account) = self.registry.get(to.bare_str(), self.clock.now()) else {
             return Some(stanza);
         };
@@ -173,7 +192,10 @@ impl Core {
 
     /// Stages of the sender's side that no await may interrupt.
     fn sender_stages(&self, session: &Session, stanza: &mut Stanza) -> Flow {
-        if SENDER.iter().all(|stage| !self.hooks.any(*stage, stanza.kind)) {
+        if SENDER
+            .iter()
+            .all(|stage| !self.hooks.any(*stage, stanza.kind))
+        {
             return Flow::Continue;
         }
         let roster = session.account.roster();
@@ -218,15 +240,18 @@ impl Core {
         effects: &mut VecDeque<Effect>,
     ) {
         let account = Arc::clone(&session.account);
-        let entry = account.lock().session(session.sid).cloned();
         let changes = match is_subscription(&stanza.head.ty) {
             true => Some(account.changes.lock().await),
             false => None,
         };
         for _ in 0..3 {
             let mut sent = stanza.clone();
-            let (flow, wishes) =
-                self.route_stage(&session.host, &account, entry.as_ref(), &mut sent);
+            let (flow, wishes) = self.route_stage(
+                &session.host,
+                &account,
+                Sender::Live(session.sid),
+                &mut sent,
+            );
             match self.settle(&account, wishes, changes.is_some()).await {
                 Ok(rest) => {
                     effects.extend(rest);
@@ -240,7 +265,10 @@ impl Core {
                 }
             }
         }
-        self.answer(session, stanza.error_reply(&StanzaError::resource_constraint()));
+        self.answer(
+            session,
+            stanza.error_reply(&StanzaError::resource_constraint()),
+        );
     }
 
     fn after_route(&self, flow: Flow, stanza: Stanza, effects: &mut VecDeque<Effect>) {
@@ -258,11 +286,19 @@ impl Core {
         &self,
         host: &Host,
         account: &Arc<Account>,
-        entry: Option<&SessionEntry>,
+        sender: Sender<'_>,
         stanza: &mut Stanza,
     ) -> (Flow, Vec<Effect>) {
         let roster = account.roster();
         let mut state = account.lock();
+        let entry = match sender {
+            Sender::Live(sid) => state.session(sid),
+            Sender::Ended(entry) => Some(entry),
+        };
+        if entry.is_none() {
+            // Somebody ended the session meanwhile; its unavailable presence is the last word.
+            return (Flow::Stop, Vec::new());
+        }
         let mut cx = Cx {
             host,
             limits: &self.limits,
@@ -294,18 +330,24 @@ impl Core {
         // A stanza brings a handful of effects; the bound stops two handlers that feed each other.
         let mut left = self.limits.effects_max;
         while let Some(effect) = queue.pop_front() {
-            left -= 1;
-            if left == 0 {
+            let Some(fewer) = left.checked_sub(1) else {
                 tracing::error!("effects of one stanza do not end; the rest is dropped");
                 return;
+            };
+            left = fewer;
+            if left % BREATH == 0 {
+                tokio::task::yield_now().await;
             }
             match effect {
                 Effect::Reply(stanza) | Effect::Route(stanza) => {
                     self.pass_on(session, *stanza, &mut queue).await;
                 }
                 Effect::Fan(rendered, jids) => {
-                    for jid in jids {
-                        queue.extend(self.fan_one(&rendered, &jid));
+                    for (count, jid) in jids.iter().enumerate() {
+                        queue.extend(self.fan_one(&rendered, jid));
+                        if count % BREATH == BREATH - 1 {
+                            tokio::task::yield_now().await;
+                        }
                     }
                 }
                 Effect::Pause => {
@@ -321,19 +363,12 @@ impl Core {
                         tracing::error!(%error, "write without an asker failed");
                     }
                 }
-                Effect::CloseAll(jid, error) => {
-                    if let Some(account) = self.registry.peek(jid.as_str()) {
-                        let state = account.lock();
-                        for entry in &state.sessions {
-                            self.close_entry(entry, (*error).clone());
-                        }
-                    }
-                }
                 Effect::Local(..)
                 | Effect::SetPresence(..)
                 | Effect::SetInterested(_)
                 | Effect::SetDirected(..)
-                | Effect::Close(..)
+                | Effect::Show(_)
+                | Effect::Vanish(_)
                 | Effect::Roster(_)
                 | Effect::RosterRemove(_) => {
                     tracing::error!(?effect, "effect without an account in hand");
@@ -348,9 +383,11 @@ impl Core {
         stanza: Stanza,
         queue: &mut VecDeque<Effect>,
     ) {
-        let Some(to) = stanza.head.to.clone() else { return };
+        let Some(to) = stanza.head.to.clone() else {
+            return;
+        };
         if let Some(session) = session.filter(|session| *session.jid.as_jid() == to)
-            && (stanza.kind == Kind::Iq || stanza.head.ty == Ty::Error)
+            && matches!(stanza.head.ty, Ty::Result | Ty::Error)
         {
             return self.answer(session, Some(stanza));
         }
@@ -373,10 +410,20 @@ impl Core {
     /// Into the session's own queue.
     pub(crate) fn answer(&self, session: &Session, stanza: Option<Stanza>) {
         if let Some(stanza) = stanza {
-            session.outbox.push(Item::One(Box::new(stanza)), &self.limits);
+            session
+                .outbox
+                .push(Item::One(Box::new(stanza)), &self.limits);
             session.outbox.wake();
         }
     }
+}
+
+/// Whose presence it is.
+pub(crate) enum Sender<'a> {
+    /// A bound session's.
+    Live(Sid),
+    /// That of a session which is no longer in its account.
+    Ended(&'a SessionEntry),
 }
 
 /// Checks and stamps what a client sent (RFC 6120 sections 8.1.2.1, 8.2.3; RFC 6121 section 3).
@@ -404,7 +451,10 @@ fn verify(stanza: &mut Stanza, session: &Session) -> Result<(), StanzaError> {
 /// The four types that manage subscriptions (RFC 6121 section 3).
 #[must_use]
 pub fn is_subscription(ty: &Ty) -> bool {
-    matches!(ty, Ty::Subscribe | Ty::Subscribed | Ty::Unsubscribe | Ty::Unsubscribed)
+    matches!(
+        ty,
+        Ty::Subscribe | Ty::Subscribed | Ty::Unsubscribe | Ty::Unsubscribed
+    )
 }
 
 fn edit(stanza: &mut Stanza, edits: &[Edit]) {
@@ -412,4 +462,3 @@ fn edit(stanza: &mut Stanza, edits: &[Edit]) {
         *stanza = stanza.splice(edits);
     }
 }
-

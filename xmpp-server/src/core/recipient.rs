@@ -53,9 +53,7 @@ impl Core {
             }
         };
         match stanza.kind {
-            Kind::Iq if is_bare_iq(&stanza) => {
-                self.iq_routed(host, Some(account), stanza).await
-            }
+            Kind::Iq if is_bare_iq(&stanza) => self.iq_routed(host, Some(account), stanza).await,
             Kind::Iq => self.iq_to_full(host, &account, &stanza),
             Kind::Presence if is_subscription(&stanza.head.ty) => {
                 self.deliver_change(host, &account, stanza).await
@@ -65,7 +63,12 @@ impl Core {
     }
 
     /// RFC 6121 section 8.5.3: to the session with that resource, else service-unavailable.
-    pub(super) fn iq_to_full(&self, host: &Host, account: &Arc<Account>, stanza: &Stanza) -> Vec<Effect> {
+    pub(super) fn iq_to_full(
+        &self,
+        host: &Host,
+        account: &Arc<Account>,
+        stanza: &Stanza,
+    ) -> Vec<Effect> {
         let Some(resource) = stanza.head.to.as_ref().and_then(Jid::resource) else {
             return Vec::new();
         };
@@ -83,16 +86,24 @@ impl Core {
         let Some(entry) = entry else {
             return refuse(stanza, &StanzaError::service_unavailable());
         };
+        let sid = entry.sid;
         let rendered = Arc::new(Rendered::new(Arc::new(stanza.clone()), Class::Iq));
-        entry.outbox.push(Item::Shared(To::AsWritten, rendered, None), &self.limits);
-        entry.outbox.wake();
+        let item = Item::Shared(To::AsWritten, rendered, None);
         let mut effects = Vec::new();
+        if state.push_one(sid, item, &self.limits) {
+            effects.push(Effect::Pause);
+        }
         self.reap(host, account, &mut state, &mut effects);
         effects
     }
 
     /// All of a stanza's work at its recipient, in one critical section (DESIGN 5 rule 1).
-    pub(super) fn deliver(&self, host: &Host, account: &Arc<Account>, stanza: Stanza) -> Vec<Effect> {
+    pub(super) fn deliver(
+        &self,
+        host: &Host,
+        account: &Arc<Account>,
+        stanza: Stanza,
+    ) -> Vec<Effect> {
         let mut state = account.lock();
         if state.removed {
             return no_account(&stanza);
@@ -172,8 +183,12 @@ impl Core {
 
     /// Availability for one recipient of a broadcast: only who is here gets it.
     pub(super) fn fan_one(&self, rendered: &Arc<Rendered>, jid: &Jid) -> Vec<Effect> {
-        let Some(host) = self.hosts.get(jid.domain()) else { return Vec::new() };
-        let Some(account) = self.registry.peek(jid.bare_str()) else { return Vec::new() };
+        let Some(host) = self.hosts.get(jid.domain()) else {
+            return Vec::new();
+        };
+        let Some(account) = self.registry.peek(jid.bare_str()) else {
+            return Vec::new();
+        };
         let mut state = account.lock();
         let available = crate::effect::Which::Available;
         let wish = Effect::Local(available, To::Bare, Arc::clone(rendered));
@@ -189,11 +204,19 @@ fn is_bare_iq(stanza: &Stanza) -> bool {
 }
 
 fn is_directed(entry: &SessionEntry, stanza: &Stanza) -> bool {
-    stanza.head.from.as_ref().is_some_and(|from| entry.directed.contains(from))
+    stanza
+        .head
+        .from
+        .as_ref()
+        .is_some_and(|from| entry.directed.contains(from))
 }
 
 pub(super) fn refuse(stanza: &Stanza, error: &StanzaError) -> Vec<Effect> {
-    stanza.error_reply(error).map(Effect::route).into_iter().collect()
+    stanza
+        .error_reply(error)
+        .map(Effect::route)
+        .into_iter()
+        .collect()
 }
 
 /// RFC 6121 section 8.5.1: no such account. Must look like an account that has nothing to say.

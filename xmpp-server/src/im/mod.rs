@@ -44,20 +44,3 @@ fn current_presence(account: AccountCx<'_>, to: &Jid) -> impl Iterator<Item = Ef
     let presences = account.sessions.iter().filter_map(|s| s.presence.as_ref());
     presences.map(|presence| Effect::route(Stanza::clone(presence).with_to(to.clone())))
 }
-
-/// Unavailable presence of each available resource, to a contact that is about to lose sight of
-/// the account; whoever got directed presence there has then been told (RFC 6121 section 4.6.1).
-fn vanish(account: AccountCx<'_>, contact: &Jid) -> Vec<Effect> {
-    let mut effects = Vec::new();
-    for session in account.sessions {
-        if session.is_available() {
-            let gone = presence(Ty::Unavailable, session.jid.clone(), contact.clone());
-            effects.push(Effect::route(gone));
-        }
-        let told = |jid: &&Jid| jid.bare_str() == contact.as_str() && session.is_available();
-        for jid in session.directed.iter().filter(told) {
-            effects.push(Effect::SetDirected(session.sid, jid.clone(), false));
-        }
-    }
-    effects
-}

@@ -4,9 +4,9 @@
 //! Removing an item ends the subscriptions of both sides, also those only asked for (section 2.5).
 //! Not here yet: versioning (section 2.6).
 
+use super::presence;
 use super::subscription::table::State;
 use super::subscription::{is_listed, listed, new_row};
-use super::{presence, vanish};
 use crate::effect::{Effect, Which};
 use crate::hooks::AccountCx;
 use crate::limits::Limits;
@@ -158,7 +158,7 @@ fn remove(row: &RosterRow, account: AccountCx<'_>) -> Vec<Effect> {
         effects.push(notice(Ty::Unsubscribe));
     }
     if state.shows_us() {
-        effects.extend(vanish(account, contact));
+        effects.push(Effect::Vanish(contact.clone()));
     }
     if state.shows_us() || state.is_asked() {
         effects.push(notice(Ty::Unsubscribed));

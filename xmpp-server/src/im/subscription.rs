@@ -5,7 +5,7 @@
 //! exists for a pending inbound request only is no roster item (section 3.1.3). Not here:
 //! pre-approval (section 3.4).
 
-use super::{current_presence, presence, rendered, roster, vanish};
+use super::{presence, rendered, roster};
 use crate::effect::{Effect, Which};
 use crate::hooks::{AccountCx, Cx, Filter, Flow, Stage, Undelivered};
 use crate::modules::{Coverage, Info, Module, Scope, Spec};
@@ -92,14 +92,14 @@ fn outbound(stanza: &Stanza, cx: &mut Cx<'_>) -> Flow {
     let push = change.push;
     cx.effects.extend(change.write);
     if state.shows_us() && !step.next.shows_us() {
-        cx.effects.extend(vanish(account, &contact));
+        cx.effect(Effect::Vanish(contact.clone()));
     }
     if step.route {
         cx.effect(Effect::route(stanza));
     }
     cx.effects.extend(push);
     if !state.shows_us() && step.next.shows_us() {
-        cx.effects.extend(current_presence(account, &contact));
+        cx.effect(Effect::Show(contact.clone()));
     }
     Flow::Stop
 }
@@ -141,7 +141,7 @@ fn inbound(stanza: &Stanza, cx: &mut Cx<'_>) -> Flow {
     }
     cx.effects.extend(change.push);
     if state.shows_us() && !step.next.shows_us() {
-        cx.effects.extend(vanish(account, &contact));
+        cx.effect(Effect::Vanish(contact.clone()));
     }
     if let Some(reply) = step.reply {
         let mut answer = presence(reply.ty(), account.jid.clone(), contact.clone());
@@ -149,7 +149,7 @@ fn inbound(stanza: &Stanza, cx: &mut Cx<'_>) -> Flow {
         cx.effect(Effect::route(answer));
         if reply == Verb::Subscribed {
             // The contact's side had forgotten: what it missed since follows.
-            cx.effects.extend(current_presence(account, &contact));
+            cx.effect(Effect::Show(contact.clone()));
         }
     }
     Flow::Continue

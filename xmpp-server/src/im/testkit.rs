@@ -8,7 +8,7 @@ use crate::iq::IqTable;
 use crate::limits::Limits;
 use crate::modules::{Announced, Scope};
 use crate::session::Sid;
-use crate::session::account::{RosterView, SessionEntry};
+use crate::session::account::{AccountState, RosterView, SessionEntry};
 use crate::store::{RosterRow, Subscription};
 use std::sync::Arc;
 use xmpp_stream::error::StanzaError;
@@ -151,6 +151,26 @@ impl Bench {
         self.run(Stage::Select, None, &stanza(xml))
     }
 
+    /// What the core makes of `Show` and `Vanish` when the change is in force.
+    fn expanded(&self, effect: Effect) -> Vec<Effect> {
+        let mut state = AccountState::default();
+        state.sessions.clone_from(&self.sessions);
+        match effect {
+            Effect::Show(contact) => state.current_presence(&contact).collect(),
+            Effect::Vanish(contact) => {
+                let before = state.sessions.clone();
+                let mut effects = state.vanish(&contact);
+                for (old, new) in before.iter().zip(&state.sessions) {
+                    for jid in old.directed.difference(&new.directed) {
+                        effects.push(Effect::SetDirected(old.sid, jid.clone(), false));
+                    }
+                }
+                effects
+            }
+            other => vec![other],
+        }
+    }
+
     fn run(&self, stage: Stage, session: Option<&SessionEntry>, stanza: &Stanza) -> Outcome {
         let host = Host {
             domain: "a.test".into(),
@@ -170,7 +190,11 @@ impl Bench {
         assert!(cx.edits.is_empty());
         Outcome {
             flow,
-            effects: cx.effects,
+            effects: cx
+                .effects
+                .into_iter()
+                .flat_map(|effect| self.expanded(effect))
+                .collect(),
             undelivered: cx.undelivered,
         }
     }
@@ -238,7 +262,6 @@ pub(crate) fn line(effect: &Effect) -> String {
         Effect::Local(which, to, rendered) => {
             let which = match which {
                 Which::One(Sid(number)) => format!("{number}"),
-                Which::AvailableExcept(Sid(number)) => format!("not {number}"),
                 Which::Sids(sids) => {
                     let numbers: Vec<_> = sids.iter().map(|sid| sid.0.to_string()).collect();
                     numbers.join(",")
@@ -270,6 +293,8 @@ pub(crate) fn line(effect: &Effect) -> String {
             )
         }
         Effect::RosterRemove(jid) => format!("remove {jid}"),
+        Effect::Show(contact) => format!("show {contact}"),
+        Effect::Vanish(contact) => format!("vanish {contact}"),
         Effect::Route(stanza) => format!("route {}", xml(stanza)),
         Effect::Fan(rendered, jids) => {
             let jids: Vec<_> = jids.iter().map(Jid::as_str).collect();

@@ -8,10 +8,12 @@ use super::outbox::{Class, Delivery, OutItem, Outbox, Push};
 use crate::effect::{Effect, Which};
 use crate::limits::Limits;
 use crate::store::{AccountRecord, RosterRow, Subscription};
+use smallvec::SmallVec;
 use std::collections::{BTreeMap, HashSet};
+use std::ops::{Deref, DerefMut};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use xmpp_stream::jid::{BareJid, FullJid, Jid};
-use xmpp_stream::stanza::{Item, Rendered, Stanza, To};
+use xmpp_stream::stanza::{Item, Rendered, Stanza, To, Ty};
 
 /// A roster as last committed: visible items and pending inbound requests.
 #[derive(Clone, Debug, Default)]
@@ -147,6 +149,46 @@ pub struct AccountState {
     pub sessions: Vec<SessionEntry>,
     /// The account was removed: nothing is bound or delivered any more.
     pub removed: bool,
+    /// Whom to wake once the lock is free (DESIGN 5 rule 1: no lock across a wake).
+    wakes: SmallVec<[Arc<Outbox>; 4]>,
+}
+
+/// An account's state under its lock; sessions that got something are woken when it is free again.
+pub struct Locked<'a> {
+    // The order of the fields is the order of their end: unlock, then wake.
+    state: MutexGuard<'a, AccountState>,
+    wakes: Wakes,
+}
+
+#[derive(Default)]
+struct Wakes(SmallVec<[Arc<Outbox>; 4]>);
+
+impl Drop for Locked<'_> {
+    fn drop(&mut self) {
+        self.wakes.0 = std::mem::take(&mut self.state.wakes);
+    }
+}
+
+impl Drop for Wakes {
+    fn drop(&mut self) {
+        for outbox in &self.0 {
+            outbox.wake();
+        }
+    }
+}
+
+impl Deref for Locked<'_> {
+    type Target = AccountState;
+
+    fn deref(&self) -> &AccountState {
+        &self.state
+    }
+}
+
+impl DerefMut for Locked<'_> {
+    fn deref_mut(&mut self) -> &mut AccountState {
+        &mut self.state
+    }
 }
 
 /// A local account that somebody named lately. There is one value for an account (rule 2).
@@ -164,7 +206,9 @@ pub struct Account {
 
 impl std::fmt::Debug for Account {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Account").field("jid", &self.jid).finish_non_exhaustive()
+        f.debug_struct("Account")
+            .field("jid", &self.jid)
+            .finish_non_exhaustive()
     }
 }
 
@@ -183,8 +227,12 @@ impl Account {
 
     /// The lock of rule 1. A poisoned lock is entered all the same: one failed handler must not take
     /// an account away from its owner.
-    pub fn lock(&self) -> MutexGuard<'_, AccountState> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    pub fn lock(&self) -> Locked<'_> {
+        let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        Locked {
+            state,
+            wakes: Wakes::default(),
+        }
     }
 
     /// The roster as last committed.
@@ -234,7 +282,9 @@ impl AccountState {
     pub fn apply(&mut self, effect: Effect, limits: &Limits, received: u64) -> Option<Effect> {
         match effect {
             Effect::Local(which, to, rendered) => {
-                return self.push(&which, to, &rendered, limits, received).then_some(Effect::Pause);
+                return self
+                    .push(&which, to, &rendered, limits, received)
+                    .then_some(Effect::Pause);
             }
             Effect::SetPresence(sid, presence) => {
                 if let Some(entry) = self.session_mut(sid) {
@@ -264,21 +314,61 @@ impl AccountState {
     /// Pushes one rendering to some sessions, which share its delivery mark; true when a queue is
     /// over its soft bound.
     fn push(
-        &self,
+        &mut self,
         which: &Which,
         to: To,
         rendered: &Arc<Rendered>,
         limits: &Limits,
         received: u64,
     ) -> bool {
-        let delivery = (rendered.class() == Class::Message).then(|| Arc::new(Delivery::new(received)));
+        let is_message = rendered.class() == Class::Message;
+        let delivery = is_message.then(|| Arc::new(Delivery::new(received)));
         let mut soft = false;
         for entry in self.sessions.iter().filter(|entry| which.has(entry)) {
             let item = Item::Shared(to, Arc::clone(rendered), delivery.clone());
             soft |= entry.outbox.push(item, limits) == Push::Soft;
-            entry.outbox.wake();
+            self.wakes.push(Arc::clone(&entry.outbox));
         }
         soft
+    }
+
+    /// Pushes an item to one session; true when its queue is over its soft bound.
+    pub fn push_one(&mut self, sid: Sid, item: OutItem, limits: &Limits) -> bool {
+        let Some(entry) = self.sessions.iter().find(|entry| entry.sid == sid) else {
+            return false;
+        };
+        let soft = entry.outbox.push(item, limits) == Push::Soft;
+        self.wakes.push(Arc::clone(&entry.outbox));
+        soft
+    }
+
+    /// The last presence of each available session, on its way to `to`.
+    pub fn current_presence(&self, to: &Jid) -> impl Iterator<Item = Effect> {
+        let presences = self
+            .sessions
+            .iter()
+            .filter_map(|entry| entry.presence.as_ref());
+        presences.map(|presence| Effect::route(Stanza::clone(presence).with_to(to.clone())))
+    }
+
+    /// Unavailable presence of each available session, on its way to a contact that loses sight of
+    /// the account; directed presence to it is forgotten.
+    pub fn vanish(&mut self, contact: &Jid) -> Vec<Effect> {
+        let mut effects = Vec::new();
+        for entry in self
+            .sessions
+            .iter_mut()
+            .filter(|entry| entry.presence.is_some())
+        {
+            entry
+                .directed
+                .retain(|jid| jid.bare_str() != contact.as_str());
+            let gone = Stanza::presence(Ty::Unavailable)
+                .with_from(entry.jid.clone())
+                .with_to(contact.clone());
+            effects.push(Effect::route(gone));
+        }
+        effects
     }
 
     /// Takes a session out and gives it back with what nobody took (rule 8, first half).
@@ -286,7 +376,7 @@ impl AccountState {
         let at = self.sessions.iter().position(|entry| entry.sid == sid)?;
         let entry = self.sessions.remove(at);
         let items = entry.outbox.close();
-        entry.outbox.wake();
+        self.wakes.push(Arc::clone(&entry.outbox));
         Some((entry, items))
     }
 

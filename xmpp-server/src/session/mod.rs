@@ -44,12 +44,18 @@ pub struct Later(Mutex<Vec<Effect>>);
 impl Later {
     /// Adds one.
     pub fn push(&self, effect: Effect) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).push(effect);
+        self.0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .push(effect);
     }
 
     /// True when there is nothing.
     pub fn is_empty(&self) -> bool {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).is_empty()
+        self.0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .is_empty()
     }
 
     /// Takes all.

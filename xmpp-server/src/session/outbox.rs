@@ -9,8 +9,8 @@ use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
-pub use xmpp_stream::stanza::Class;
 use xmpp_stream::error::StreamError;
+pub use xmpp_stream::stanza::Class;
 use xmpp_stream::stanza::Item;
 
 /// One message on its way to an account, shared by the sessions that hold it.
@@ -28,7 +28,10 @@ impl Delivery {
     /// A mark for a message that came at this time (seconds since 1970).
     #[must_use]
     pub fn new(received: u64) -> Self {
-        Self { received, ..Self::default() }
+        Self {
+            received,
+            ..Self::default()
+        }
     }
 
     /// True when the recipient has it.
@@ -149,11 +152,11 @@ impl Outbox {
         self.lock().closed
     }
 
-    /// Ready when there is something unsent, or the session was ended.
-    pub fn poll_ready(&self, cx: &mut Context<'_>) -> Poll<()> {
+    /// Ready when the session was ended or, with `items`, when there is something unsent.
+    pub fn poll_ready(&self, cx: &mut Context<'_>, items: bool) -> Poll<()> {
         self.waker.register(cx.waker());
         let q = self.lock();
-        if q.closed || q.items.len() > q.sent {
+        if q.closed || (items && q.items.len() > q.sent) {
             Poll::Ready(())
         } else {
             Poll::Pending

@@ -65,24 +65,33 @@ impl Default for Registry {
 }
 
 impl Registry {
-    #[expect(clippy::indexing_slicing, reason = "the index is taken modulo the number of shards")]
+    #[expect(
+        clippy::indexing_slicing,
+        reason = "the index is taken modulo the number of shards"
+    )]
     fn shard(&self, bare: &str) -> &RwLock<Shard> {
         &self.shards[self.hasher.hash_one(bare) as usize % SHARDS]
     }
 
     fn read(&self, bare: &str) -> RwLockReadGuard<'_, Shard> {
-        self.shard(bare).read().unwrap_or_else(PoisonError::into_inner)
+        self.shard(bare)
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 
     fn write(&self, bare: &str) -> RwLockWriteGuard<'_, Shard> {
-        self.shard(bare).write().unwrap_or_else(PoisonError::into_inner)
+        self.shard(bare)
+            .write()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Looks without asking the store; `bare` is the text of a bare JID.
     pub fn get(&self, bare: &str, now: Instant) -> Lookup {
         let shard = self.read(bare);
         if let Some(entry) = shard.accounts.get(bare) {
-            entry.used.store(self.tick.fetch_add(1, Ordering::Relaxed), Ordering::Relaxed);
+            entry
+                .used
+                .store(self.tick.fetch_add(1, Ordering::Relaxed), Ordering::Relaxed);
             return Lookup::Here(Arc::clone(&entry.account));
         }
         match shard.misses.get(bare) {
@@ -93,7 +102,10 @@ impl Registry {
 
     /// A loaded account, without counting it as used: for broadcasts, which mean only who is here.
     pub fn peek(&self, bare: &str) -> Option<Arc<Account>> {
-        self.read(bare).accounts.get(bare).map(|entry| Arc::clone(&entry.account))
+        self.read(bare)
+            .accounts
+            .get(bare)
+            .map(|entry| Arc::clone(&entry.account))
     }
 
     /// The account of a name, from memory or from the store.
@@ -133,7 +145,13 @@ impl Registry {
             let view = RosterView::new(roster.ver, roster.items);
             let account = Arc::new(Account::new(jid.clone(), record, view));
             let used = AtomicU64::new(self.tick.fetch_add(1, Ordering::Relaxed));
-            shard.accounts.insert(jid.clone(), Entry { account: Arc::clone(&account), used });
+            shard.accounts.insert(
+                jid.clone(),
+                Entry {
+                    account: Arc::clone(&account),
+                    used,
+                },
+            );
             return Ok(Some(account));
         }
     }
@@ -144,7 +162,10 @@ impl Registry {
         let mut shard = self.write(jid.as_str());
         shard.generation += 1;
         shard.misses.remove(jid);
-        shard.accounts.get(jid).map(|entry| Arc::clone(&entry.account))
+        shard
+            .accounts
+            .get(jid)
+            .map(|entry| Arc::clone(&entry.account))
     }
 
     /// The account was removed from the store.
@@ -159,7 +180,12 @@ impl Registry {
         let mut all = Vec::new();
         for shard in &self.shards {
             let shard = shard.read().unwrap_or_else(PoisonError::into_inner);
-            all.extend(shard.accounts.values().map(|entry| Arc::clone(&entry.account)));
+            all.extend(
+                shard
+                    .accounts
+                    .values()
+                    .map(|entry| Arc::clone(&entry.account)),
+            );
         }
         all
     }

@@ -197,6 +197,11 @@ pub trait Machine {
     fn poll_output(&mut self) -> Option<Output>;
     /// When to call `handle_timeout`.
     fn poll_timeout(&self) -> Option<Instant>;
+    /// The same while the caller does not read: only what does not depend on the peer's bytes, the
+    /// ends of negotiation and of closing.
+    fn poll_timeout_unread(&self) -> Option<Instant> {
+        None
+    }
     /// Bytes to send, appended to `out`.
     fn take_bytes(&mut self, out: &mut Vec<u8>);
     /// Bytes waiting in the machine.

@@ -653,6 +653,13 @@ impl Machine for Responder {
         }
     }
 
+    fn poll_timeout_unread(&self) -> Option<Instant> {
+        match &self.state {
+            State::Open(_) => None,
+            _ => self.poll_timeout(),
+        }
+    }
+
     fn take_bytes(&mut self, out: &mut Vec<u8>) {
         self.wire.take_bytes(out);
     }

@@ -290,7 +290,7 @@ fn c6121_ro_14_an_empty_name_is_no_name() {
 #[test]
 fn c6121_ro_15_remove_ends_subscriptions() {
     let sent = |ty: &str| format!("route <presence to='{BOB}' from='{ANN}' type='{ty}'/>");
-    let gone = format!("route <presence to='{BOB}' from='{ANN}/r' type='unavailable'/>");
+    let gone = format!("vanish {BOB}");
     let (leave, deny) = (sent("unsubscribe"), sent("unsubscribed"));
     let cases: [(&str, &[&String]); 9] = [
         ("N", &[]),

@@ -1,7 +1,7 @@
-//! TLS and SASL over the wire: who gets in, by which mechanism, and what everybody else is told.
+//! SASL over the wire: who gets in, by which mechanism, and what everybody else is told.
 //!
-//! RFC 6120 sections 5 and 6; of addressing-tls-sasl the rows tu-*, sc-*, cb-* and dg-*. The clients
-//! are the `sasl` and `rsasl` crates, which share no code with the server, and bytes by hand.
+//! RFC 6120 section 6; of addressing-tls-sasl the rows sc-*, cb-* and dg-*. The clients are the
+//! `sasl` and `rsasl` crates, which share no code with the server, and bytes by hand.
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -9,14 +9,17 @@ use rsasl::prelude::{Mechname, SASLClient, SASLConfig};
 use sasl::client::mechanisms::{Plain, Scram};
 use sasl::common::ChannelBinding;
 use sasl::common::scram::{Sha1, Sha256};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use xmpp_stream::ns;
+use xmpp_testkit::TestLab;
 use xmpp_testkit::tree::Tree;
 use xmpp_testkit::wire::Wire;
-use xmpp_testkit::{TestLab, Trust};
 
-const PLUS: [&str; 3] = ["SCRAM-SHA-512-PLUS", "SCRAM-SHA-256-PLUS", "SCRAM-SHA-1-PLUS"];
+const PLUS: [&str; 3] = [
+    "SCRAM-SHA-512-PLUS",
+    "SCRAM-SHA-256-PLUS",
+    "SCRAM-SHA-1-PLUS",
+];
 const NOT_PLUS: [&str; 3] = ["SCRAM-SHA-512", "SCRAM-SHA-256", "SCRAM-SHA-1"];
 
 async fn lab() -> TestLab {
@@ -32,11 +35,18 @@ async fn secured(lab: &TestLab) -> (Wire, Tree) {
 
 fn auth(mechanism: &str, data: &str) -> String {
     let data = STANDARD.encode(data);
-    format!("<auth xmlns='{}' mechanism='{mechanism}'>{data}</auth>", ns::SASL)
+    format!(
+        "<auth xmlns='{}' mechanism='{mechanism}'>{data}</auth>",
+        ns::SASL
+    )
 }
 
 fn response(data: &str) -> String {
-    format!("<response xmlns='{}'>{}</response>", ns::SASL, STANDARD.encode(data))
+    format!(
+        "<response xmlns='{}'>{}</response>",
+        ns::SASL,
+        STANDARD.encode(data)
+    )
 }
 
 fn text_of(step: &Tree) -> String {
@@ -44,7 +54,11 @@ fn text_of(step: &Tree) -> String {
 }
 
 async fn expect_failure(wire: &mut Wire, condition: &str) {
-    wire.expect(format!("<failure xmlns='{}'><{condition}/></failure>", ns::SASL)).await;
+    wire.expect(format!(
+        "<failure xmlns='{}'><{condition}/></failure>",
+        ns::SASL
+    ))
+    .await;
 }
 
 async fn expect_challenge(wire: &mut Wire) -> String {
@@ -55,7 +69,9 @@ async fn expect_challenge(wire: &mut Wire) -> String {
 
 fn mechanisms(features: &Tree) -> Vec<String> {
     let offered = features.child_ns(ns::SASL, "mechanisms");
-    offered.map(|list| list.children().map(Tree::text).collect()).unwrap_or_default()
+    offered
+        .map(|list| list.children().map(Tree::text).collect())
+        .unwrap_or_default()
 }
 
 fn bindings(features: &Tree) -> Vec<&str> {
@@ -81,12 +97,18 @@ async fn ats_sc_07_seven_attempts_of_an_old_client_end_signed_in() {
     for (names, flag) in [(PLUS, "p=tls-unique,,"), (NOT_PLUS, "y,,")] {
         for (round, name) in names.into_iter().enumerate() {
             assert!(offered.iter().any(|offer| offer == name), "{name}");
-            wire.send(auth(name, &format!("{flag}n=ann,r=d41d8cd98f00b204{round}"))).await;
+            wire.send(auth(
+                name,
+                &format!("{flag}n=ann,r=d41d8cd98f00b204{round}"),
+            ))
+            .await;
             let got = wire.next().await;
             assert!(got.is(ns::SASL, "failure"), "{name}: {got}");
         }
     }
-    let jid = wire.authenticate_and_bind(&mut Plain::new("ann", password), Some("old")).await;
+    let jid = wire
+        .authenticate_and_bind(&mut Plain::new("ann", password), Some("old"))
+        .await;
     assert_eq!(jid, "ann@a.test/old");
     wire.barrier().await;
 }
@@ -103,7 +125,8 @@ async fn ats_sc_07_each_wrong_flag_is_refused() {
         ("SCRAM-SHA-256", "p=tls-exporter,,"),
     ] {
         let (mut wire, _) = secured(&lab).await;
-        wire.send(auth(mechanism, &format!("{header}n=ann,r=abcdefgh"))).await;
+        wire.send(auth(mechanism, &format!("{header}n=ann,r=abcdefgh")))
+            .await;
         let got = wire.next().await;
         assert!(got.is(ns::SASL, "failure"), "{mechanism} {header}: {got}");
     }
@@ -114,13 +137,19 @@ async fn ats_sc_13_exporter_of_this_connection_signs_in_and_no_other() {
     let lab = lab().await;
     let password = lab.account("ann@a.test").await;
     let mut wire = lab.raw("a.test").await;
-    assert_eq!(wire.login_plus("ann", &password, "bound").await, "ann@a.test/bound");
+    assert_eq!(
+        wire.login_plus("ann", &password, "bound").await,
+        "ann@a.test/bound"
+    );
     wire.barrier().await;
     let of_another_connection = wire.exporter();
     for wrong in [of_another_connection, vec![0; 32], Vec::new()] {
         let (mut wire, _) = secured(&lab).await;
         let mut mechanism = scram("ann", &password, ChannelBinding::TlsExporter(wrong));
-        let failure = wire.authenticate(&mut mechanism).await.expect_err("a wrong binding");
+        let failure = wire
+            .authenticate(&mut mechanism)
+            .await
+            .expect_err("a wrong binding");
         assert!(failure.child("not-authorized").is_some(), "{failure}");
     }
 }
@@ -132,16 +161,21 @@ async fn ats_sc_17_one_binding_value_serves_each_attempt_on_a_connection() {
     let (mut wire, _) = secured(&lab).await;
     let binding = ChannelBinding::TlsExporter(wire.exporter());
     let mut wrong = scram("ann", "wrong", binding.clone());
-    wire.authenticate(&mut wrong).await.expect_err("a wrong password");
-    wire.authenticate_and_bind(&mut scram("ann", &password, binding), None).await;
+    wire.authenticate(&mut wrong)
+        .await
+        .expect_err("a wrong password");
+    wire.authenticate_and_bind(&mut scram("ann", &password, binding), None)
+        .await;
 }
 
 #[tokio::test]
 async fn ats_sc_01_rsasl_signs_in_by_each_hash() {
     // rsasl leaves extensions out when it rebuilds what it signs: XEP-0474 has to be off for it.
-    let lab = TestLab::with(["a.test"], |config| config.sasl.downgrade_protection = false)
-        .await
-        .expect("a server");
+    let lab = TestLab::with(["a.test"], |config| {
+        config.sasl.downgrade_protection = false
+    })
+    .await
+    .expect("a server");
     let right = lab.account("ann@a.test").await;
     for name in NOT_PLUS {
         for (password, fine) in [(right.as_str(), true), ("wrong", false)] {
@@ -165,7 +199,8 @@ async fn rsasl_signs_in(wire: &mut Wire, name: &str, password: &str) -> bool {
     let mut session = client.start_suggested(&offered).expect("a mechanism");
     let mut message = Vec::new();
     session.step(None, &mut message).expect("a first message");
-    wire.send(auth(name, &String::from_utf8(message).expect("UTF-8"))).await;
+    wire.send(auth(name, &String::from_utf8(message).expect("UTF-8")))
+        .await;
     loop {
         let got = wire.next().await;
         if got.name() == "failure" {
@@ -173,11 +208,14 @@ async fn rsasl_signs_in(wire: &mut Wire, name: &str, password: &str) -> bool {
         }
         let data = STANDARD.decode(got.text()).expect("base64");
         let mut message = Vec::new();
-        session.step(Some(&data), &mut message).expect("rsasl is content with the server");
+        session
+            .step(Some(&data), &mut message)
+            .expect("rsasl is content with the server");
         if got.name() == "success" {
             return true;
         }
-        wire.send(response(&String::from_utf8(message).expect("UTF-8"))).await;
+        wire.send(response(&String::from_utf8(message).expect("UTF-8")))
+            .await;
     }
 }
 
@@ -188,10 +226,19 @@ async fn c6120_security_mti_auth_scram_both_forms_of_sha_1() {
     for plus in [false, true] {
         let (mut wire, features) = secured(&lab).await;
         let offered = mechanisms(&features);
-        assert!(offered.iter().any(|name| name == "SCRAM-SHA-1"), "{features}");
-        assert!(offered.iter().any(|name| name == "SCRAM-SHA-1-PLUS"), "{features}");
-        let binding =
-            if plus { ChannelBinding::TlsExporter(wire.exporter()) } else { ChannelBinding::None };
+        assert!(
+            offered.iter().any(|name| name == "SCRAM-SHA-1"),
+            "{features}"
+        );
+        assert!(
+            offered.iter().any(|name| name == "SCRAM-SHA-1-PLUS"),
+            "{features}"
+        );
+        let binding = if plus {
+            ChannelBinding::TlsExporter(wire.exporter())
+        } else {
+            ChannelBinding::None
+        };
         let mut mechanism = Scram::<Sha1>::new("ann", &*password, binding).expect("random bytes");
         wire.authenticate_and_bind(&mut mechanism, None).await;
         wire.barrier().await;
@@ -219,7 +266,10 @@ async fn c6120_security_mti_both_plain_over_tls_where_policy_allows() {
         let features = lab.raw("a.test").await.open().await;
         assert!(mechanisms(&features).is_empty(), "{features}");
         let (mut wire, features) = secured(&lab).await;
-        assert_eq!(mechanisms(&features).iter().any(|name| name == "PLAIN"), plain);
+        assert_eq!(
+            mechanisms(&features).iter().any(|name| name == "PLAIN"),
+            plain
+        );
         let tried = wire.authenticate(&mut Plain::new("ann", password)).await;
         match tried {
             Ok(()) => assert!(plain),
@@ -236,13 +286,18 @@ async fn c6120_sa_11_without_initial_response_and_with_data_in_success() {
     let lab = lab().await;
     let password = lab.account("ann@a.test").await;
     let (mut wire, _) = secured(&lab).await;
-    wire.send(format!("<auth xmlns='{}' mechanism='PLAIN'/>", ns::SASL)).await;
-    wire.expect(format!("<challenge xmlns='{}'/>", ns::SASL)).await;
+    wire.send(format!("<auth xmlns='{}' mechanism='PLAIN'/>", ns::SASL))
+        .await;
+    wire.expect(format!("<challenge xmlns='{}'/>", ns::SASL))
+        .await;
     wire.send(response(&format!("\0ann\0{password}"))).await;
-    wire.expect(format!("<success xmlns='{}'/>", ns::SASL)).await;
+    wire.expect(format!("<success xmlns='{}'/>", ns::SASL))
+        .await;
     // SCRAM's last message comes with success: the `sasl` crate checks it there.
     let (mut wire, _) = secured(&lab).await;
-    wire.authenticate(&mut scram("ann", &password, ChannelBinding::None)).await.expect("success");
+    wire.authenticate(&mut scram("ann", &password, ChannelBinding::None))
+        .await
+        .expect("success");
 }
 
 // What is offered.
@@ -255,7 +310,10 @@ async fn ats_sc_09_ats_cb_01_both_forms_and_both_binding_types_are_offered() {
         let offered = mechanisms(&features);
         let all: Vec<&str> = PLUS.into_iter().chain(NOT_PLUS).chain(["PLAIN"]).collect();
         assert_eq!(offered, all);
-        assert_eq!(bindings(&features), ["tls-exporter", "tls-server-end-point"]);
+        assert_eq!(
+            bindings(&features),
+            ["tls-exporter", "tls-server-end-point"]
+        );
     }
 }
 
@@ -264,8 +322,13 @@ async fn ats_sc_14_sc_15_tls_12_works_and_gets_no_exporter() {
     let lab = lab().await;
     let password = lab.account("ann@a.test").await;
     let place = lab.place("a.test");
-    let trust = place.trust.clone().with_versions(&[&rustls::version::TLS12]);
-    let stream = TcpStream::connect(place.address).await.expect("a connection");
+    let trust = place
+        .trust
+        .clone()
+        .with_versions(&[&rustls::version::TLS12]);
+    let stream = TcpStream::connect(place.address)
+        .await
+        .expect("a connection");
     let mut wire = Wire::over(stream, "a.test").trusting(trust);
     let features = wire.open_secure().await;
     let version = wire.tls().and_then(|tls| tls.protocol_version());
@@ -273,8 +336,11 @@ async fn ats_sc_14_sc_15_tls_12_works_and_gets_no_exporter() {
     assert_eq!(bindings(&features), ["tls-server-end-point"]);
     let exporter = ChannelBinding::TlsExporter(wire.exporter());
     let mut refused = scram("ann", &password, exporter);
-    wire.authenticate(&mut refused).await.expect_err("a type that is not offered");
-    wire.authenticate_and_bind(&mut scram("ann", &password, ChannelBinding::None), None).await;
+    wire.authenticate(&mut refused)
+        .await
+        .expect_err("a type that is not offered");
+    wire.authenticate_and_bind(&mut scram("ann", &password, ChannelBinding::None), None)
+        .await;
     wire.barrier().await;
 }
 
@@ -289,9 +355,12 @@ async fn ats_dg_02_what_is_signed_is_what_was_listed() {
     types.sort_unstable();
     let signed = format!("{}\u{1f}{}", listed.join("\u{1e}"), types.join("\u{1e}"));
     let expected = STANDARD.encode(Sha256::hash(signed.as_bytes()));
-    wire.send(auth("SCRAM-SHA-256", "n,,n=ann,r=abcdefgh")).await;
+    wire.send(auth("SCRAM-SHA-256", "n,,n=ann,r=abcdefgh"))
+        .await;
     let challenge = expect_challenge(&mut wire).await;
-    let told = challenge.split(',').find_map(|part| part.strip_prefix("h="));
+    let told = challenge
+        .split(',')
+        .find_map(|part| part.strip_prefix("h="));
     assert_eq!(told, Some(expected.as_str()), "{challenge}");
 }
 
@@ -302,7 +371,8 @@ async fn c6120_4_sasl_conditions() {
     let lab = lab().await;
     lab.account("ann@a.test").await;
     let plain = |data: &str| auth("PLAIN", data);
-    let bad_base64 = |text: &str| format!("<auth xmlns='{}' mechanism='PLAIN'>{text}</auth>", ns::SASL);
+    let bad_base64 =
+        |text: &str| format!("<auth xmlns='{}' mechanism='PLAIN'>{text}</auth>", ns::SASL);
     let first = auth("SCRAM-SHA-256", "n,,n=ann,r=abcdefgh");
     let abort = format!("<abort xmlns='{}'/>", ns::SASL);
     let cases = [
@@ -311,13 +381,19 @@ async fn c6120_4_sasl_conditions() {
         (vec![bad_base64("AGFubgB4 ")], "incorrect-encoding"),
         (vec![bad_base64("AGFubgB4eR==")], "incorrect-encoding"),
         (vec![plain("ben@a.test\0ann\0x")], "invalid-authzid"),
-        (vec![auth("SCRAM-SHA-256", "n,a=ben@a.test,n=ann,r=abcdefgh")], "invalid-authzid"),
+        (
+            vec![auth("SCRAM-SHA-256", "n,a=ben@a.test,n=ann,r=abcdefgh")],
+            "invalid-authzid",
+        ),
         (vec![auth("DIGEST-MD5", "x")], "invalid-mechanism"),
         (vec![auth("", "x")], "invalid-mechanism"),
         (vec![plain("ann\0x")], "malformed-request"),
         (vec![plain("\0ann\0x\0y")], "malformed-request"),
         (vec![plain("\0\0x")], "malformed-request"),
-        (vec![auth("SCRAM-SHA-256", "n,,m=1,n=ann,r=abcdefgh")], "malformed-request"),
+        (
+            vec![auth("SCRAM-SHA-256", "n,,m=1,n=ann,r=abcdefgh")],
+            "malformed-request",
+        ),
         (vec![response("early")], "malformed-request"),
         (vec![plain("\0ann\0wrong")], "not-authorized"),
         (vec![plain("\0nobody\0wrong")], "not-authorized"),
@@ -345,12 +421,21 @@ async fn ats_sc_04_sc_06_sc_12_a_bad_final_message_is_a_failure_without_details(
     let proof = STANDARD.encode([0; 32]);
     for (header, nonce_end) in [("biws", ""), ("eSws", ""), ("biws", "x")] {
         let (mut wire, _) = secured(&lab).await;
-        wire.send(auth("SCRAM-SHA-256", "n,,n=ann,r=abcdefgh")).await;
+        wire.send(auth("SCRAM-SHA-256", "n,,n=ann,r=abcdefgh"))
+            .await;
         let challenge = expect_challenge(&mut wire).await;
-        let nonce = challenge.split(',').find_map(|part| part.strip_prefix("r="));
+        let nonce = challenge
+            .split(',')
+            .find_map(|part| part.strip_prefix("r="));
         let nonce = nonce.expect("a nonce");
-        assert!(nonce.starts_with("abcdefgh") && nonce.len() > 20, "sc-05: {nonce}");
-        wire.send(response(&format!("c={header},r={nonce}{nonce_end},p={proof}"))).await;
+        assert!(
+            nonce.starts_with("abcdefgh") && nonce.len() > 20,
+            "sc-05: {nonce}"
+        );
+        wire.send(response(&format!(
+            "c={header},r={nonce}{nonce_end},p={proof}"
+        )))
+        .await;
         let got = wire.next().await;
         assert!(got.is(ns::SASL, "failure"), "{got}");
         assert!(!got.to_string().contains("e="), "XMPP has no e=: {got}");
@@ -361,11 +446,18 @@ async fn ats_sc_04_sc_06_sc_12_a_bad_final_message_is_a_failure_without_details(
 async fn ats_sc_10_iterations_are_as_configured_and_never_below_the_least() {
     let lab = lab().await;
     lab.account("ann@a.test").await;
-    for (local, mechanism) in [("ann", "SCRAM-SHA-1"), ("ann", "SCRAM-SHA-256"), ("nobody", "SCRAM-SHA-512")] {
+    for (local, mechanism) in [
+        ("ann", "SCRAM-SHA-1"),
+        ("ann", "SCRAM-SHA-256"),
+        ("nobody", "SCRAM-SHA-512"),
+    ] {
         let (mut wire, _) = secured(&lab).await;
-        wire.send(auth(mechanism, &format!("n,,n={local},r=abcdefgh"))).await;
+        wire.send(auth(mechanism, &format!("n,,n={local},r=abcdefgh")))
+            .await;
         let challenge = expect_challenge(&mut wire).await;
-        let told = challenge.split(',').find_map(|part| part.strip_prefix("i="));
+        let told = challenge
+            .split(',')
+            .find_map(|part| part.strip_prefix("i="));
         assert_eq!(told, Some("4096"), "{challenge}");
     }
 }
@@ -378,7 +470,11 @@ async fn ats_sc_18_an_unknown_user_is_answered_like_a_wrong_password() {
     let (nobody, nobody_again) = (salt_of(&lab, "nobody").await, salt_of(&lab, "nobody").await);
     assert_eq!(ann, again);
     assert_eq!(nobody, nobody_again, "the fake is stable");
-    assert_ne!(nobody, salt_of(&lab, "no-one").await, "and not the same for all");
+    assert_ne!(
+        nobody,
+        salt_of(&lab, "no-one").await,
+        "and not the same for all"
+    );
     let mut answers = Vec::new();
     for local in ["ann", "nobody", "not a name@"] {
         answers.push(answers_to_a_wrong_password(&lab, local).await);
@@ -389,9 +485,12 @@ async fn ats_sc_18_an_unknown_user_is_answered_like_a_wrong_password() {
 
 async fn salt_of(lab: &TestLab, local: &str) -> String {
     let (mut wire, _) = secured(lab).await;
-    wire.send(auth("SCRAM-SHA-256", &format!("n,,n={local},r=abcdefgh"))).await;
+    wire.send(auth("SCRAM-SHA-256", &format!("n,,n={local},r=abcdefgh")))
+        .await;
     let challenge = expect_challenge(&mut wire).await;
-    let salt = challenge.split(',').find_map(|part| part.strip_prefix("s="));
+    let salt = challenge
+        .split(',')
+        .find_map(|part| part.strip_prefix("s="));
     salt.expect("a salt").to_owned()
 }
 
@@ -400,9 +499,12 @@ async fn answers_to_a_wrong_password(lab: &TestLab, local: &str) -> Vec<String> 
     let mut seen = Vec::new();
     let (mut wire, _) = secured(lab).await;
     for name in NOT_PLUS {
-        wire.send(auth(name, &format!("n,,n={local},r=abcdefgh"))).await;
+        wire.send(auth(name, &format!("n,,n={local},r=abcdefgh")))
+            .await;
         let challenge = expect_challenge(&mut wire).await;
-        let nonce = challenge.split(',').find_map(|part| part.strip_prefix("r="));
+        let nonce = challenge
+            .split(',')
+            .find_map(|part| part.strip_prefix("r="));
         let nonce = nonce.expect("a nonce").to_owned();
         let alike = challenge.split(',').map(|part| match part.split_at(2) {
             (name @ ("r=" | "s="), value) => format!("{name}{}", value.len()),
@@ -415,7 +517,8 @@ async fn answers_to_a_wrong_password(lab: &TestLab, local: &str) -> Vec<String> 
             _ => 20,
         };
         let proof = STANDARD.encode(vec![1; length]);
-        wire.send(response(&format!("c=biws,r={nonce},p={proof}"))).await;
+        wire.send(response(&format!("c=biws,r={nonce},p={proof}")))
+            .await;
         seen.push(wire.next().await.to_string());
     }
     wire.send(auth("PLAIN", &format!("\0{local}\0wrong"))).await;
@@ -438,7 +541,8 @@ async fn ats_sc_19_who_signs_in_is_who_the_name_says() {
         let (mut wire, _) = secured(&lab).await;
         wire.send(auth("PLAIN", &message)).await;
         if fine {
-            wire.expect(format!("<success xmlns='{}'/>", ns::SASL)).await;
+            wire.expect(format!("<success xmlns='{}'/>", ns::SASL))
+                .await;
             wire.restart();
             wire.open().await;
             assert_eq!(wire.bind(Some("x")).await, "ann@a.test/x");
@@ -460,7 +564,12 @@ async fn c6120_sasl_correlate_header_and_login_name_one_account() {
     wire.expect_header().await;
     wire.expect_features().await;
     let failure = wire.authenticate(&mut Plain::new("ben", password)).await;
-    assert!(failure.expect_err("ben is not ann").child("not-authorized").is_some());
+    assert!(
+        failure
+            .expect_err("ben is not ann")
+            .child("not-authorized")
+            .is_some()
+    );
 }
 
 fn header(attrs: &str) -> String {
@@ -472,202 +581,6 @@ fn header(attrs: &str) -> String {
     )
 }
 
-// STARTTLS.
-
-#[tokio::test]
-async fn c6120_tl_01_starttls_is_offered_alone_and_as_required() {
-    let lab = lab().await;
-    let mut wire = lab.raw("a.test").await;
-    let features = wire.open().await;
-    let names: Vec<&str> = features.children().map(Tree::name).collect();
-    assert_eq!(names, ["starttls"]);
-    let starttls = features.child_ns(ns::TLS, "starttls").expect("starttls");
-    assert!(starttls.child_ns(ns::TLS, "required").is_some(), "{features}");
-}
-
-#[tokio::test]
-async fn c6120_tl_02_starttls_under_tls_or_with_content_fails() {
-    let lab = lab().await;
-    let failure = format!("<failure xmlns='{}'/>", ns::TLS);
-    let (mut wire, _) = secured(&lab).await;
-    wire.send(format!("<starttls xmlns='{}'/>", ns::TLS)).await;
-    wire.expect(&failure).await;
-    wire.expect_closed().await;
-    let mut wire = lab.raw("a.test").await;
-    wire.open().await;
-    wire.send(format!("<starttls xmlns='{}'><x/></starttls>", ns::TLS)).await;
-    wire.expect(&failure).await;
-    wire.expect_closed().await;
-}
-
-#[tokio::test]
-async fn c6120_tl_03_what_is_injected_in_clear_is_never_read_as_tls() {
-    let lab = lab().await;
-    let password = lab.account("ann@a.test").await;
-    let mut wire = lab.raw("a.test").await;
-    wire.open().await;
-    let injected = auth("PLAIN", &format!("\0ann\0{password}"));
-    wire.send(format!("<starttls xmlns='{}'/>{}{injected}", ns::TLS, header(""))).await;
-    wire.expect_stream_error("policy-violation").await;
-}
-
-#[tokio::test]
-async fn c6120_tl_04_no_byte_stands_around_proceed() {
-    let lab = lab().await;
-    let mut stream = TcpStream::connect(lab.place("a.test").address).await.expect("a connection");
-    stream.write_all(header("").as_bytes()).await.expect("written");
-    let features = read_until(&mut stream, "</stream:features>").await;
-    assert!(features.ends_with("</stream:features>"), "{features}");
-    let starttls = format!("<starttls xmlns='{}'/>", ns::TLS);
-    stream.write_all(starttls.as_bytes()).await.expect("written");
-    let proceed = read_until(&mut stream, ">").await;
-    assert!(proceed.starts_with("<proceed") && proceed.ends_with("/>"), "{proceed:?}");
-    // The next bytes of the connection answer a handshake: see every test that uses STARTTLS.
-    stream.shutdown().await.expect("closed");
-    let mut rest = Vec::new();
-    stream.read_to_end(&mut rest).await.expect("the end");
-    assert!(!String::from_utf8_lossy(&rest).contains('<'), "{rest:?}");
-}
-
-async fn read_until(stream: &mut TcpStream, end: &str) -> String {
-    let mut got = Vec::new();
-    while !String::from_utf8_lossy(&got).ends_with(end) {
-        assert!(stream.read_buf(&mut got).await.expect("more") > 0, "{got:?}");
-    }
-    String::from_utf8(got).expect("UTF-8")
-}
-
-#[tokio::test]
-async fn c6120_tl_05_the_certificate_is_chosen_by_the_headers_to_where_there_is_no_sni() {
-    let lab = TestLab::new(["a.test", "b.test"]).await.expect("a server");
-    for domain in ["a.test", "b.test"] {
-        let place = lab.place(domain);
-        let stream = TcpStream::connect(place.address).await.expect("a connection");
-        let mut wire = Wire::over(stream, domain).trusting(place.trust.without_sni());
-        // The handshake fails unless the certificate is the domain's.
-        wire.open_secure().await;
-        let password = lab.account(&format!("ann@{domain}")).await;
-        wire.authenticate_and_bind(&mut Plain::new("ann", password), None).await;
-        assert!(wire.jid().starts_with(&format!("ann@{domain}/")));
-    }
-}
-
-#[tokio::test]
-async fn c6120_tl_07_what_was_said_in_clear_is_forgotten() {
-    let lab = lab().await;
-    let password = lab.account("ben@a.test").await;
-    let mut wire = lab.raw("a.test").await;
-    wire.send(header("from='ann@a.test' ")).await;
-    let in_clear = wire.expect_header().await;
-    assert_eq!(in_clear.attr("to"), Some("ann@a.test"));
-    wire.expect_features().await;
-    wire.start_tls().await;
-    wire.secure().await;
-    wire.send_header().await;
-    let secured = wire.expect_header().await;
-    assert_eq!(secured.attr("to"), None, "{secured}");
-    assert_ne!(secured.attr("id"), in_clear.attr("id"));
-    wire.expect_features().await;
-    wire.authenticate_and_bind(&mut Plain::new("ben", password), None).await;
-}
-
-#[tokio::test]
-async fn c6120_tl_08_tls_restart_features_under_tls_have_no_starttls() {
-    let lab = lab().await;
-    let (_, features) = secured(&lab).await;
-    assert!(features.child_ns(ns::TLS, "starttls").is_none(), "{features}");
-    assert!(!mechanisms(&features).is_empty());
-}
-
-// Direct TLS.
-
-/// A peer over direct TLS with these settings, or why there is none.
-async fn direct(lab: &TestLab, domain: &str, trust: Trust) -> std::io::Result<Wire> {
-    let address = lab.place(domain).address_tls.expect("a listener");
-    let stream = TcpStream::connect(address).await.expect("a connection");
-    let mut wire = Wire::over(stream, domain);
-    wire.handshake(&trust).await?;
-    Ok(wire)
-}
-
-#[tokio::test]
-async fn ats_tu_07_sni_chooses_the_certificate_on_direct_tls() {
-    let lab = TestLab::new(["a.test", "b.test"]).await.expect("a server");
-    let trust = || lab.place("a.test").trust;
-    for domain in ["a.test", "b.test"] {
-        let mut wire = direct(&lab, domain, trust()).await.expect("the domain's certificate");
-        wire.open().await;
-    }
-    // Nobody named: the first domain's, which is not the other's.
-    direct(&lab, "a.test", trust().without_sni()).await.expect("the first domain's");
-    direct(&lab, "b.test", trust().without_sni()).await.map(|_| ()).expect_err("of another domain");
-}
-
-#[tokio::test]
-async fn ats_tu_08_alpn_absent_or_right_is_accepted_and_another_refused() {
-    let lab = lab().await;
-    let trust = || lab.place("a.test").trust;
-    let mut wire = direct(&lab, "a.test", trust()).await.expect("no ALPN");
-    wire.open().await;
-    let mut wire = direct(&lab, "a.test", trust().with_alpn("xmpp-client")).await.expect("ALPN");
-    assert_eq!(wire.tls().and_then(|tls| tls.alpn_protocol()), Some(&b"xmpp-client"[..]));
-    wire.open().await;
-    for other in ["h2", "http/1.1", "xmpp-server"] {
-        let error = direct(&lab, "a.test", trust().with_alpn(other)).await;
-        let error = error.map(|_| ()).expect_err(other).to_string();
-        assert!(error.to_lowercase().contains("applicationprotocol"), "{other}: {error}");
-    }
-}
-
-#[tokio::test]
-async fn ats_tu_09_direct_tls_offers_no_starttls_and_signs_in() {
-    let lab = lab().await;
-    let password = lab.account("ann@a.test").await;
-    let mut wire = lab.raw_tls("a.test").await;
-    let features = wire.open().await;
-    assert!(features.child_ns(ns::TLS, "starttls").is_none(), "{features}");
-    wire.authenticate_and_bind(&mut Plain::new("ann", password), None).await;
-    wire.barrier().await;
-}
-
-#[tokio::test]
-async fn ats_tu_21_tls_1_0_and_1_1_are_refused() {
-    const ALERT: u8 = 21;
-    const FATAL: u8 = 2;
-    let lab = lab().await;
-    let address = lab.place("a.test").address_tls.expect("a listener");
-    for minor in [1, 2] {
-        let mut stream = TcpStream::connect(address).await.expect("a connection");
-        stream.write_all(&client_hello(minor)).await.expect("written");
-        let mut got = Vec::new();
-        stream.read_to_end(&mut got).await.expect("the end");
-        assert_eq!((got.first(), got.get(5)), (Some(&ALERT), Some(&FATAL)), "{got:?}");
-        assert_eq!(got.len(), 7, "an alert and nothing else: {got:?}");
-    }
-}
-
-/// The hello of a client whose best is TLS 1.`minor - 1`, with signature algorithms and server name
-/// so that its age is all there is to object to.
-fn client_hello(minor: u8) -> Vec<u8> {
-    let server_name = [&[0, 0, 0, 11, 0, 9, 0, 0, 6][..], b"a.test"].concat();
-    let signature_algorithms = [0, 13, 0, 6, 0, 4, 4, 3, 4, 1];
-    let groups = [0, 10, 0, 4, 0, 2, 0, 23];
-    let extensions = [&server_name[..], &signature_algorithms, &groups].concat();
-    let mut body = vec![3, minor];
-    body.extend([7; 32]);
-    // No session; ECDHE-ECDSA and RSA with AES-128-CBC-SHA, AES-128-GCM; no compression.
-    body.extend([0, 0, 6, 0xc0, 0x09, 0x00, 0x2f, 0xc0, 0x2b, 1, 0]);
-    body.extend(u16::try_from(extensions.len()).expect("short").to_be_bytes());
-    body.extend(extensions);
-    let mut hello = vec![1, 0];
-    hello.extend(u16::try_from(body.len()).expect("short").to_be_bytes());
-    hello.extend(body);
-    let mut record = vec![22, 3, 1];
-    record.extend(u16::try_from(hello.len()).expect("short").to_be_bytes());
-    record.extend(hello);
-    record
-}
-
 #[tokio::test]
 async fn ats_cb_02_sc_16_the_certificate_is_something_to_bind_to() {
     use sasl::common::scram::ScramProvider;
@@ -675,16 +588,23 @@ async fn ats_cb_02_sc_16_the_certificate_is_something_to_bind_to() {
     let password = lab.account("ann@a.test").await;
     for (wrong, fine) in [(false, true), (true, false)] {
         let (mut wire, _) = secured(&lab).await;
-        let chain = wire.tls().and_then(|tls| tls.peer_certificates()).expect("a certificate");
+        let chain = wire
+            .tls()
+            .and_then(|tls| tls.peer_certificates())
+            .expect("a certificate");
         // The development CA signs by ECDSA with SHA-256, so that is the hash.
         let mut end_point = Sha256::hash(&chain[0]);
         end_point[0] ^= u8::from(wrong);
         let header = "p=tls-server-end-point,,";
         let first = "n=ann,r=abcdefgh";
-        wire.send(auth("SCRAM-SHA-256-PLUS", &format!("{header}{first}"))).await;
+        wire.send(auth("SCRAM-SHA-256-PLUS", &format!("{header}{first}")))
+            .await;
         let challenge = expect_challenge(&mut wire).await;
         let binding = STANDARD.encode([header.as_bytes(), &end_point].concat());
-        wire.send(response(&last_message(&password, first, &challenge, &binding))).await;
+        wire.send(response(&last_message(
+            &password, first, &challenge, &binding,
+        )))
+        .await;
         let got = wire.next().await;
         assert_eq!(got.is(ns::SASL, "success"), fine, "{got}");
         assert_eq!(got.is(ns::SASL, "failure"), wrong, "{got}");
@@ -695,16 +615,28 @@ async fn ats_cb_02_sc_16_the_certificate_is_something_to_bind_to() {
 fn last_message(password: &str, first: &str, challenge: &str, binding: &str) -> String {
     use sasl::common::Password;
     use sasl::common::scram::ScramProvider;
-    let value = |name| challenge.split(',').find_map(|part: &str| part.strip_prefix(name));
+    let value = |name| {
+        challenge
+            .split(',')
+            .find_map(|part: &str| part.strip_prefix(name))
+    };
     let nonce = value("r=").expect("a nonce");
-    let salt = STANDARD.decode(value("s=").expect("a salt")).expect("base64");
-    let iterations = value("i=").and_then(|text| text.parse().ok()).expect("iterations");
+    let salt = STANDARD
+        .decode(value("s=").expect("a salt"))
+        .expect("base64");
+    let iterations = value("i=")
+        .and_then(|text| text.parse().ok())
+        .expect("iterations");
     let password = Password::Plain(password.into());
     let salted = Sha256::derive(&password, &salt, iterations).expect("keys");
     let client_key = Sha256::hmac(b"Client Key", &salted).expect("a key");
     let without_proof = format!("c={binding},r={nonce}");
     let signed = format!("{first},{challenge},{without_proof}");
     let signature = Sha256::hmac(signed.as_bytes(), &Sha256::hash(&client_key)).expect("a key");
-    let proof: Vec<u8> = client_key.iter().zip(signature).map(|(key, sign)| key ^ sign).collect();
+    let proof: Vec<u8> = client_key
+        .iter()
+        .zip(signature)
+        .map(|(key, sign)| key ^ sign)
+        .collect();
     format!("{without_proof},p={}", STANDARD.encode(proof))
 }
