@@ -78,6 +78,7 @@ fn initiator(
     if account.local().is_none() {
         return Err(ConnectError::NoLocalPart);
     }
+    SystemRandom::new().fill(&mut [0; 32]).map_err(|_| ConnectError::NoRandom)?;
     let now = Instant::now();
     let limits = Limits {
         after_auth: XmlLimits::client(),
@@ -101,7 +102,8 @@ fn initiator(
 }
 
 fn random(bytes: &mut [u8]) {
-    // Fails only where the system has no random source; the server's nonce then has to do.
+    // That there is a source was seen before connecting; one that fails later gives nonces which
+    // only the server's own makes fresh.
     let _ = SystemRandom::new().fill(bytes);
 }
 

@@ -50,6 +50,8 @@ pub enum ConnectError {
     NoLocalPart,
     /// No password was given.
     NoPassword,
+    /// The system gives no random bytes, which every login needs.
+    NoRandom,
     /// A file of CA certificates cannot be read.
     CaFile(PathBuf, io::Error),
     /// There are no CA certificates in what was given, and none of the system's were found.
@@ -75,9 +77,12 @@ impl ConnectError {
     #[must_use]
     pub fn step(&self) -> Step {
         match self {
-            Self::Jid(_) | Self::NoLocalPart | Self::NoPassword | Self::CaFile(..) | Self::NoCa => {
-                Step::Configuration
-            }
+            Self::Jid(_)
+            | Self::NoLocalPart
+            | Self::NoPassword
+            | Self::NoRandom
+            | Self::CaFile(..)
+            | Self::NoCa => Step::Configuration,
             Self::Resolve(_) => Step::Resolve,
             Self::Connect(_) => Step::Connect,
             Self::Tls(_) => Step::Tls,
@@ -95,6 +100,7 @@ impl fmt::Display for ConnectError {
             Self::Jid(error) => write!(f, "{error}"),
             Self::NoLocalPart => f.write_str("the JID has no local part"),
             Self::NoPassword => f.write_str("no password was given"),
+            Self::NoRandom => f.write_str("the system gives no random bytes"),
             Self::CaFile(path, error) => write!(f, "{}: {error}", path.display()),
             Self::NoCa => f.write_str("no CA certificates"),
             Self::Resolve(error) | Self::Connect(error) | Self::Tls(error) => write!(f, "{error}"),

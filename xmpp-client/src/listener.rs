@@ -14,7 +14,6 @@ use tokio::sync::{Notify, mpsc, oneshot};
 use tokio::time::Instant;
 use tracing::{debug, warn};
 use xmpp_stream::driver::{Driver, Turn};
-use xmpp_stream::error::StanzaError;
 use xmpp_stream::jid::FullJid;
 use xmpp_stream::stanza::{Item, Stanza};
 use xmpp_stream::stream::{CloseReason, Initiator, Machine, Output};
@@ -206,7 +205,7 @@ impl XmppListener {
                 self.requests.answer(&stanza);
                 self.shared.push(&Event::Stanza(stanza));
             }
-            Output::Refused(refused) => self.refused(refused),
+            Output::Refused(refused) => self.refused(&refused),
             Output::Closed(reason) => return Some(reason),
             other => debug!(?other, "nothing to do"),
         }
@@ -214,10 +213,8 @@ impl XmppListener {
     }
 
     /// What the reader refuses is answered where an answer is due.
-    fn refused(&mut self, refused: Refused) {
-        let mut stanza = Stanza::new(refused.kind, refused.head.ty.clone());
-        stanza.head = refused.head;
-        if let Some(reply) = stanza.error_reply(&StanzaError::from(refused.condition)) {
+    fn refused(&mut self, refused: &Refused) {
+        if let Some(reply) = refused.reply() {
             self.send(reply);
         }
     }

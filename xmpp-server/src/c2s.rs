@@ -79,8 +79,13 @@ pub async fn serve(
         let mut driver = Driver::new(machine, transport);
         driver.set_stall_max(shared.core.limits.write_stall_max);
         if direct_tls {
-            let certificates = &*shared.certificates;
-            if let Err(error) = driver.accept_tls(certificates, None, true).await {
+            let mut shutdown = shared.shutdown.clone();
+            let handshake = driver.accept_tls(&*shared.certificates, None, true);
+            let done = tokio::select! {
+                done = handshake => done,
+                () = down(&mut shutdown) => return,
+            };
+            if let Err(error) = done {
                 info!(%error, "TLS handshake failed");
                 return;
             }
@@ -217,11 +222,12 @@ impl<F: FnOnce() + Send> Connection<F> {
         match output {
             Output::StartTls { to } => {
                 let certificates = Arc::clone(&self.shared.certificates);
-                if let Err(error) = self
-                    .driver
-                    .accept_tls(&*certificates, Some(&to), false)
-                    .await
-                {
+                let mut shutdown = self.shared.shutdown.clone();
+                let done = tokio::select! {
+                    done = self.driver.accept_tls(&*certificates, Some(&to), false) => done,
+                    () = down(&mut shutdown) => return false,
+                };
+                if let Err(error) = done {
                     info!(%error, "TLS handshake failed");
                     return false;
                 }
@@ -314,14 +320,11 @@ impl<F: FnOnce() + Send> Connection<F> {
     }
 
     /// A stanza that the reader refused: it is answered in its place in the order.
-    fn refused(&self, refused: Refused) {
+    fn refused(&self, mut refused: Refused) {
         let Some(session) = &self.session else { return };
         warn!(condition = %refused.condition, "stanza refused");
-        let mut stanza = Stanza::new(refused.kind, refused.head.ty.clone());
-        stanza.head = refused.head;
-        stanza.head.from = Some(session.jid.clone().into());
-        let error = StanzaError::from(refused.condition);
-        self.shared.core.answer(session, stanza.error_reply(&error));
+        refused.head.from = Some(session.jid.clone().into());
+        self.shared.core.answer(session, refused.reply());
     }
 }
 

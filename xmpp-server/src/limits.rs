@@ -197,8 +197,6 @@ impl Limits {
 
 /// Keys that have no effect until their feature is built.
 pub(crate) const LATER: &[&str] = &[
-    "account_miss_kept",
-    "accounts_cached_max",
     "archive_page_max",
     "iqs_free_max",
     "login_delay",

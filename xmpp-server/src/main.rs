@@ -63,8 +63,8 @@ async fn run(config: Config, bare: bool) -> ExitCode {
         }
     }
     tokio::select! {
-        () = running.shutdown() => ExitCode::SUCCESS,
         // Not by returning: that would wait for work in other threads.
+        () = running.shutdown() => std::process::exit(0),
         _ = terminate.recv() => std::process::exit(1),
         _ = interrupt.recv() => std::process::exit(1),
     }

@@ -108,7 +108,7 @@ impl Server {
         for key in without_effect(&config) {
             warn!(
                 key,
-                "configured, but without effect until the feature is built"
+                "configured, but without effect in this version"
             );
         }
         let data_dir = match (&config.data_dir, config.storage) {

@@ -95,10 +95,10 @@ impl Core {
         }
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         Ok(Self {
+            registry: Registry::new(&config.limits),
             limits: config.limits,
             hosts,
             config,
-            registry: Registry::default(),
             store,
             clock,
             announced,

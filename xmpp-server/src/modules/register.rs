@@ -64,10 +64,13 @@ async fn set(iq: Iq) -> Result<Answer, StanzaError> {
             Ok(answer)
         }
         Submitted::Change(account, password) => {
-            tracing::info!(jid = account.as_str(), peer = ?iq.peer, "password changed in band");
+            tracing::info!(jid = account.as_str(), peer = ?iq.peer, "password change asked for in band");
             let keys = keys(&iq, password).await?;
             let change = WriteOp::AccountKeys { account, keys };
-            Ok(Answer::empty().effect(Effect::Write(change)))
+            let mut answer = Answer::empty().effect(Effect::Write(change));
+            // The account was removed meanwhile.
+            answer.on_conflict = Some(StanzaError::not_authorized());
+            Ok(answer)
         }
     }
 }

@@ -5,6 +5,7 @@
 //! for a minute, so that a flood of them costs the store nothing; no account is made for them.
 
 use super::account::{Account, RosterView};
+use crate::limits::Limits;
 use crate::store::{Store, StoreError};
 use std::collections::HashMap;
 use std::collections::hash_map::RandomState;
@@ -15,10 +16,6 @@ use std::time::{Duration, Instant};
 use xmpp_stream::jid::BareJid;
 
 const SHARDS: usize = 64;
-/// Accounts kept although nobody is signed in to them, over all shards (DESIGN 5 step 3).
-const IDLE_MAX: usize = 10_000;
-/// How long a name stays known as unknown.
-const MISS_TTL: Duration = Duration::from_secs(60);
 
 /// What is known without asking the store.
 pub enum Lookup {
@@ -37,6 +34,9 @@ pub struct Registry {
     /// Bound sessions of all accounts.
     pub sessions: AtomicUsize,
     tick: AtomicU64,
+    /// Idle accounts kept, and unknown names remembered, a shard.
+    shard_max: usize,
+    miss_kept: Duration,
 }
 
 #[derive(Default)]
@@ -53,13 +53,17 @@ struct Entry {
     used: AtomicU64,
 }
 
-impl Default for Registry {
-    fn default() -> Self {
+impl Registry {
+    /// Nobody loaded yet.
+    #[must_use]
+    pub fn new(limits: &Limits) -> Self {
         Self {
             shards: (0..SHARDS).map(|_| RwLock::default()).collect(),
             hasher: RandomState::new(),
             sessions: AtomicUsize::new(0),
             tick: AtomicU64::new(0),
+            shard_max: limits.accounts_cached_max.div_ceil(SHARDS),
+            miss_kept: limits.account_miss_kept,
         }
     }
 }
@@ -135,13 +139,13 @@ impl Registry {
                 continue;
             }
             let Some(record) = record else {
-                shard.miss(jid, now);
+                shard.miss(jid, now, now + self.miss_kept, self.shard_max);
                 return Ok(None);
             };
             if let Some(entry) = shard.accounts.get(jid) {
                 return Ok(Some(Arc::clone(&entry.account)));
             }
-            shard.evict();
+            shard.evict(self.shard_max);
             let view = RosterView::new(roster.ver, roster.items);
             let account = Arc::new(Account::new(jid.clone(), record, view));
             let used = AtomicU64::new(self.tick.fetch_add(1, Ordering::Relaxed));
@@ -174,36 +178,21 @@ impl Registry {
         shard.generation += 1;
         shard.accounts.remove(jid).map(|entry| entry.account)
     }
-
-    /// Every loaded account.
-    pub fn all(&self) -> Vec<Arc<Account>> {
-        let mut all = Vec::new();
-        for shard in &self.shards {
-            let shard = shard.read().unwrap_or_else(PoisonError::into_inner);
-            all.extend(
-                shard
-                    .accounts
-                    .values()
-                    .map(|entry| Arc::clone(&entry.account)),
-            );
-        }
-        all
-    }
 }
 
 impl Shard {
-    fn miss(&mut self, jid: &BareJid, now: Instant) {
-        if self.misses.len() >= IDLE_MAX / SHARDS {
+    fn miss(&mut self, jid: &BareJid, now: Instant, until: Instant, max: usize) {
+        if self.misses.len() >= max {
             self.misses.retain(|_, until| *until > now);
         }
-        if self.misses.len() < IDLE_MAX / SHARDS {
-            self.misses.insert(jid.clone(), now + MISS_TTL);
+        if self.misses.len() < max {
+            self.misses.insert(jid.clone(), until);
         }
     }
 
     /// Makes room: the older half of the idle accounts goes, once there are too many of them.
-    fn evict(&mut self) {
-        if self.accounts.len() < IDLE_MAX / SHARDS {
+    fn evict(&mut self, max: usize) {
+        if self.accounts.len() < max {
             return;
         }
         let mut idle: Vec<(u64, BareJid)> = self
@@ -212,7 +201,7 @@ impl Shard {
             .filter(|(_, entry)| is_idle(&entry.account))
             .map(|(jid, entry)| (entry.used.load(Ordering::Relaxed), jid.clone()))
             .collect();
-        if idle.len() < IDLE_MAX / SHARDS {
+        if idle.len() < max {
             return;
         }
         idle.sort_unstable_by_key(|(used, _)| *used);
@@ -225,4 +214,96 @@ impl Shard {
 /// No session, and no other holder: nobody can be about to bind or to change it (rule 2).
 fn is_idle(account: &Arc<Account>) -> bool {
     Arc::strong_count(account) == 1 && account.lock().sessions.is_empty()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::WriteOp;
+    use smallvec::smallvec;
+
+    fn jid(local: &str) -> BareJid {
+        BareJid::account(local, "a.test").unwrap()
+    }
+
+    async fn make(store: &Store, local: &str) {
+        let (account, keys, created) = (jid(local), Vec::new(), 0);
+        store
+            .submit(smallvec![WriteOp::AccountCreate {
+                account,
+                keys,
+                created
+            }])
+            .await
+            .unwrap();
+    }
+
+    fn small(accounts_cached_max: usize) -> Registry {
+        Registry::new(&Limits {
+            accounts_cached_max,
+            ..Limits::default()
+        })
+    }
+
+    #[tokio::test]
+    async fn an_account_is_one_value_while_anybody_holds_it() {
+        let (store, registry) = (Store::memory(), small(SHARDS));
+        let now = crate::clock::now();
+        for number in 0..400 {
+            make(&store, &format!("u{number}")).await;
+        }
+        let held = registry
+            .load(&store, &jid("u0"), now)
+            .await
+            .unwrap()
+            .unwrap();
+        for number in 1..400 {
+            registry
+                .load(&store, &jid(&format!("u{number}")), now)
+                .await
+                .unwrap()
+                .unwrap();
+        }
+        let again = registry
+            .load(&store, &jid("u0"), now)
+            .await
+            .unwrap()
+            .unwrap();
+        assert!(Arc::ptr_eq(&held, &again));
+        let kept = (0..400)
+            .filter(|n| registry.peek(&format!("u{n}@a.test")).is_some())
+            .count();
+        assert!(kept < 400, "idle accounts make room: {kept}");
+    }
+
+    #[tokio::test]
+    async fn unknown_names_are_remembered_until_one_is_made() {
+        let (store, registry) = (Store::memory(), small(SHARDS * 4));
+        let (now, zed) = (crate::clock::now(), jid("zed"));
+        assert!(registry.load(&store, &zed, now).await.unwrap().is_none());
+        assert!(matches!(registry.get(zed.as_str(), now), Lookup::Absent));
+        let later = now + registry.miss_kept;
+        assert!(matches!(registry.get(zed.as_str(), later), Lookup::Unknown));
+        make(&store, "zed").await;
+        assert!(registry.changed(&zed).is_none());
+        assert!(registry.load(&store, &zed, now).await.unwrap().is_some());
+    }
+
+    #[tokio::test]
+    async fn misses_of_a_flood_are_bounded() {
+        let (store, registry) = (Store::memory(), small(SHARDS));
+        let now = crate::clock::now();
+        for number in 0..2000 {
+            registry
+                .load(&store, &jid(&format!("n{number}")), now)
+                .await
+                .unwrap();
+        }
+        let shards = registry.shards.iter();
+        assert!(
+            shards
+                .map(|shard| shard.read().unwrap().misses.len())
+                .all(|len| len <= 1)
+        );
+    }
 }
