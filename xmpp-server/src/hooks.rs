@@ -13,7 +13,7 @@ use xmpp_stream::jid::BareJid;
 use xmpp_stream::ns::NsId;
 use xmpp_stream::stanza::{Edit, Kind, Stanza};
 
-/// Where in a stanza's life a handler looks at it. The first eight run for the sender's account, the
+/// Where in a stanza's life a handler looks at it. The first six run for the sender's account, the
 /// rest for the recipient's.
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub enum Stage {

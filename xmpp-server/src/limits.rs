@@ -79,7 +79,8 @@ limits! {
     /// Sessions in all: 16 kB each make 1.6 GB.
     sessions_max: Count = 100_000,
     /// Addresses that a session told of its presence directly, beside its roster: rooms and
-    /// strangers; further ones are not told of its end.
+    /// strangers; presence to a further one is refused with resource-constraint, since its end could
+    /// not be told.
     directed_max: Count = 1000,
     /// Effects of one stanza, those of its effects included: presence to a full roster at 32
     /// sessions is far below; two handlers that feed each other end here.
@@ -90,7 +91,7 @@ limits! {
     stanzas_pending_max: Count = 256,
     /// The same in bytes: four of the largest stanzas.
     stanza_bytes_pending_max: Bytes = MIB,
-    /// Items in an outbox from which presence is coalesced and producers pause.
+    /// Items in an outbox from which producers pause (coalescing presence is not built yet).
     outbox_items_soft: Count = 512,
     /// The same in bytes.
     outbox_bytes_soft: Bytes = 256 * KIB,

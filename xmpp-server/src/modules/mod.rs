@@ -17,7 +17,7 @@ use xmpp_stream::xml::Element;
 pub enum Coverage {
     /// All that binds a server.
     Complete,
-    /// Some; docs/SPECS.md says so.
+    /// Some; the head of the module's file says what is left out.
     Partial,
 }
 
