@@ -217,7 +217,7 @@ impl TestLab {
     /// There is no such session.
     pub async fn kick(&self, jid: &str) {
         let jid = FullJid::parse(jid).expect("a full JID");
-        assert!(self.handle().kick(&jid), "{jid} has a session");
+        assert!(self.handle().kick(&jid).await, "{jid} has a session");
     }
 
     /// A client that has signed in and is available. What it receives up to its own presence is

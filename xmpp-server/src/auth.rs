@@ -13,17 +13,26 @@ use ring::hmac;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use xmpp_stream::error::{StanzaError, StreamCondition, StreamError};
+use std::time::Duration;
+use xmpp_stream::error::{StanzaError, StreamCondition};
 use xmpp_stream::jid::{BareJid, FullJid};
 use xmpp_stream::stream::responder::Credentials;
 use xmpp_stream::stream::{Password, ScramHash, StoredKeys, Verdict};
 
+/// How long a look-up takes at least: longer than the store needs, shorter than a person notices.
+const LOOKUP_FLOOR: Duration = Duration::from_millis(3);
 /// Bytes of a salt, real or fake.
 const SALT_BYTES: usize = 16;
 
 impl Core {
-    /// Keys for a SCRAM exchange, or a fake that looks like them.
+    /// Keys for a SCRAM exchange, or a fake that looks like them; after the same time whether the
+    /// account is unknown, known or in memory.
     pub async fn credentials(&self, account: &BareJid, hash: ScramHash) -> Credentials {
+        let floor = tokio::time::sleep(LOOKUP_FLOOR);
+        tokio::join!(self.look_up(account, hash), floor).0
+    }
+
+    async fn look_up(&self, account: &BareJid, hash: ScramHash) -> Credentials {
         let loaded = self
             .registry
             .load(&self.store, account, self.clock.now())
@@ -174,9 +183,7 @@ impl Core {
             return None;
         }
         // Rule 17: the old session ends first, then the new one is bound: two critical sections.
-        let error = StreamError::new(StreamCondition::Conflict);
-        old.outbox.set_farewell(error);
-        let mut effects = self.end_session(account, old.sid);
+        let mut effects = self.end_with(account, &old, StreamCondition::Conflict);
         effects.retain(|effect| !matches!(effect, Effect::Pause));
         self.run(None, effects.into()).await;
         Some(full)

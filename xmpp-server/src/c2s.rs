@@ -296,7 +296,10 @@ impl<F: FnOnce() + Send> Connection<F> {
     }
 
     async fn stanza(&mut self, stanza: Stanza) {
-        let Some(session) = &self.session else { return };
+        let session = self.session.as_ref();
+        let Some(session) = session.filter(|session| !session.outbox.is_closed()) else {
+            return;
+        };
         let core = Arc::clone(&self.shared.core);
         match core.message_now(session, stanza) {
             None if session.later.is_empty() => {}

@@ -3,7 +3,7 @@
 //! RFC 6120 section 8.2.3, RFC 6121 section 8.5. Handlers are async functions from an owned `Iq` to
 //! an `Answer`; ids, addresses and errors are the dispatcher's business.
 
-use crate::core::Core;
+use crate::core::{Core, not_stored};
 use crate::effect::Effect;
 use crate::host::Host;
 use crate::router::{Target, target};
@@ -19,7 +19,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::Poll;
-use xmpp_stream::error::{ErrorType, StanzaCondition, StanzaError};
+use xmpp_stream::error::StanzaError;
 use xmpp_stream::jid::{BareJid, FullJid, Jid};
 use xmpp_stream::stanza::{Item, Stanza, Ty};
 use xmpp_stream::xml::Element;
@@ -331,6 +331,9 @@ impl Core {
         peer: IpAddr,
         stanza: Stanza,
     ) -> Option<Stanza> {
+        if stanza.head.id.is_none() || stanza.kids.len() != 1 {
+            return stanza.error_reply(&StanzaError::bad_request());
+        }
         let refused = stanza.error_reply(&StanzaError::service_unavailable());
         let payload = stanza.first_element()?;
         let kind = kind(&stanza.head.ty)?;
@@ -444,10 +447,7 @@ impl Core {
                 (Err(CommitError::Expect), None) => {}
                 (Err(error), _) => {
                     tracing::error!(%error, module = registered.module, "change not stored");
-                    return Err(StanzaError::new(
-                        ErrorType::Wait,
-                        StanzaCondition::InternalServerError,
-                    ));
+                    return Err(not_stored());
                 }
             }
         }

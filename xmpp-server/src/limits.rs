@@ -152,6 +152,11 @@ limits! {
     pending_requests_max: Count = 200,
     /// Bytes of one of them: a nick and a sentence.
     pending_request_bytes_max: Bytes = 4 * KIB,
+    /// Bytes of a presence: caps, a nick, a hash and a long status; each contact of each contact
+    /// gets it at login.
+    presence_bytes_max: Bytes = 16 * KIB,
+    /// Bytes of names and groups of one roster: 2,000 contacts at 256 bytes.
+    roster_bytes_max: Bytes = 512 * KIB,
     /// Bytes of one element of private XML storage: a few hundred bookmarks.
     private_bytes_max: Bytes = 64 * KIB,
     /// Bytes of a vCard: a photo of 100 kB in base64 and some text.

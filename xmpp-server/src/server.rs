@@ -25,9 +25,8 @@ use tokio::task::JoinHandle;
 use tracing::{info, warn};
 use xmpp_certs::{CertError, DevCa};
 use xmpp_stream::driver::Transport;
-use xmpp_stream::error::{StreamCondition, StreamError};
+use xmpp_stream::error::StreamCondition;
 use xmpp_stream::jid::{FullJid, Jid, JidError};
-use xmpp_stream::stanza::Item;
 use xmpp_stream::tls::{self, TlsError};
 
 /// How often the system's clock is compared: a stamp may be wrong for this long.
@@ -247,18 +246,15 @@ impl Handle {
     }
 
     /// Ends a session with a stream error; false when there is none of this address.
-    pub fn kick(&self, jid: &FullJid) -> bool {
+    pub async fn kick(&self, jid: &FullJid) -> bool {
         let core = &self.shared.core;
         let Some(account) = core.registry.peek(jid.bare_str()) else {
             return false;
         };
-        let mut state = account.lock();
-        let entry = state.resource(jid.resource_str());
-        let Some(sid) = entry.map(|entry| entry.sid) else {
-            return false;
-        };
-        let error = StreamError::new(StreamCondition::PolicyViolation);
-        state.push_one(sid, Item::Close(Box::new(error)), &core.limits);
+        let entry = account.lock().resource(jid.resource_str()).cloned();
+        let Some(entry) = entry else { return false };
+        let effects = core.end_with(&account, &entry, StreamCondition::PolicyViolation);
+        core.run(None, effects.into()).await;
         true
     }
 

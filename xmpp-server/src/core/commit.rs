@@ -9,8 +9,9 @@ use crate::effect::Effect;
 use crate::session::account::{Account, AccountState, RosterView};
 use crate::store::{CommitError, WriteOp};
 use smallvec::SmallVec;
+use std::pin::Pin;
 use std::sync::Arc;
-use xmpp_stream::error::{StreamCondition, StreamError};
+use xmpp_stream::error::StreamCondition;
 use xmpp_stream::jid::BareJid;
 
 impl Core {
@@ -110,11 +111,16 @@ impl Core {
     }
 
     /// A write that took too long may still land: memory follows once it should have.
-    async fn renew_late(self: Arc<Self>, accounts: SmallVec<[BareJid; 1]>) {
-        tokio::time::sleep(self.limits.ticket_max).await;
-        for jid in accounts {
-            self.renew(&jid).await;
-        }
+    fn renew_late(
+        self: Arc<Self>,
+        accounts: SmallVec<[BareJid; 1]>,
+    ) -> Pin<Box<dyn Future<Output = ()> + Send>> {
+        Box::pin(async move {
+            tokio::time::sleep(self.limits.ticket_max).await;
+            for jid in accounts {
+                self.renew(&jid).await;
+            }
+        })
     }
 
     /// The stored record of an account changed: memory follows, and sessions of a removed or banned
@@ -143,12 +149,24 @@ impl Core {
         let Some(account) = account.filter(|_| gone) else {
             return;
         };
-        let mut state = account.lock();
-        state.removed = self.registry.peek(jid.as_str()).is_none();
-        self.close_all(
-            &mut state,
-            &StreamError::new(StreamCondition::NotAuthorized),
-        );
+        let sessions = {
+            let mut state = account.lock();
+            state.removed = self.registry.peek(jid.as_str()).is_none();
+            state.sessions.clone()
+        };
+        let mut effects = Vec::new();
+        for entry in sessions {
+            effects.extend(self.end_with(&account, &entry, StreamCondition::NotAuthorized));
+        }
+        self.run_boxed(effects).await;
+    }
+
+    /// `run`, boxed: what it applies may be a commit again.
+    fn run_boxed(
+        self: &Arc<Self>,
+        effects: Vec<Effect>,
+    ) -> Pin<Box<dyn Future<Output = ()> + Send + '_>> {
+        Box::pin(self.run(None, effects.into()))
     }
 
     /// Applies, under the account's lock, what concerns its sessions; ends those that a push marked

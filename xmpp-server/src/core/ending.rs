@@ -12,9 +12,9 @@ use crate::session::account::{Account, AccountState, SessionEntry};
 use crate::session::outbox::{Class, OutItem};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use xmpp_stream::error::{StanzaError, StreamError};
+use xmpp_stream::error::{StanzaError, StreamCondition, StreamError};
 use xmpp_stream::ns;
-use xmpp_stream::stanza::{Edit, Item, Stanza, Ty};
+use xmpp_stream::stanza::{Edit, Stanza, Ty};
 use xmpp_stream::xml::Element;
 
 impl Core {
@@ -88,7 +88,7 @@ impl Core {
         state: &mut AccountState,
         effects: &mut Vec<Effect>,
     ) {
-        while let Some(sid) = state.marked() {
+        while let Some(sid) = state.marked(&self.limits) {
             tracing::warn!(jid = %account.jid, "session ended: it does not read");
             self.end_locked(host, account, state, sid, effects);
         }
@@ -107,11 +107,14 @@ impl Core {
             .1
     }
 
-    /// Each session gets this error behind what is queued for it.
-    pub(super) fn close_all(&self, state: &mut AccountState, error: &StreamError) {
-        let sids: Vec<_> = state.sessions.iter().map(|entry| entry.sid).collect();
-        for sid in sids {
-            state.push_one(sid, Item::Close(Box::new(error.clone())), &self.limits);
-        }
+    /// Ends a session by our own decision, at once; its peer is told why as soon as it reads.
+    pub(crate) fn end_with(
+        &self,
+        account: &Arc<Account>,
+        entry: &SessionEntry,
+        condition: StreamCondition,
+    ) -> Vec<Effect> {
+        entry.outbox.set_farewell(StreamError::new(condition));
+        self.end_session(account, entry.sid)
     }
 }

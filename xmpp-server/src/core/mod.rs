@@ -23,9 +23,11 @@ use crate::session::{Session, Sid};
 use crate::store::{CommitError, Store};
 use smallvec::SmallVec;
 use std::collections::VecDeque;
+use std::future::poll_fn;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use xmpp_stream::error::StanzaError;
+use std::task::Poll;
+use xmpp_stream::error::{ErrorType, StanzaCondition, StanzaError};
 use xmpp_stream::stanza::{Edit, Item, Kind, Stanza, Ty};
 
 /// Stages of the sender's account but `Route`.
@@ -255,13 +257,12 @@ impl Core {
             match self.settle(&account, wishes, changes.is_some()).await {
                 Ok(rest) => {
                     effects.extend(rest);
-                    return self.after_route(flow, sent, effects);
+                    return self.after_route(session, flow, sent, effects);
                 }
                 Err(CommitError::Expect) => {}
                 Err(error) => {
                     tracing::error!(%error, jid = %session.jid, "presence change not stored");
-                    let error = StanzaError::internal_server_error();
-                    return self.answer(session, stanza.error_reply(&error));
+                    return self.refuse(session, &stanza, &not_stored());
                 }
             }
         }
@@ -271,13 +272,25 @@ impl Core {
         );
     }
 
-    fn after_route(&self, flow: Flow, stanza: Stanza, effects: &mut VecDeque<Effect>) {
+    fn after_route(
+        &self,
+        session: &Session,
+        flow: Flow,
+        stanza: Stanza,
+        effects: &mut VecDeque<Effect>,
+    ) {
         match flow {
             // Directed presence goes on to its target; broadcast and subscriptions were dealt with.
             Flow::Continue if stanza.head.to.is_some() => effects.push_back(Effect::route(stanza)),
             Flow::Continue | Flow::Stop => {}
-            Flow::Refuse(error) => effects.extend(stanza.error_reply(&error).map(Effect::route)),
+            Flow::Refuse(error) => self.refuse(session, &stanza, &error),
         }
+    }
+
+    /// To the session that sent it, also where the stanza bears its bare JID.
+    fn refuse(&self, session: &Session, stanza: &Stanza, error: &StanzaError) {
+        let reply = stanza.error_reply(error);
+        self.answer(session, reply.map(|reply| reply.with_to(session.jid.clone())));
     }
 
     /// Runs `Route` for presence. Under the account's lock, as the session list must not change
@@ -338,6 +351,9 @@ impl Core {
             if left % BREATH == 0 {
                 tokio::task::yield_now().await;
             }
+            if let Some(session) = session {
+                self.not_faster_than_taken(session).await;
+            }
             match effect {
                 Effect::Reply(stanza) | Effect::Route(stanza) => {
                     self.pass_on(session, *stanza, &mut queue).await;
@@ -374,6 +390,18 @@ impl Core {
                     tracing::error!(?effect, "effect without an account in hand");
                 }
             }
+        }
+    }
+
+    /// What a session brings upon itself, presence at login above all, waits for it to take some.
+    /// The caller goes on writing its queue, which is also what wakes this.
+    async fn not_faster_than_taken(&self, session: &Session) {
+        if session.outbox.is_congested(&self.limits) {
+            let taken = poll_fn(|_| match session.outbox.is_congested(&self.limits) {
+                true if !session.outbox.is_closed() => Poll::Pending,
+                _ => Poll::Ready(()),
+            });
+            let _ = tokio::time::timeout(self.limits.ticket_max, taken).await;
         }
     }
 
@@ -416,6 +444,11 @@ impl Core {
             session.outbox.wake();
         }
     }
+}
+
+/// The store does not answer: the sender may try again (DESIGN 10).
+pub(crate) fn not_stored() -> StanzaError {
+    StanzaError::new(ErrorType::Wait, StanzaCondition::InternalServerError)
 }
 
 /// Whose presence it is.

@@ -3,7 +3,7 @@
 //! DESIGN 5 rule 1; RFC 6120 sections 10.3 to 10.5, RFC 6121 section 8. Which sessions get a stanza
 //! is the modules' decision (`crate::im`); this file runs them and applies what they wish.
 
-use super::{Core, edit, is_subscription};
+use super::{Core, edit, is_subscription, not_stored};
 use crate::effect::Effect;
 use crate::hooks::{AccountCx, Cx, Flow, Stage, Undelivered};
 use crate::host::Host;
@@ -30,7 +30,9 @@ const RECIPIENT: [Stage; 8] = [
 impl Core {
     pub(super) async fn to_host(self: &Arc<Self>, host: &Arc<Host>, stanza: Stanza) -> Vec<Effect> {
         match (stanza.kind, &stanza.head.ty) {
-            // A probe or subscription to the domain itself has no meaning here (RFC 6120 10.5.1).
+            // Nobody is behind a domain who could answer; without one the request would stay open.
+            (Kind::Presence, Ty::Subscribe) => vec![unsubscribed(&stanza)],
+            // A probe or notice to the domain itself has no meaning here (RFC 6120 10.5.1).
             (Kind::Presence, _) => Vec::new(),
             (Kind::Iq, Ty::Get | Ty::Set) => self.iq_routed(host, None, stanza).await,
             _ => refuse(&stanza, &StanzaError::service_unavailable()),
@@ -49,7 +51,7 @@ impl Core {
             Ok(None) => return no_account(&stanza),
             Err(error) => {
                 tracing::error!(%error, %jid, "account not loaded");
-                return refuse(&stanza, &StanzaError::internal_server_error());
+                return refuse(&stanza, &not_stored());
             }
         };
         match stanza.kind {
@@ -133,7 +135,7 @@ impl Core {
                 Err(CommitError::Expect) => {}
                 Err(error) => {
                     tracing::error!(%error, jid = %account.jid, "subscription not stored");
-                    return refuse(&stanza, &StanzaError::internal_server_error());
+                    return refuse(&stanza, &not_stored());
                 }
             }
         }
@@ -222,14 +224,17 @@ pub(super) fn refuse(stanza: &Stanza, error: &StanzaError) -> Vec<Effect> {
 /// RFC 6121 section 8.5.1: no such account. Must look like an account that has nothing to say.
 fn no_account(stanza: &Stanza) -> Vec<Effect> {
     match (stanza.kind, &stanza.head.ty) {
-        (Kind::Presence, Ty::Probe) => {
-            let mut reply = Stanza::presence(Ty::Unsubscribed);
-            reply.head.from = stanza.head.to.as_ref().map(|to| to.to_bare().into());
-            reply.head.to = stanza.head.from.as_ref().map(|from| from.to_bare().into());
-            reply.head.id.clone_from(&stanza.head.id);
-            vec![Effect::route(reply)]
-        }
+        (Kind::Presence, Ty::Probe) => vec![unsubscribed(stanza)],
         (Kind::Presence, _) | (Kind::Message, Ty::Headline) => Vec::new(),
         _ => refuse(stanza, &StanzaError::service_unavailable()),
     }
+}
+
+/// The refusal of a probe or request, bare to bare.
+fn unsubscribed(stanza: &Stanza) -> Effect {
+    let mut reply = Stanza::presence(Ty::Unsubscribed);
+    reply.head.from = stanza.head.to.as_ref().map(|to| to.to_bare().into());
+    reply.head.to = stanza.head.from.as_ref().map(|from| from.to_bare().into());
+    reply.head.id.clone_from(&stanza.head.id);
+    Effect::route(reply)
 }

@@ -45,6 +45,9 @@ fn outgoing(stanza: &Stanza, cx: &mut Cx<'_>) -> Flow {
     let (Some(account), Some(session)) = (cx.account, cx.session) else {
         return Flow::Continue;
     };
+    if stanza.payload.len() > cx.limits.presence_bytes_max {
+        return Flow::Refuse(StanzaError::policy_violation());
+    }
     match (&stanza.head.ty, &stanza.head.to) {
         (Ty::Subscribe | Ty::Subscribed | Ty::Unsubscribe | Ty::Unsubscribed, _) => Flow::Continue,
         (Ty::None, None) => available(stanza, account, session, cx),

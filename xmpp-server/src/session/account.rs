@@ -382,10 +382,10 @@ impl AccountState {
 
     /// A session that was marked at the hard bound (rule 7).
     #[must_use]
-    pub fn marked(&self) -> Option<Sid> {
+    pub fn marked(&self, limits: &Limits) -> Option<Sid> {
         self.sessions
             .iter()
-            .find(|entry| entry.outbox.is_marked())
+            .find(|entry| entry.outbox.is_marked(limits))
             .map(|entry| entry.sid)
     }
 }

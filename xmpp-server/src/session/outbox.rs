@@ -73,10 +73,29 @@ struct OutQ {
     /// The first `sent` items were copied to the transport's buffer.
     sent: usize,
     bytes: usize,
-    marked: bool,
+    /// Of these, answers to the session's own requests: they never count against it, since it is
+    /// not read while it leaves them.
+    own: Load,
     closed: bool,
     /// What the peer is told when somebody else ended the session.
     farewell: Option<StreamError>,
+}
+
+/// Items and their bytes.
+#[derive(Default)]
+struct Load {
+    items: usize,
+    bytes: usize,
+}
+
+impl OutQ {
+    /// What others pushed.
+    fn pushed(&self) -> Load {
+        Load {
+            items: self.items.len().saturating_sub(self.own.items),
+            bytes: self.bytes.saturating_sub(self.own.bytes),
+        }
+    }
 }
 
 fn size(item: &OutItem) -> usize {
@@ -86,6 +105,10 @@ fn size(item: &OutItem) -> usize {
         Item::Nonza(bytes) => bytes.len(),
         Item::Close(_) => 0,
     }
+}
+
+fn is_over(pushed: &Load, limits: &Limits) -> bool {
+    pushed.items > limits.outbox_items_hard || pushed.bytes > limits.outbox_bytes_hard_total()
 }
 
 fn mark_taken(item: &OutItem) {
@@ -118,12 +141,18 @@ impl Outbox {
         if let Item::Shared(_, _, Some(delivery)) = &item {
             delivery.holders.fetch_add(1, Ordering::AcqRel);
         }
-        q.bytes += size(&item);
+        let bytes = size(&item);
+        q.bytes += bytes;
+        if matches!(item, Item::One(_)) {
+            q.own.items += 1;
+            q.own.bytes += bytes;
+        }
         q.items.push_back(item);
-        if q.items.len() > limits.outbox_items_hard || q.bytes > limits.outbox_bytes_hard_total() {
-            q.marked = true;
+        let pushed = q.pushed();
+        if is_over(&pushed, limits) {
             Push::Full
-        } else if q.items.len() > limits.outbox_items_soft || q.bytes > limits.outbox_bytes_soft {
+        } else if pushed.items > limits.outbox_items_soft || pushed.bytes > limits.outbox_bytes_soft
+        {
             Push::Soft
         } else {
             Push::Ok
@@ -142,9 +171,9 @@ impl Outbox {
             || q.bytes > limits.outbox_bytes_hard_total() / 2
     }
 
-    /// True once a push went over the hard bound.
-    pub fn is_marked(&self) -> bool {
-        self.lock().marked
+    /// True while what others pushed is over the hard bound.
+    pub fn is_marked(&self, limits: &Limits) -> bool {
+        is_over(&self.lock().pushed(), limits)
     }
 
     /// True once the session was ended by someone else.
@@ -182,7 +211,12 @@ impl Outbox {
             let Some(item) = q.items.pop_front() else {
                 break;
             };
-            q.bytes = q.bytes.saturating_sub(size(&item));
+            let bytes = size(&item);
+            q.bytes = q.bytes.saturating_sub(bytes);
+            if matches!(item, Item::One(_)) {
+                q.own.items = q.own.items.saturating_sub(1);
+                q.own.bytes = q.own.bytes.saturating_sub(bytes);
+            }
             mark_taken(&item);
         }
         if q.items.is_empty() {
@@ -196,6 +230,7 @@ impl Outbox {
         q.closed = true;
         q.sent = 0;
         q.bytes = 0;
+        q.own = Load::default();
         let items: Vec<_> = std::mem::take(&mut q.items).into();
         for item in &items {
             if let Item::Shared(_, _, Some(delivery)) = item {
@@ -214,15 +249,5 @@ impl Outbox {
     /// What the peer is to be told once the session was ended by somebody else.
     pub fn farewell(&self) -> Option<StreamError> {
         self.lock().farewell.take()
-    }
-
-    /// Items in the queue, for the gauge.
-    pub fn len(&self) -> usize {
-        self.lock().items.len()
-    }
-
-    /// True when nothing is queued.
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
     }
 }

@@ -130,10 +130,8 @@ impl Registry {
             }
             let generation = self.read(jid.as_str()).generation;
             let record = store.account(jid).await?;
-            let roster = match record {
-                Some(_) => store.roster(jid).await?,
-                None => Default::default(),
-            };
+            // Read also where there is no account: the time must not tell.
+            let roster = store.roster(jid).await?;
             let mut shard = self.write(jid.as_str());
             if shard.generation != generation {
                 continue;

@@ -394,7 +394,8 @@ impl Reader {
                     refused,
                 } = *draft;
                 let payload = self.canon.as_bytes();
-                let grown = self.canon.is_over() || payload.len() > growth_max(self.used);
+                let size = payload.len() + escaped_head(&head);
+                let grown = self.canon.is_over() || size > growth_max(self.used);
                 let refused = refused.or_else(|| grown.then_some(StanzaCondition::PolicyViolation));
                 Some(match refused {
                     Some(condition) => Frame::Refused(Refused {
@@ -524,6 +525,16 @@ fn write_start(
     for ((ns, name), value) in attrs.iter() {
         canon.attr(ns, name, value);
     }
+}
+
+/// Bytes of the head's free texts as they will be written (X7 counts them too).
+fn escaped_head(head: &Head) -> usize {
+    let is_special = |b: &u8| matches!(b, b'&' | b'<' | b'\'' | b'\t' | b'\n' | b'\r');
+    let escaped = |text: &str| text.len() + text.as_bytes().iter().filter(|b| is_special(b)).count() * 5;
+    let texts = [head.id.as_deref(), head.ty.as_str(), head.lang.as_deref()];
+    let extra = head.extra.iter().flat_map(|extra| &extra.0);
+    let extra = extra.map(|(ns, name, value)| escaped(ns) + name.len() + escaped(value));
+    texts.into_iter().flatten().map(escaped).sum::<usize>() + extra.sum::<usize>()
 }
 
 /// The typed head; true beside it when `to` is no address. A `from` that is none counts as absent:
