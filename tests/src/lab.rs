@@ -152,6 +152,19 @@ impl TestLab {
         }
     }
 
+    /// Removes an account; its sessions end.
+    ///
+    /// # Panics
+    /// There is none such, or the store fails.
+    pub async fn remove(&self, jid: &str) {
+        let account = Jid::parse(jid).expect("a JID").to_bare();
+        let users = Users::Running(self.handle().core().clone());
+        users
+            .remove(&account)
+            .await
+            .expect("the account is removed");
+    }
+
     /// A raw peer that has connected by TCP and sent nothing.
     pub async fn raw(&self, domain: &str) -> Wire {
         Wire::connect(&self.place(domain)).await

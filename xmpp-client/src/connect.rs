@@ -78,7 +78,9 @@ fn initiator(
     if account.local().is_none() {
         return Err(ConnectError::NoLocalPart);
     }
-    SystemRandom::new().fill(&mut [0; 32]).map_err(|_| ConnectError::NoRandom)?;
+    SystemRandom::new()
+        .fill(&mut [0; 32])
+        .map_err(|_| ConnectError::NoRandom)?;
     let now = Instant::now();
     let limits = Limits {
         after_auth: XmlLimits::client(),

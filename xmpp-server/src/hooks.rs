@@ -157,6 +157,13 @@ pub(crate) struct Registered {
     pub(crate) hook: Box<Hook>,
 }
 
+impl Registered {
+    fn wants(&self, stanza: &Stanza) -> bool {
+        let has = |ns| stanza.kids.iter().any(|kid| kid.ns == ns);
+        self.payload.is_none_or(has)
+    }
+}
+
 /// All hooks, by stage and kind: a stanza meets only handlers that asked for its kind.
 #[derive(Default)]
 pub struct Hooks {
@@ -176,13 +183,15 @@ impl Hooks {
         self.table.get_mut(stage as usize)?.get_mut(kind as usize)
     }
 
-    /// True when some handler looks at this kind at this stage.
-    pub fn any(&self, stage: Stage, kind: Kind) -> bool {
+    /// True when some handler of this stage wants to see the stanza.
+    pub fn any(&self, stage: Stage, stanza: &Stanza) -> bool {
         let list = self
             .table
             .get(stage as usize)
-            .and_then(|kinds| kinds.get(kind as usize));
-        list.is_some_and(|list| !list.is_empty())
+            .and_then(|kinds| kinds.get(stanza.kind as usize));
+        list.into_iter()
+            .flatten()
+            .any(|registered| registered.wants(stanza))
     }
 
     /// Runs the handlers of one stage. Edits are applied by the caller through `Cx::edits`.
@@ -192,10 +201,7 @@ impl Hooks {
             .get(stage as usize)
             .and_then(|kinds| kinds.get(stanza.kind as usize));
         for registered in list.into_iter().flatten() {
-            if registered
-                .payload
-                .is_some_and(|ns| !stanza.kids.iter().any(|kid| kid.ns == ns))
-            {
+            if !registered.wants(stanza) {
                 continue;
             }
             let hook = AssertUnwindSafe(|| (registered.hook)(stanza, cx));

@@ -105,10 +105,7 @@ impl Server {
         let known: Vec<&str> = named.map(|module| module.info().name).collect();
         config.check_modules(&known).map_err(StartError::Config)?;
         for key in without_effect(&config) {
-            warn!(
-                key,
-                "configured, but without effect in this version"
-            );
+            warn!(key, "configured, but without effect in this version");
         }
         let data_dir = match (&config.data_dir, config.storage) {
             (None, Storage::Memory) => None,

@@ -99,10 +99,19 @@ impl Users {
         if self.store().account(account).await?.is_none() {
             return Err(UserError::Unknown);
         }
+        let farewells = match self {
+            Self::Running(core) => core.farewells(account).await,
+            // Nobody is signed in; contacts learn of it when they next ask.
+            Self::Stopped(_) => Vec::new(),
+        };
         let op = WriteOp::AccountRemove {
             account: account.clone(),
         };
-        self.commit(op, UserError::Unknown).await
+        self.commit(op, UserError::Unknown).await?;
+        if let Self::Running(core) = self {
+            core.run(None, farewells.into()).await;
+        }
+        Ok(())
     }
 
     /// Sets another password.

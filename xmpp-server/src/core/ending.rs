@@ -10,9 +10,11 @@ use crate::host::Host;
 use crate::session::Sid;
 use crate::session::account::{Account, AccountState, SessionEntry};
 use crate::session::outbox::{Class, OutItem};
+use crate::store::Subscription;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use xmpp_stream::error::{StanzaError, StreamCondition, StreamError};
+use xmpp_stream::jid::BareJid;
 use xmpp_stream::ns;
 use xmpp_stream::stanza::{Edit, Stanza, Ty};
 use xmpp_stream::xml::Element;
@@ -116,5 +118,35 @@ impl Core {
     ) -> Vec<Effect> {
         entry.outbox.set_farewell(StreamError::new(condition));
         self.end_session(account, entry.sid)
+    }
+
+    /// What contacts are told when an account is removed, so that nobody who takes its name later
+    /// inherits their trust (XEP-0077 section 3.2).
+    pub(crate) async fn farewells(&self, jid: &BareJid) -> Vec<Effect> {
+        let loaded = self.registry.load(&self.store, jid, self.clock.now()).await;
+        let Ok(Some(account)) = loaded else {
+            return Vec::new();
+        };
+        let roster = account.roster();
+        let mut effects = Vec::new();
+        for row in roster.rows() {
+            let mut tell = |ty| {
+                let stanza = Stanza::presence(ty).with_from(jid.clone());
+                effects.push(Effect::route(stanza.with_to(row.jid.clone())));
+            };
+            let (to, from) = match row.subscription {
+                Subscription::None => (false, false),
+                Subscription::To => (true, false),
+                Subscription::From => (false, true),
+                Subscription::Both => (true, true),
+            };
+            if to || row.ask {
+                tell(Ty::Unsubscribe);
+            }
+            if from || row.pending_in.is_some() {
+                tell(Ty::Unsubscribed);
+            }
+        }
+        effects
     }
 }

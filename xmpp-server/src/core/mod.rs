@@ -194,10 +194,7 @@ impl Core {
 
     /// Stages of the sender's side that no await may interrupt.
     fn sender_stages(&self, session: &Session, stanza: &mut Stanza) -> Flow {
-        if SENDER
-            .iter()
-            .all(|stage| !self.hooks.any(*stage, stanza.kind))
-        {
+        if SENDER.iter().all(|stage| !self.hooks.any(*stage, stanza)) {
             return Flow::Continue;
         }
         let roster = session.account.roster();
@@ -290,7 +287,10 @@ impl Core {
     /// To the session that sent it, also where the stanza bears its bare JID.
     fn refuse(&self, session: &Session, stanza: &Stanza, error: &StanzaError) {
         let reply = stanza.error_reply(error);
-        self.answer(session, reply.map(|reply| reply.with_to(session.jid.clone())));
+        self.answer(
+            session,
+            reply.map(|reply| reply.with_to(session.jid.clone())),
+        );
     }
 
     /// Runs `Route` for presence. Under the account's lock, as the session list must not change

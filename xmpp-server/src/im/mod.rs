@@ -11,6 +11,7 @@ use xmpp_stream::stanza::{Class, Rendered, Stanza, Ty};
 mod message;
 mod presence;
 mod roster;
+mod strip;
 pub mod subscription;
 #[cfg(test)]
 mod testkit;
@@ -20,6 +21,7 @@ pub static ALL: &[&dyn Module] = &[
     &message::Feature,
     &presence::Feature,
     &roster::Feature,
+    &strip::Feature,
     &subscription::Feature,
 ];
 

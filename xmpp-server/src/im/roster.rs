@@ -120,7 +120,12 @@ fn change(
     if !old.is_some_and(is_listed) && listed(account.roster) >= limits.roster_items_max {
         return Err(StanzaError::resource_constraint());
     }
-    let others = account.roster.rows().filter(|row| row.jid != jid).map(|row| bytes(row)).sum::<usize>();
+    let others = account
+        .roster
+        .rows()
+        .filter(|row| row.jid != jid)
+        .map(|row| bytes(row))
+        .sum::<usize>();
     let mut row = old.cloned().unwrap_or_else(|| new_row(jid));
     // Present, if empty: marks the row as a roster item (see `is_listed`).
     row.name = Some(name.into());
@@ -134,7 +139,11 @@ fn change(
 
 /// What a row takes in a roster answer, about.
 fn bytes(row: &RosterRow) -> usize {
-    let groups = row.groups.iter().map(|group| group.len() + 16).sum::<usize>();
+    let groups = row
+        .groups
+        .iter()
+        .map(|group| group.len() + 16)
+        .sum::<usize>();
     row.jid.as_str().len() + row.name.as_deref().map_or(0, str::len) + groups + 64
 }
 

@@ -530,7 +530,8 @@ fn write_start(
 /// Bytes of the head's free texts as they will be written (X7 counts them too).
 fn escaped_head(head: &Head) -> usize {
     let is_special = |b: &u8| matches!(b, b'&' | b'<' | b'\'' | b'\t' | b'\n' | b'\r');
-    let escaped = |text: &str| text.len() + text.as_bytes().iter().filter(|b| is_special(b)).count() * 5;
+    let escaped =
+        |text: &str| text.len() + text.as_bytes().iter().filter(|b| is_special(b)).count() * 5;
     let texts = [head.id.as_deref(), head.ty.as_str(), head.lang.as_deref()];
     let extra = head.extra.iter().flat_map(|extra| &extra.0);
     let extra = extra.map(|(ns, name, value)| escaped(ns) + name.len() + escaped(value));
