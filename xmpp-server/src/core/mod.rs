@@ -348,7 +348,7 @@ impl Core {
                 return;
             };
             left = fewer;
-            if left % BREATH == 0 {
+            if left.is_multiple_of(BREATH) {
                 tokio::task::yield_now().await;
             }
             if let Some(session) = session {
