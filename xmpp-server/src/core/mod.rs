@@ -28,6 +28,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::task::Poll;
 use xmpp_stream::error::{ErrorType, StanzaCondition, StanzaError};
+use xmpp_stream::ns;
 use xmpp_stream::stanza::{Edit, Item, Kind, Stanza, Ty};
 
 /// Stages of the sender's account but `Route`.
@@ -127,6 +128,10 @@ impl Core {
                 return self.run(Some(session), effects).await;
             }
         }
+        let _telling = match tells_contacts(&stanza) {
+            true => Some(session.account.telling.lock().await),
+            false => None,
+        };
         match stanza.kind {
             Kind::Iq => self.iq_from_session(session, stanza, &mut effects).await,
             Kind::Message => {
@@ -479,6 +484,15 @@ fn verify(stanza: &mut Stanza, session: &Session) -> Result<(), StanzaError> {
         return Err(StanzaError::bad_request());
     }
     Ok(())
+}
+
+/// A change whose news goes to contacts: of subscriptions, or of the own account by a set.
+fn tells_contacts(stanza: &Stanza) -> bool {
+    match stanza.kind {
+        Kind::Presence => is_subscription(&stanza.head.ty),
+        Kind::Iq => stanza.head.ty == Ty::Set && stanza.has(ns::id::ROSTER, ns::name::QUERY),
+        Kind::Message => false,
+    }
 }
 
 /// The four types that manage subscriptions (RFC 6121 section 3).

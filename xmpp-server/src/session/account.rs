@@ -202,6 +202,10 @@ pub struct Account {
     /// Held over the commit of a change to roster or subscriptions, so that changes of one account
     /// happen one after the other.
     pub changes: tokio::sync::Mutex<()>,
+    /// Held from before such a change until contacts have been told, so that two sessions' changes
+    /// reach a contact in the order in which they were committed. Taken before `changes`, and never
+    /// while any `changes` is held.
+    pub telling: tokio::sync::Mutex<()>,
 }
 
 impl std::fmt::Debug for Account {
@@ -222,6 +226,7 @@ impl Account {
             roster: RwLock::new(Arc::new(roster)),
             state: Mutex::default(),
             changes: tokio::sync::Mutex::default(),
+            telling: tokio::sync::Mutex::default(),
         }
     }
 
