@@ -168,31 +168,3 @@ async fn a_refused_subscription_is_told_to_who_asked() {
     );
     other.barrier().await;
 }
-
-/// Changes of two sessions of an account were committed in one order and told in the other, so
-/// that the two rosters disagreed.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn changes_of_two_sessions_reach_a_contact_in_their_order() {
-    let lab = lab().await;
-    let mut one = lab.wire("ann@a.test/one").await;
-    let mut two = lab.wire("ann@a.test/two").await;
-    for round in 0..30 {
-        let ben = format!("ben{round}@a.test");
-        lab.account(&ben).await;
-        one.send(format!("<presence type='subscribe' to='{ben}'/>"))
-            .await;
-        two.send(format!("<presence type='unsubscribe' to='{ben}'/>"))
-            .await;
-        one.barrier_among_others().await;
-        two.barrier_among_others().await;
-        let roster = one.roster_get_among_others().await;
-        let item = roster
-            .children()
-            .find(|item| item.attr("jid") == Some(&ben));
-        let asks = item.is_some_and(|item| item.attr("ask").is_some());
-        let mut contact = lab.wire(&ben).await;
-        contact.presence("").await;
-        let asked = contact.barrier_seeing().await;
-        assert_eq!(asks, !asked.is_empty(), "round {round}: {roster} {asked:?}");
-    }
-}
