@@ -280,3 +280,37 @@ async fn c6120_3_resource_constraint_for_who_does_not_read_and_nobody_else() {
         .await;
     assert_eq!(other.next().await.attr("id"), Some("after"));
 }
+
+#[tokio::test]
+async fn c6120_stanza_iq_reply_requests_never_written_to_a_session_are_answered() {
+    let lab = TestLab::new(["a.test"]).await.expect("a server");
+    let mut ann = lab.wire("ann@a.test/one").await;
+    // Reads nothing after login, so that what comes for it stays in its queue behind a large message.
+    let _deaf = lab.wire_in_memory("deaf@a.test/one").await;
+    let body = "x".repeat(200 * 1024);
+    ann.send(format!(
+        "<message to='deaf@a.test/one' id='m'><body>{body}</body></message>"
+    ))
+    .await;
+    for id in ["1", "2", "3"] {
+        ann.send(format!(
+            "<iq type='get' id='{id}' to='deaf@a.test/one'><ping xmlns='urn:xmpp:ping'/></iq>"
+        ))
+        .await;
+    }
+    ann.barrier().await;
+    lab.kick("deaf@a.test/one").await;
+    let answers = ann.barrier_seeing().await;
+    let ids: Vec<_> = answers
+        .iter()
+        .filter(|answer| answer.name() == "iq")
+        .map(|answer| (answer.attr("type"), answer.attr("id")))
+        .collect();
+    let expected = ["1", "2", "3"].map(|id| (Some("error"), Some(id)));
+    assert_eq!(ids, expected);
+    assert!(
+        answers
+            .iter()
+            .all(|answer| answer.to_string().contains("service-unavailable"))
+    );
+}
