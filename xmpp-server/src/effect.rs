@@ -1,7 +1,7 @@
 //! What handlers can wish. The executor is `core::Core::run`: the only code that sends.
 
 use crate::session::Sid;
-use crate::session::account::{Account, SessionEntry};
+use crate::session::account::{Account, SessionEntry, Shown};
 use crate::session::outbox::Class;
 use crate::store::{RosterRow, WriteOp};
 use smallvec::SmallVec;
@@ -74,6 +74,8 @@ pub enum Effect {
     Reply(Box<Stanza>),
     /// A session ended: what is owed to others follows (made by the core only).
     Ended(Arc<Account>, Box<SessionEntry>),
+    /// What was shown is compared with what is so now; a difference is told.
+    Recheck(Box<Shown>),
     /// A queue is over its soft bound: whoever made the stanza is to pause (made by the core only).
     Pause,
 }

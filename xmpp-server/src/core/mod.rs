@@ -7,6 +7,8 @@
 mod commit;
 mod ending;
 mod recipient;
+#[cfg(test)]
+mod tests;
 
 use crate::clock::Clock;
 use crate::config::Config;
@@ -371,6 +373,7 @@ impl Core {
                         }
                     }
                 }
+                Effect::Recheck(shown) => queue.extend(self.recheck(&shown)),
                 Effect::Pause => {
                     if let Some(session) = session {
                         session.pause.store(true, Ordering::Relaxed);

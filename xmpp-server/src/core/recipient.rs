@@ -7,7 +7,7 @@ use super::{Core, edit, is_subscription, not_stored};
 use crate::effect::Effect;
 use crate::hooks::{AccountCx, Cx, Flow, Stage, Undelivered};
 use crate::host::Host;
-use crate::session::account::{Account, AccountState, SessionEntry};
+use crate::session::account::{Account, AccountState, SessionEntry, Shown};
 use crate::session::outbox::Class;
 use crate::store::CommitError;
 use std::sync::Arc;
@@ -181,6 +181,32 @@ impl Core {
             effects.extend(stanza.error_reply(&error).map(Effect::route));
         }
         effects
+    }
+
+    /// A presence that was sent to one entity, by a probe or a new subscription, may have been
+    /// overtaken by the broadcast of a newer one.
+    pub(super) fn recheck(&self, shown: &Shown) -> Vec<Effect> {
+        let account = self.registry.peek(shown.jid.bare_str());
+        let presence = account.and_then(|account| {
+            let to = shown.to.bare_str();
+            let sees = to == account.jid.as_str() || account.roster().may_see_us(to);
+            let state = account.lock();
+            let entry = state.resource(shown.jid.resource_str()).filter(|_| sees);
+            entry.and_then(|entry| entry.presence.clone())
+        });
+        match presence {
+            Some(presence) if Arc::ptr_eq(&presence, &shown.presence) => Vec::new(),
+            Some(presence) => {
+                let again = Stanza::clone(&presence).with_to(shown.to.clone());
+                let (jid, to) = (shown.jid.clone(), shown.to.clone());
+                let shown = Shown { jid, presence, to };
+                vec![Effect::route(again), Effect::Recheck(Box::new(shown))]
+            }
+            None => {
+                let gone = Stanza::presence(Ty::Unavailable).with_from(shown.jid.clone());
+                vec![Effect::route(gone.with_to(shown.to.clone()))]
+            }
+        }
     }
 
     /// Availability for one recipient of a broadcast: only who is here gets it.

@@ -1,7 +1,5 @@
 //! The always-on part of RFC 6121, written on the module interface: if it can be, so can anyone's.
 
-use crate::effect::Effect;
-use crate::hooks::AccountCx;
 use crate::modules::Module;
 use std::sync::Arc;
 use xmpp_stream::jid::Jid;
@@ -39,10 +37,4 @@ fn rendered(presence: Arc<Stanza>) -> Arc<Rendered> {
 /// Presence of our own making.
 fn presence(ty: Ty, from: impl Into<Jid>, to: impl Into<Jid>) -> Stanza {
     Stanza::presence(ty).with_from(from).with_to(to)
-}
-
-/// The last presence of each available resource, sent to `to`.
-fn current_presence(account: AccountCx<'_>, to: &Jid) -> impl Iterator<Item = Effect> {
-    let presences = account.sessions.iter().filter_map(|s| s.presence.as_ref());
-    presences.map(|presence| Effect::route(Stanza::clone(presence).with_to(to.clone())))
 }

@@ -5,12 +5,12 @@
 //! Subscription types pass by to `subscription`.
 
 use super::subscription::pending;
-use super::{current_presence, presence, rendered};
+use super::{presence, rendered};
 use crate::effect::{Effect, Which};
 use crate::hooks::{AccountCx, Cx, Filter, Flow, Stage, Undelivered};
 use crate::modules::{Coverage, Info, Module, Scope, Spec};
 use crate::random;
-use crate::session::account::SessionEntry;
+use crate::session::account::{SessionEntry, current_presence};
 use std::sync::Arc;
 use xmpp_stream::error::StanzaError;
 use xmpp_stream::jid::Jid;
@@ -272,7 +272,7 @@ fn answer_probe(probe: &Stanza, account: AccountCx<'_>) -> Vec<Effect> {
                 let session = find(account, resource).filter(|session| session.is_available());
                 vec![answer(session.map_or(Ty::Unavailable, |_| Ty::None), full)]
             }
-            _ if any => current_presence(account, prober).collect(),
+            _ if any => current_presence(account.sessions, prober).collect(),
             _ => vec![answer(Ty::Unavailable, own)],
         };
     }

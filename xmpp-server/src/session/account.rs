@@ -349,11 +349,7 @@ impl AccountState {
 
     /// The last presence of each available session, on its way to `to`.
     pub fn current_presence(&self, to: &Jid) -> impl Iterator<Item = Effect> {
-        let presences = self
-            .sessions
-            .iter()
-            .filter_map(|entry| entry.presence.as_ref());
-        presences.map(|presence| Effect::route(Stanza::clone(presence).with_to(to.clone())))
+        current_presence(&self.sessions, to)
     }
 
     /// Unavailable presence of each available session, on its way to a contact that loses sight of
@@ -393,6 +389,34 @@ impl AccountState {
             .find(|entry| entry.outbox.is_marked(limits))
             .map(|entry| entry.sid)
     }
+}
+
+/// The last presence of each available session, on its way to `to`. It is looked at again once it is
+/// there: an update may have overtaken it, as the two come from different tasks.
+pub fn current_presence(sessions: &[SessionEntry], to: &Jid) -> impl Iterator<Item = Effect> {
+    let available = sessions
+        .iter()
+        .filter_map(|entry| Some((entry, entry.presence.as_ref()?)));
+    available.flat_map(|(entry, presence)| {
+        let shown = Shown {
+            jid: entry.jid.clone(),
+            presence: Arc::clone(presence),
+            to: to.clone(),
+        };
+        let stanza = Stanza::clone(presence).with_to(to.clone());
+        [Effect::route(stanza), Effect::Recheck(Box::new(shown))]
+    })
+}
+
+/// A presence that somebody was shown.
+#[derive(Debug)]
+pub struct Shown {
+    /// Whose it is.
+    pub jid: FullJid,
+    /// As it was then.
+    pub presence: Arc<Stanza>,
+    /// Who was shown it.
+    pub to: Jid,
 }
 
 /// Priority of a presence: -128..=127, absent or unreadable is 0 (RFC 6121 section 4.7.2.3).
