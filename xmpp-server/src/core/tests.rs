@@ -3,6 +3,7 @@
 use super::*;
 use crate::Server;
 use crate::session::account::Shown;
+use crate::store::WriteOp;
 use crate::users::Users;
 use std::net::{IpAddr, Ipv4Addr};
 use xmpp_stream::jid::BareJid;
@@ -91,5 +92,100 @@ async fn c6121_pr_05_a_presence_that_was_overtaken_is_corrected() {
         ["<presence to='ann@localhost/r' from='ben@localhost/r' type='unavailable'/>"],
         "who may no longer see it is told that it is gone"
     );
+    running.shutdown().await;
+}
+
+/// A module of an embedder's that fails.
+struct Faulty;
+
+impl Module for Faulty {
+    fn info(&self) -> &'static crate::modules::Info {
+        &crate::modules::Info {
+            name: "faulty",
+            specs: &[],
+        }
+    }
+
+    fn register(&self, scope: &mut Scope<'_>) {
+        use crate::hooks::Filter;
+        use crate::modules::IqKind;
+        scope.hook(Stage::Rate, Filter::kind(Kind::Message), |_, _| {
+            panic!("a fault in a hook")
+        });
+        scope.iq(IqKind::Get, "urn:test:fault", "q", |_| async {
+            panic!("a fault in a handler")
+        });
+    }
+}
+
+/// The stanzas that wait for a session, as text.
+fn queued(session: &Session) -> Vec<String> {
+    let mut all = Vec::new();
+    session.outbox.send(|item| {
+        if let Item::One(stanza) = item {
+            all.push(stanza.to_xml());
+        }
+        true
+    });
+    session.outbox.taken();
+    all
+}
+
+/// A panic in a handler took the connection's task with it and left its session behind.
+#[tokio::test]
+async fn a_failing_handler_harms_one_stanza() {
+    let config = Config::default_zero().memory().listen([]).listen_tls([]);
+    let running = Server::start_with(config, &[&Faulty]).await.unwrap();
+    let handle = running.handle();
+    let core = handle.core();
+    let ann = session(core, "ann").await;
+    sends(
+        core,
+        &ann,
+        "<message to='ann@localhost' id='m'><body>b</body></message>",
+    )
+    .await;
+    let iq = "<iq type='get' id='i' to='localhost'><q xmlns='urn:test:fault'/></iq>";
+    sends(core, &ann, iq).await;
+    let ping = "<iq type='get' id='p' to='localhost'><ping xmlns='urn:xmpp:ping'/></iq>";
+    sends(core, &ann, ping).await;
+    let answers = queued(&ann);
+    assert_eq!(answers.len(), 3, "{answers:?}");
+    assert!(answers[0].contains("id='m'") && answers[0].contains("internal-server-error"));
+    assert!(answers[1].contains("id='i'") && answers[1].contains("internal-server-error"));
+    assert!(answers[2].contains("id='p'") && answers[2].contains("type='result'"));
+    running.shutdown().await;
+}
+
+/// After a write that memory had not seen, every later change of the roster failed for good.
+#[tokio::test]
+async fn a_roster_changed_elsewhere_is_read_again() {
+    let config = Config::default_zero().memory().listen([]).listen_tls([]);
+    let running = Server::start(config).await.unwrap();
+    let handle = running.handle();
+    let core = handle.core();
+    let ann = session(core, "ann").await;
+    let ver = ann.account.roster().ver;
+    let elsewhere = WriteOp::RosterRemove {
+        account: ann.account.jid.clone(),
+        jid: BareJid::parse("x@localhost").unwrap(),
+        expect: Some(ver),
+        ver: ver + 1,
+    };
+    core.store
+        .submit(smallvec::smallvec![elsewhere])
+        .await
+        .unwrap();
+    let set = "<iq type='set' id='s'><query xmlns='jabber:iq:roster'>\
+               <item jid='ben@localhost'/></query></iq>";
+    sends(core, &ann, set).await;
+    let answers = queued(&ann);
+    assert!(
+        answers
+            .iter()
+            .any(|xml| xml.contains("id='s'") && xml.contains("type='result'")),
+        "{answers:?}"
+    );
+    assert!(ann.account.roster().get("ben@localhost").is_some());
     running.shutdown().await;
 }
