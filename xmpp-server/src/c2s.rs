@@ -73,6 +73,7 @@ pub async fn serve(
             limits: shared.core.limits.stream,
             tls,
             downgrade_protection: shared.core.config.sasl.downgrade_protection,
+            manage: true,
         };
         let now = shared.core.clock.now();
         let machine = Responder::new(config, Box::new(random::fill), now);
