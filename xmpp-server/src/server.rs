@@ -120,11 +120,12 @@ impl Server {
         };
         let store = store.map_err(StartError::Store)?;
         let secret = store.secret().await.map_err(StartError::Store)?;
+        let newest = store.newest().await.map_err(StartError::Store)?;
         let hosts = hosts(&config)?;
         let (certificates, ca_pem) = certificates(&config, data_dir.as_ref(), &clock)?;
         let mut modules = modules::enabled(&config.modules.off);
         modules.extend_from_slice(more);
-        let core = Core::new(config, hosts, store, clock, secret, &modules);
+        let core = Core::new(config, hosts, store, clock, (secret, newest), &modules);
         let core = Arc::new(core.map_err(StartError::Module)?);
         let (shutdown, down) = watch::channel(false);
         let shared = Arc::new(Shared {

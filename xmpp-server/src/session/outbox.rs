@@ -143,6 +143,16 @@ impl Outbox {
         }
     }
 
+    /// There is something to be drawn from the store: the session's task sees to it.
+    pub fn begin_feed(&self) {
+        self.lock().feed_due = true;
+    }
+
+    /// True once after `begin_feed`.
+    pub fn feed_due(&self) -> bool {
+        std::mem::take(&mut self.lock().feed_due)
+    }
+
     /// What waited follows what was drawn.
     pub fn open_gate(&self) {
         self.lock().open_gate();
@@ -183,7 +193,7 @@ impl Outbox {
     pub fn poll_ready(&self, cx: &mut Context<'_>, items: bool, limits: &Limits) -> Poll<()> {
         self.waker.register(cx.waker());
         let q = self.lock();
-        if q.closed || q.cut || q.visit.is_some() || (items && q.has_more(limits)) {
+        if q.closed || q.cut || q.feed_due || q.visit.is_some() || (items && q.has_more(limits)) {
             Poll::Ready(())
         } else {
             Poll::Pending
@@ -276,6 +286,11 @@ impl Outbox {
     /// Leaves something for the session's task; what was there and not looked at comes back.
     pub(crate) fn visit(&self, visit: Visit) -> Option<Visit> {
         self.lock().visit.replace(visit)
+    }
+
+    /// Somebody waits for the session's task.
+    pub(crate) fn is_visited(&self) -> bool {
+        self.lock().visit.is_some()
     }
 
     /// What was left for the session's task.

@@ -39,8 +39,6 @@ pub(crate) enum Rule {
     TicketsBeforeResumed,
     /// 21: what is sent again is recognised.
     Resends,
-    /// 23: every due row is backlog after a start.
-    BacklogAtStart,
 }
 
 /// False when a test has taken this rule out.

@@ -32,6 +32,7 @@ pub(super) struct OutQ {
     pub(super) marked: bool,
     pub(super) closed: bool,
     pub(super) cut: bool,
+    pub(super) feed_due: bool,
     /// What the peer is told when somebody else ended the session.
     pub(super) farewell: Option<Box<StreamError>>,
     pub(super) visit: Option<Visit>,
@@ -43,8 +44,11 @@ struct Counted {
     from: u64,
     /// Stanzas acknowledged, modulo 2^32.
     acknowledged: u32,
-    /// Sent and not acknowledged.
+    /// Sent over this transport and not acknowledged.
     unacknowledged: Load,
+    /// Items that were sent over any transport and are still here, and how many of them count.
+    reached: usize,
+    ever: usize,
 }
 
 /// Items and their bytes.
@@ -237,6 +241,10 @@ impl OutQ {
                 done.counted = true;
             }
             self.sent += 1;
+            if let Some(sm) = self.sm.as_mut().filter(|sm| sm.reached < self.sent) {
+                sm.reached = self.sent;
+                sm.ever += usize::from(counts);
+            }
             if !more {
                 break;
             }
@@ -246,7 +254,10 @@ impl OutQ {
 
     pub(super) fn flushed(&mut self) -> Vec<RowId> {
         let mut taken = Vec::new();
-        while self.sent > 0 && self.items.front().is_some_and(|item| !self.counts_first(item)) {
+        while self.sent > 0
+            && let Some(item) = self.items.front()
+            && !self.counts_first(item)
+        {
             self.pop(&mut taken);
         }
         self.tidy();
@@ -264,10 +275,17 @@ impl OutQ {
             return;
         };
         self.sent = self.sent.saturating_sub(1);
+        if let Some(sm) = &mut self.sm {
+            sm.reached = sm.reached.saturating_sub(1);
+        }
         self.first += 1;
         self.forget(&item);
         if let Some(delivery) = delivery(&item) {
-            delivery.take();
+            if rules::hold(Rule::TakenMarks) {
+                delivery.take();
+            } else {
+                delivery.let_go();
+            }
             taken.extend(delivery.row.as_ref().map(|(id, _)| *id));
         }
     }
@@ -292,6 +310,8 @@ impl OutQ {
             from: self.end_number(),
             acknowledged: 0,
             unacknowledged: Load::default(),
+            reached: 0,
+            ever: 0,
         }));
     }
 
@@ -300,23 +320,29 @@ impl OutQ {
             return Ok(Vec::new());
         };
         let newly = h.wrapping_sub(sm.acknowledged) as usize;
-        if newly > sm.unacknowledged.items {
-            let sent = sm.acknowledged.wrapping_add(sm.unacknowledged.items as u32);
+        if newly > sm.ever {
+            let sent = sm.acknowledged.wrapping_add(sm.ever as u32);
             return Err(TooHigh { sent });
         }
         sm.acknowledged = h;
+        sm.ever -= newly;
         let mut taken = Vec::new();
         let mut left = newly;
-        while self.sent > 0
+        while self.sm.as_ref().is_some_and(|sm| sm.reached > 0)
             && let Some(item) = self.items.front()
         {
-            if self.counts_first(item) {
-                if left == 0 {
-                    break;
-                }
+            let counts = self.counts_first(item);
+            if counts && left == 0 {
+                break;
+            }
+            // Beside stanzas, only what has left is done with.
+            if !counts && self.sent == 0 {
+                break;
+            }
+            let bytes = size(item);
+            if counts {
                 left -= 1;
-                let bytes = size(item);
-                if let Some(sm) = &mut self.sm {
+                if let Some(sm) = self.sm.as_mut().filter(|_| self.sent > 0) {
                     sm.unacknowledged.remove(bytes);
                 }
             }
@@ -324,6 +350,13 @@ impl OutQ {
         }
         self.tidy();
         Ok(taken)
+    }
+
+    #[cfg(test)]
+    pub(super) fn set_acknowledged(&mut self, h: u32) {
+        if let Some(sm) = &mut self.sm {
+            sm.acknowledged = h;
+        }
     }
 
     pub(super) fn unacknowledged(&self) -> usize {
@@ -339,8 +372,11 @@ impl OutQ {
             }
         }
         // What was said beside stanzas was said to the old transport.
-        for item in self.items.iter_mut().take(self.sent) {
+        let reached = self.sm.as_ref().map_or(self.sent, |sm| sm.reached);
+        for item in self.items.iter_mut().take(reached) {
             if !is_stanza(item) {
+                let bytes = size(item);
+                self.own.bytes = self.own.bytes.saturating_sub(bytes);
                 *item = nothing();
             }
         }
