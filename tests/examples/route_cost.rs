@@ -107,5 +107,6 @@ fn one(core: &Arc<Core>, reader: &mut Reader, from: &Session, to: &Session, wire
         true
     });
     core.took(&to.account, &to.outbox.flushed());
+    drop(from.take_owed());
     black_box(&wire);
 }

@@ -5,12 +5,13 @@
 //! the session outlives its connection (`live`).
 
 mod live;
+mod writing;
 
 use crate::core::Core;
 use crate::listener::Certificates;
 use crate::random;
 use crate::session::visit::Handover;
-use live::{Event, Live, Visited, event, work_on};
+use live::{Event, Live, Visited, event};
 use smallvec::SmallVec;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -18,6 +19,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 use tokio::sync::watch;
 use tracing::{Instrument, debug, info, warn};
+use writing::work_on;
 use xmpp_stream::driver::{Driver, Transport, Turn};
 use xmpp_stream::error::{StanzaError, StreamCondition, StreamError};
 use xmpp_stream::jid::BareJid;
@@ -230,6 +232,7 @@ impl<F: FnOnce() + Send> Connection<F> {
                     }
                     Visited::Next(next) => return next,
                 }
+                live.look_ahead(&mut self.driver, &self.shared.core);
                 live.acknowledge(&mut self.driver, &self.shared.core);
                 live.fill(&mut self.driver, &limits);
             }
@@ -264,12 +267,13 @@ impl<F: FnOnce() + Send> Connection<F> {
         }
     }
 
-    /// What came while a stanza was in hand comes first; nothing while too much is unfinished.
+    /// What came while a stanza was in hand comes first; nothing while too much is unfinished, or
+    /// while what the session gets at its login is drawn: an answer never overtakes that.
     fn next_output(&mut self) -> Option<Output> {
         let Some(live) = &mut self.live else {
             return self.driver.machine.poll_output();
         };
-        if live.inbound.is_full(&self.shared.core.limits) {
+        if live.inbound.is_full(&self.shared.core.limits) || live.is_drawing() {
             return None;
         }
         let postponed = live.postponed.pop_front();

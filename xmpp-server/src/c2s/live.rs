@@ -3,7 +3,8 @@
 //!
 //! DESIGN 5 rules 14 to 20 and 22; "sessions outlive sockets".
 
-use super::{FLUSH, Next, Shared, WRITE_BYTES};
+use super::writing::{acknowledged, fill, put_aside, send, work_on};
+use super::{FLUSH, Next, Shared};
 use crate::core::Core;
 use crate::limits::Limits;
 use crate::random;
@@ -21,10 +22,9 @@ use std::time::{Duration, Instant};
 use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 use tracing::{info, warn};
-use xmpp_stream::driver::{Driver, Turn};
+use xmpp_stream::driver::Driver;
 use xmpp_stream::error::{StreamCondition, StreamError};
 use xmpp_stream::features::sm;
-use xmpp_stream::stanza::Item;
 use xmpp_stream::stream::{Machine, Output, Responder, Resumption, SmRequest};
 
 /// How far back a client may send again what it was not told of (DESIGN 5 rule 21).
@@ -44,11 +44,13 @@ pub(super) struct Live {
     /// Told by its end that the session has ended (rule 17).
     leaving: Option<oneshot::Sender<()>>,
     core: Arc<Core>,
+    /// The end of the stream is among what came meanwhile.
+    closing: bool,
     over: bool,
 }
 
 /// Stream management's side of it.
-struct Managed {
+pub(super) struct Managed {
     token: Option<Arc<str>>,
     /// How long the client may stay away.
     resume_within: Duration,
@@ -57,7 +59,7 @@ struct Managed {
     /// It was answered too early: one more follows when this is done.
     owes: Option<u32>,
     /// Since when our own question waits.
-    asking: Option<Instant>,
+    pub(super) asking: Option<Instant>,
 }
 
 /// Whether somebody wanted something of the session.
@@ -78,8 +80,9 @@ pub(super) enum Event {
 
 /// What the session keeps aside while a stanza is in hand.
 pub(super) struct Aside<'a> {
-    postponed: &'a mut VecDeque<Output>,
-    managed: Option<&'a mut Managed>,
+    pub(super) postponed: &'a mut VecDeque<Output>,
+    pub(super) closing: &'a mut bool,
+    pub(super) managed: Option<&'a mut Managed>,
 }
 
 impl Live {
@@ -93,6 +96,7 @@ impl Live {
             timer: None,
             leaving: None,
             core,
+            closing: false,
             over: false,
         }
     }
@@ -101,6 +105,7 @@ impl Live {
     pub(super) fn apart(&mut self) -> (&Session, Aside<'_>) {
         let aside = Aside {
             postponed: &mut self.postponed,
+            closing: &mut self.closing,
             managed: self.managed.as_deref_mut(),
         };
         (&self.session, aside)
@@ -117,9 +122,27 @@ impl Live {
 
     /// Whether more may be read.
     pub(super) fn may_read(&self, limits: &Limits) -> bool {
+        let ahead = match self.managed {
+            Some(_) if self.is_drawing() => limits.stanzas_pending_max,
+            _ => 1,
+        };
         !self.session.outbox.is_congested(limits)
             && !self.inbound.is_full(limits)
-            && self.postponed.is_empty()
+            && self.postponed.len() < ahead
+            && (self.managed.is_some() || !self.is_drawing())
+    }
+
+    /// What it is to get at its login is on its way, before all else.
+    pub(super) fn is_drawing(&self) -> bool {
+        !self.closing && self.session.outbox.is_gated()
+    }
+
+    /// While drawing, acknowledgements are read all the same: without them nothing more is drawn.
+    pub(super) fn look_ahead(&mut self, driver: &mut Driver<Responder>, core: &Core) {
+        if self.is_drawing() {
+            let (session, mut aside) = self.apart();
+            put_aside(driver, session, &mut aside, core);
+        }
     }
 
     /// Looks whether somebody wants something.
@@ -299,6 +322,7 @@ impl Live {
         }
         // Not read, so never handled: the client sends it again.
         self.postponed = VecDeque::new();
+        self.closing = false;
         self.timer = None;
         if let Some(managed) = &mut self.managed {
             (managed.asked, managed.owes, managed.asking) = (None, None, None);
@@ -356,7 +380,7 @@ impl Live {
             back,
         } = handover;
         self.postponed = VecDeque::new();
-        self.timer = None;
+        (self.closing, self.timer) = (false, None);
         {
             let (session, inbound) = (&self.session, &mut self.inbound);
             let all =
@@ -503,104 +527,4 @@ pub(super) async fn event(live: Option<&mut Live>, items: bool, limits: &Limits)
 
 async fn changed(live: &mut Live, limits: &Limits) {
     event(Some(live), false, limits).await;
-}
-
-/// The client has handled so many.
-fn acknowledged(
-    session: &Session,
-    managed: Option<&mut Managed>,
-    core: &Core,
-    h: u32,
-) -> Result<(), TooHigh> {
-    let rows = session.outbox.acknowledged(h)?;
-    core.took(&session.account, &rows);
-    if let Some(managed) = managed {
-        let left = session.outbox.unacknowledged() > 0;
-        managed.asking = left.then(|| core.clock.now());
-    }
-    Ok(())
-}
-
-fn send(driver: &mut Driver<Responder>, nonza: Box<[u8]>) {
-    driver.machine.send::<()>(&Item::Nonza(nonza));
-}
-
-/// Items stay in the outbox behind what closes the stream: they were not sent.
-fn fill(
-    driver: &mut Driver<Responder>,
-    session: &Session,
-    managed: Option<&mut Managed>,
-    limits: &Limits,
-) {
-    if driver.pending() > 0 || !driver.machine.is_open() {
-        return;
-    }
-    let machine = &mut driver.machine;
-    let sent = session.outbox.send(limits, |item| {
-        machine.send(item);
-        machine.is_open() && machine.pending_bytes() < WRITE_BYTES
-    });
-    if let Some(managed) = managed
-        && sent.counted
-    {
-        send(driver, sm::ask());
-        managed.asking.get_or_insert_with(crate::clock::now);
-    }
-}
-
-/// Goes on writing the session's queue, and reading acknowledgements, while something else is waited
-/// for (DESIGN 5 rule 22).
-pub(super) async fn work_on<T>(
-    driver: &mut Driver<Responder>,
-    session: &Session,
-    aside: &mut Aside<'_>,
-    core: &Core,
-    work: impl Future<Output = T>,
-) -> T {
-    let mut work = pin!(work);
-    let began = crate::clock::now();
-    let asking = aside.managed.as_ref().and_then(|managed| managed.asking);
-    let done = loop {
-        fill(driver, session, aside.managed.as_deref_mut(), &core.limits);
-        let read =
-            aside.managed.is_some() && aside.postponed.len() < core.limits.stanzas_pending_max;
-        let idle = driver.pending() == 0 && driver.machine.is_open();
-        tokio::select! {
-            biased;
-            done = &mut work => break done,
-            turn = driver.turn(read), if !idle || read => match turn {
-                Ok(Turn::Flushed) => core.took(&session.account, &session.outbox.flushed()),
-                Ok(Turn::Handled) => put_aside(driver, session, aside, core),
-                // The transport is gone; what is being done is done to its end all the same.
-                Err(_) => return work.await,
-            },
-            () = poll_fn(|cx| session.outbox.poll_ready(cx, true, &core.limits)),
-                if idle && !session.outbox.is_closed() => {}
-        }
-    };
-    // No deadline of the client's runs meanwhile.
-    if let Some(managed) = &mut aside.managed
-        && managed.asking == asking
-    {
-        let waited = crate::clock::now().saturating_duration_since(began);
-        managed.asking = asking.map(|since| since + waited);
-    }
-    done
-}
-
-fn put_aside(
-    driver: &mut Driver<Responder>,
-    session: &Session,
-    aside: &mut Aside<'_>,
-    core: &Core,
-) {
-    while let Some(output) = driver.machine.poll_output() {
-        if let Output::Sm(SmRequest::Ack(h)) = output {
-            let managed = aside.managed.as_deref_mut();
-            if acknowledged(session, managed, core, h).is_ok() {
-                continue;
-            }
-        }
-        aside.postponed.push_back(output);
-    }
 }
