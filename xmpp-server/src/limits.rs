@@ -221,12 +221,7 @@ pub(crate) const LATER: &[&str] = &[
     "sm_unacked_max",
     "stanza_bytes_pending_max",
     "stanzas_pending_max",
-    "ticket_max",
     "turn_bytes_max",
-    "writer_bytes_max",
-    "writer_group_bytes_max",
-    "writer_group_ops_max",
-    "writer_ops_max",
 ];
 
 fn stream_slots(stream: &mut StreamLimits) -> [(&'static str, Slot<'_>); 10] {
