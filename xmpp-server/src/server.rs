@@ -12,7 +12,7 @@ use crate::host::Host;
 use crate::listener::{self, Certificates, DomainTls, Gate, ListenerKind};
 use crate::modules::{self, Module, RegisterError};
 use crate::router::HostMap;
-use crate::store::{Store, StoreError};
+use crate::store::{Store, StoreError, StoreLimits};
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 use std::io;
@@ -115,7 +115,9 @@ impl Server {
         let listeners = bind_all(&config).await?;
         let clock = Clock::start();
         let store = match (config.storage, &data_dir) {
-            (Storage::Sqlite, Some(dir)) => Store::open_sqlite(&dir.database()),
+            (Storage::Sqlite, Some(dir)) => {
+                Store::open_sqlite(&dir.database(), &StoreLimits::from(&config.limits))
+            }
             _ => Ok(Store::memory()),
         };
         let store = store.map_err(StartError::Store)?;
