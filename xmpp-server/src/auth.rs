@@ -9,8 +9,8 @@ use crate::effect::Effect;
 use crate::random;
 use crate::session::account::SessionEntry;
 use crate::session::{Session, Sid};
+use crate::sessions::Link;
 use ring::hmac;
-use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -134,7 +134,7 @@ impl Core {
         self: &Arc<Self>,
         jid: &BareJid,
         wanted: Option<&str>,
-        peer: IpAddr,
+        link: Link,
     ) -> Result<Session, StanzaError> {
         let account = self
             .registry
@@ -154,7 +154,8 @@ impl Core {
             self.registry.sessions.fetch_sub(1, Ordering::Relaxed);
             return Err(StanzaError::resource_constraint());
         }
-        let bound = self.add_session(&account, full);
+        let peer = link.peer.ip();
+        let bound = self.add_session(&account, full, link);
         if bound.is_err() {
             self.registry.sessions.fetch_sub(1, Ordering::Relaxed);
         }
@@ -166,6 +167,7 @@ impl Core {
             host: Arc::clone(host),
             outbox: entry.outbox,
             peer,
+            tap: Arc::clone(&self.tap),
             later: Default::default(),
             pause: Default::default(),
         })
@@ -193,6 +195,7 @@ impl Core {
         &self,
         account: &crate::session::account::Account,
         full: Option<FullJid>,
+        link: Link,
     ) -> Result<SessionEntry, StanzaError> {
         let mut state = account.lock();
         if state.removed {
@@ -209,7 +212,8 @@ impl Core {
                 .with_resource(&random::token())
                 .map_err(|_| StanzaError::internal_server_error())?,
         };
-        let entry = SessionEntry::new(Sid(random::number()), full);
+        let mut entry = SessionEntry::new(Sid(random::number()), full);
+        entry.link = Arc::new(link);
         state.sessions.push(entry.clone());
         Ok(entry)
     }

@@ -5,8 +5,10 @@
 
 use crate::core::Core;
 use crate::listener::Certificates;
+use crate::metrics;
 use crate::random;
 use crate::session::Session;
+use crate::sessions::Link;
 use std::future::{Future, poll_fn};
 use std::net::SocketAddr;
 use std::pin::pin;
@@ -17,7 +19,8 @@ use tokio::runtime::Handle;
 use tokio::sync::watch;
 use tracing::{Instrument, debug, info, warn};
 use xmpp_stream::driver::{Driver, Transport, Turn};
-use xmpp_stream::error::{StanzaError, StreamCondition, StreamError};
+use xmpp_stream::error::{SaslCondition, StanzaError, StreamCondition, StreamError};
+use xmpp_stream::jid::BareJid;
 use xmpp_stream::stanza::Stanza;
 use xmpp_stream::stream::{
     CloseReason, HostView, Hosts, Machine, Note, Output, Responder, ResponderConfig, ScramHash,
@@ -78,6 +81,7 @@ pub async fn serve(
         let machine = Responder::new(config, Box::new(random::fill), now);
         let mut driver = Driver::new(machine, transport);
         driver.set_stall_max(shared.core.limits.write_stall_max);
+        let mut link = Link::from(peer);
         if direct_tls {
             let mut shutdown = shared.shutdown.clone();
             let handshake = driver.accept_tls(&*shared.certificates, None, true);
@@ -85,15 +89,21 @@ pub async fn serve(
                 done = handshake => done,
                 () = down(&mut shutdown) => return,
             };
-            if let Err(error) = done {
-                info!(%error, "TLS handshake failed");
-                return;
+            match done {
+                Ok(info) => link.tls = info.version,
+                Err(error) => {
+                    shared.core.tap.metrics.tls_failed.count();
+                    info!(%error, "TLS handshake failed");
+                    return;
+                }
             }
         }
         let mut connection = Connection {
             shared,
             driver,
             peer,
+            link,
+            trying: None,
             session: None,
             on_login: Some(on_login),
         };
@@ -106,6 +116,10 @@ struct Connection<F> {
     shared: Arc<Shared>,
     driver: Driver<Responder>,
     peer: SocketAddr,
+    /// What operators are shown of it.
+    link: Link,
+    /// The account of a login under way, or its stand-in.
+    trying: Option<BareJid>,
     session: Option<Session>,
     on_login: Option<F>,
 }
@@ -227,26 +241,35 @@ impl<F: FnOnce() + Send> Connection<F> {
                     done = self.driver.accept_tls(&*certificates, Some(&to), false) => done,
                     () = down(&mut shutdown) => return false,
                 };
-                if let Err(error) = done {
-                    info!(%error, "TLS handshake failed");
-                    return false;
+                match done {
+                    Ok(info) => self.link.tls = info.version,
+                    Err(error) => {
+                        core.tap.metrics.tls_failed.count();
+                        info!(%error, "TLS handshake failed");
+                        return false;
+                    }
                 }
             }
             Output::NeedCredentials { account, hash } => {
+                if !self.hold_login(&account).await {
+                    return true;
+                }
                 let credentials = core.credentials(&account, hash).await;
                 self.driver
                     .machine
                     .credentials(credentials, core.clock.now());
             }
             Output::CheckPassword { account, password } => {
+                if !self.hold_login(&account).await {
+                    return true;
+                }
                 let verdict = core.check_password(&account, password).await;
                 self.driver.machine.verdict(verdict, core.clock.now());
             }
             Output::Guest(stanza) => self.guest(stanza).await,
             Output::Bind { account, resource } => {
-                let bound = core
-                    .bind(&account, resource.as_deref(), self.peer.ip())
-                    .await;
+                self.link.since = core.clock.unix_secs();
+                let bound = core.bind(&account, resource.as_deref(), self.link).await;
                 let bound = bound.map(|session| {
                     let jid = session.jid.clone();
                     self.session = Some(session);
@@ -266,13 +289,73 @@ impl<F: FnOnce() + Send> Connection<F> {
             Output::Nonza(element) => {
                 debug!(name = element.name(), "element without a meaning here")
             }
-            Output::Note(note) => log(&note),
+            Output::Note(note) => self.note(&note),
             Output::Closed(reason) => {
+                if let CloseReason::Ours(error) = &reason {
+                    let at = error.condition as usize;
+                    core.tap.metrics.stream_errors.count_at(at);
+                }
                 log_close(&reason);
                 return false;
             }
         }
         true
+    }
+
+    /// Waits until an attempt to sign in may be looked at (DESIGN 9: login delay), writing what is
+    /// to be written; false when the connection or the server ends first.
+    async fn hold_login(&mut self, account: &BareJid) -> bool {
+        let core = Arc::clone(&self.shared.core);
+        self.trying = Some(account.clone());
+        let now = core.clock.now();
+        let Some(until) = core.login_delays.until(account, self.peer.ip(), now) else {
+            return true;
+        };
+        core.tap.metrics.logins_delayed.count();
+        debug!("login delayed");
+        let mut shutdown = self.shared.shutdown.clone();
+        let mut over = pin!(tokio::time::sleep_until(until.into()));
+        while self.driver.machine.accepts_close() {
+            tokio::select! {
+                biased;
+                () = down(&mut shutdown) => return false,
+                () = &mut over => return true,
+                turn = self.driver.turn(false) => if turn.is_err() {
+                    return false;
+                },
+            }
+        }
+        false
+    }
+
+    fn note(&mut self, note: &Note) {
+        log(note);
+        let core = &self.shared.core;
+        let (metrics, delays) = (&core.tap.metrics, &core.login_delays);
+        match note {
+            Note::LoginFailed {
+                mechanism,
+                condition,
+                ..
+            } => {
+                let at = metrics::mechanism(mechanism);
+                metrics.logins_failed.count_at(at);
+                // Only what was compared with a password is a guess.
+                if let (Some(account), SaslCondition::NotAuthorized) =
+                    (self.trying.take(), condition)
+                {
+                    delays.failed(&account, self.peer.ip(), core.clock.now());
+                }
+            }
+            Note::LoggedIn {
+                mechanism, account, ..
+            } => {
+                metrics.logins.count_at(metrics::mechanism(mechanism));
+                delays.succeeded(account, self.peer.ip());
+                self.link.mechanism = mechanism;
+            }
+            _ => {}
+        }
     }
 
     async fn guest(&mut self, stanza: Stanza) {
@@ -301,6 +384,7 @@ impl<F: FnOnce() + Send> Connection<F> {
             return;
         };
         let core = Arc::clone(&self.shared.core);
+        core.tap.received(&session.jid, &stanza);
         match core.message_now(session, stanza) {
             None if session.later.is_empty() => {}
             None => {
@@ -362,6 +446,7 @@ fn fill(driver: &mut Driver<Responder>, session: &Session) {
     }
     let machine = &mut driver.machine;
     session.outbox.send(|item| {
+        session.tap.sent(&session.jid, item);
         machine.send(item);
         machine.is_open() && machine.pending_bytes() < WRITE_BYTES
     });

@@ -45,6 +45,7 @@ impl Core {
             return;
         };
         self.registry.sessions.fetch_sub(1, Ordering::Relaxed);
+        self.tap.ended(&entry.jid);
         for item in items {
             let OutItem::Shared(_, rendered, delivery) = item else {
                 continue;
@@ -92,6 +93,7 @@ impl Core {
     ) {
         while let Some(sid) = state.marked(&self.limits) {
             tracing::warn!(jid = %account.jid, "session ended: it does not read");
+            self.tap.metrics.outbox_cuts.count();
             self.end_locked(host, account, state, sid, effects);
         }
     }

@@ -17,12 +17,15 @@ use crate::hooks::{AccountCx, Cx, Flow, Hooks, Stage};
 use crate::host::Host;
 use crate::iq::IqTable;
 use crate::limits::Limits;
+use crate::login_delay::LoginDelays;
 use crate::modules::{Announced, Module, RegisterError, Scope};
+use crate::registrations::Registrations;
 use crate::router::{HostMap, Target, target};
 use crate::session::account::{Account, SessionEntry};
 use crate::session::registry::{Lookup, Registry};
 use crate::session::{Session, Sid};
 use crate::store::{CommitError, Store};
+use crate::watch::Tap;
 use smallvec::SmallVec;
 use std::collections::VecDeque;
 use std::future::poll_fn;
@@ -59,6 +62,12 @@ pub struct Core {
     pub clock: Clock,
     /// Bounds.
     pub limits: Limits,
+    /// Counters, and whoever watches sessions.
+    pub tap: Arc<Tap>,
+    /// Delays after wrong passwords.
+    pub login_delays: LoginDelays,
+    /// In-band registrations of the last hour.
+    pub registrations: Registrations,
     /// What modules announce.
     pub announced: Announced,
     pub(crate) hooks: Hooks,
@@ -101,6 +110,9 @@ impl Core {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         Ok(Self {
             registry: Registry::new(&config.limits),
+            tap: Arc::new(Tap::new(clock.clone())),
+            login_delays: LoginDelays::new(&config.limits),
+            registrations: Registrations::new(&config.limits),
             limits: config.limits,
             hosts,
             config,

@@ -6,6 +6,7 @@ pub mod registry;
 
 use crate::effect::Effect;
 use crate::host::Host;
+use crate::watch::Tap;
 use account::Account;
 use outbox::Outbox;
 use std::net::IpAddr;
@@ -31,6 +32,8 @@ pub struct Session {
     pub outbox: Arc<Outbox>,
     /// Where the client connects from.
     pub peer: IpAddr,
+    /// Where its stanzas are counted and shown.
+    pub tap: Arc<Tap>,
     /// Effects that the path without awaits left over.
     pub later: Later,
     /// The last stanza met a queue over its soft bound.

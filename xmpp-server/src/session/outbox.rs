@@ -171,6 +171,12 @@ impl Outbox {
             || q.bytes > limits.outbox_bytes_hard_total() / 2
     }
 
+    /// Items and bytes that wait, for operators.
+    pub fn waiting(&self) -> (usize, usize) {
+        let q = self.lock();
+        (q.items.len(), q.bytes)
+    }
+
     /// True while what others pushed is over the hard bound.
     pub fn is_marked(&self, limits: &Limits) -> bool {
         is_over(&self.lock().pushed(), limits)

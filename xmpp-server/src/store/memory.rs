@@ -10,6 +10,8 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use bytes::Bytes;
 use xmpp_stream::jid::BareJid;
 
+use crate::metrics::StoreCounters;
+
 use super::{
     AccountRecord, Ban, CommitError, KvRecord, Ops, RosterRecord, RosterRow, StoreError, Ticket,
     WriteOp, random_secret,
@@ -19,6 +21,7 @@ use super::{
 pub struct MemoryStore {
     tables: Mutex<Tables>,
     secret: OnceLock<[u8; super::SECRET_BYTES]>,
+    counters: StoreCounters,
 }
 
 #[derive(Default)]
@@ -46,6 +49,7 @@ impl MemoryStore {
         Self {
             tables: Mutex::default(),
             secret: OnceLock::new(),
+            counters: StoreCounters::default(),
         }
     }
 
@@ -111,7 +115,15 @@ impl MemoryStore {
         if tables.closed {
             return Ticket::done(Err(CommitError::Failed));
         }
-        Ticket::done(tables.apply(ops).map_err(|Unexpected| CommitError::Expect))
+        let applied = tables.apply(ops).map_err(|Unexpected| CommitError::Expect);
+        if applied.is_ok() {
+            self.counters.committed(ops.len());
+        }
+        Ticket::done(applied)
+    }
+
+    pub(super) fn counters(&self) -> &StoreCounters {
+        &self.counters
     }
 
     pub(super) fn close(&self) {

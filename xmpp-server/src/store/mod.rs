@@ -16,6 +16,8 @@ use std::sync::Arc;
 use ring::rand::{SecureRandom, SystemRandom};
 use xmpp_stream::jid::BareJid;
 
+use crate::metrics::StoreCounters;
+
 pub use memory::MemoryStore;
 pub use sqlite::SqliteStore;
 pub use ticket::Ticket;
@@ -132,6 +134,14 @@ impl Store {
         match self {
             Self::Memory(store) => store.submit(&ops),
             Self::Sqlite(store) => store.submit(ops),
+        }
+    }
+
+    /// What it has done, for operators.
+    pub fn counters(&self) -> &StoreCounters {
+        match self {
+            Self::Memory(store) => store.counters(),
+            Self::Sqlite(store) => store.counters(),
         }
     }
 

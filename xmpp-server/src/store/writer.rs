@@ -6,6 +6,7 @@
 //! full fails at once.
 
 use std::collections::VecDeque;
+use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 
@@ -14,6 +15,7 @@ use tracing::{error, warn};
 
 use super::ticket::{Slot, Ticket};
 use super::{CommitError, Ops, WriteOp};
+use crate::metrics::StoreCounters;
 
 /// One transaction: long enough to share the price of a commit, short enough to wait for.
 const GROUP_OPS_MAX: usize = 512;
@@ -57,6 +59,7 @@ pub(super) struct Writer {
 struct Shared {
     queue: Mutex<Queue>,
     arrived: Condvar,
+    counters: StoreCounters,
 }
 
 #[derive(Debug, Default)]
@@ -102,12 +105,14 @@ impl Writer {
         let full = queue.ops + ops.len() > QUEUE_OPS_MAX || queue.bytes + bytes > QUEUE_BYTES_MAX;
         if full || queue.closed {
             drop(queue);
+            self.shared.counters.refused.fetch_add(1, Relaxed);
             warn!(full, "write refused");
             return Ticket::done(Err(CommitError::Failed));
         }
         let slot = Arc::new(Slot::default());
         queue.ops += ops.len();
         queue.bytes += bytes;
+        self.shared.counters.waiting.store(queue.ops, Relaxed);
         queue.submits.push_back(Submit {
             ops,
             bytes,
@@ -116,6 +121,10 @@ impl Writer {
         drop(queue);
         self.shared.arrived.notify_one();
         Ticket::waiting(slot)
+    }
+
+    pub(super) fn counters(&self) -> &StoreCounters {
+        &self.shared.counters
     }
 
     /// Takes nothing more in and waits until all that waited is written.
@@ -149,7 +158,9 @@ impl Shared {
             .arrived
             .wait_while(queue, |queue| queue.submits.is_empty() && !queue.closed)
             .unwrap_or_else(PoisonError::into_inner);
-        queue.take_group()
+        let group = queue.take_group();
+        self.counters.waiting.store(queue.ops, Relaxed);
+        group
     }
 }
 
@@ -208,14 +219,15 @@ fn run(shared: &Shared, mut backend: impl Backend) {
         if group.is_empty() {
             break;
         }
-        commit(&mut backend, &group);
+        commit(&mut backend, &group, &shared.counters);
     }
     backend.close();
 }
 
-fn commit(backend: &mut impl Backend, group: &[Submit]) {
+fn commit(backend: &mut impl Backend, group: &[Submit], counters: &StoreCounters) {
     let ops: Vec<&Ops> = group.iter().map(|submit| &submit.ops).collect();
     if let Ok(verdicts) = backend.commit(&ops) {
+        counters.committed(ops.iter().map(|ops| ops.len()).sum());
         for (submit, verdict) in group.iter().zip(verdicts) {
             submit.slot.finish(outcome(verdict));
         }
@@ -223,12 +235,13 @@ fn commit(backend: &mut impl Backend, group: &[Submit]) {
     }
     if let [only] = group {
         error!(ops = only.ops.len(), "write failed");
+        counters.failed.fetch_add(1, Relaxed);
         only.slot.finish(Err(CommitError::Failed));
         return;
     }
     warn!(submits = group.len(), "group failed, trying one by one");
     for submit in group {
-        commit(backend, std::slice::from_ref(submit));
+        commit(backend, std::slice::from_ref(submit), counters);
     }
 }
 
