@@ -3,9 +3,10 @@
 //! RFC 6120 section 4 is the machine's business, section 10 the core's; this file carries between
 //! them. It reads only while nothing of the last stanza is left to do: that is the back-pressure.
 
+mod login;
+
 use crate::core::Core;
 use crate::listener::Certificates;
-use crate::metrics;
 use crate::random;
 use crate::session::Session;
 use crate::sessions::Link;
@@ -19,7 +20,7 @@ use tokio::runtime::Handle;
 use tokio::sync::watch;
 use tracing::{Instrument, debug, info, warn};
 use xmpp_stream::driver::{Driver, Transport, Turn};
-use xmpp_stream::error::{SaslCondition, StanzaError, StreamCondition, StreamError};
+use xmpp_stream::error::{StanzaError, StreamCondition, StreamError};
 use xmpp_stream::jid::BareJid;
 use xmpp_stream::stanza::Stanza;
 use xmpp_stream::stream::{
@@ -300,62 +301,6 @@ impl<F: FnOnce() + Send> Connection<F> {
             }
         }
         true
-    }
-
-    /// Waits until an attempt to sign in may be looked at (DESIGN 9: login delay), writing what is
-    /// to be written; false when the connection or the server ends first.
-    async fn hold_login(&mut self, account: &BareJid) -> bool {
-        let core = Arc::clone(&self.shared.core);
-        self.trying = Some(account.clone());
-        let now = core.clock.now();
-        let Some(until) = core.login_delays.until(account, self.peer.ip(), now) else {
-            return true;
-        };
-        core.tap.metrics.logins_delayed.count();
-        debug!("login delayed");
-        let mut shutdown = self.shared.shutdown.clone();
-        let mut over = pin!(tokio::time::sleep_until(until.into()));
-        while self.driver.machine.accepts_close() {
-            tokio::select! {
-                biased;
-                () = down(&mut shutdown) => return false,
-                () = &mut over => return true,
-                turn = self.driver.turn(false) => if turn.is_err() {
-                    return false;
-                },
-            }
-        }
-        false
-    }
-
-    fn note(&mut self, note: &Note) {
-        log(note);
-        let core = &self.shared.core;
-        let (metrics, delays) = (&core.tap.metrics, &core.login_delays);
-        match note {
-            Note::LoginFailed {
-                mechanism,
-                condition,
-                ..
-            } => {
-                let at = metrics::mechanism(mechanism);
-                metrics.logins_failed.count_at(at);
-                // Only what was compared with a password is a guess.
-                if let (Some(account), SaslCondition::NotAuthorized) =
-                    (self.trying.take(), condition)
-                {
-                    delays.failed(&account, self.peer.ip(), core.clock.now());
-                }
-            }
-            Note::LoggedIn {
-                mechanism, account, ..
-            } => {
-                metrics.logins.count_at(metrics::mechanism(mechanism));
-                delays.succeeded(account, self.peer.ip());
-                self.link.mechanism = mechanism;
-            }
-            _ => {}
-        }
     }
 
     async fn guest(&mut self, stanza: Stanza) {
