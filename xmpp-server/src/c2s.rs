@@ -24,8 +24,7 @@ use xmpp_stream::error::{StanzaError, StreamCondition, StreamError};
 use xmpp_stream::jid::BareJid;
 use xmpp_stream::stanza::Stanza;
 use xmpp_stream::stream::{
-    CloseReason, HostView, Hosts, Machine, Note, Output, Responder, ResponderConfig, ScramHash,
-    TlsRule,
+    CloseReason, HostView, Hosts, Machine, Note, Output, Responder, ResponderConfig, TlsRule,
 };
 use xmpp_stream::xml::Refused;
 
@@ -469,7 +468,7 @@ impl Hosts for PeerHosts {
         }
         Some(HostView {
             domain: host.domain.clone(),
-            hashes: vec![ScramHash::Sha1, ScramHash::Sha256, ScramHash::Sha512],
+            hashes: self.core.offers.hashes(&host.domain),
             plain: self.core.config.sasl.plain,
             guest_ns: guest_ns.into(),
             features_before_auth: features_before_auth.into(),

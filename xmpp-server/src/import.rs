@@ -127,7 +127,9 @@ impl ImportedAccount {
 }
 
 impl KeyText {
-    fn of(keys: &StoredKeys) -> Self {
+    /// Keys as text.
+    #[must_use]
+    pub fn of(keys: &StoredKeys) -> Self {
         Self {
             hash: hash_name(keys.hash).into(),
             iterations: keys.iterations,

@@ -21,6 +21,7 @@ pub mod listener;
 pub mod login_delay;
 pub mod metrics;
 pub mod modules;
+pub mod offers;
 pub mod random;
 pub mod registrations;
 pub mod router;

@@ -8,8 +8,10 @@ use crate::clock::Clock;
 use crate::config::Config;
 use crate::core::Core;
 use crate::import::{ImportedAccount, KeyError, Outcome};
+use crate::offers;
 use crate::store::{Ban, CommitError, Ops, Store, StoreError, WriteOp};
 use smallvec::smallvec;
+use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 use xmpp_stream::jid::{BareJid, Jid, JidError};
@@ -194,6 +196,15 @@ impl Users {
             };
             outcomes.push(outcome);
         }
+        // First: what is offered may be too little for a moment, never too much.
+        if let Err(error) = self.narrow_offers(&ops).await {
+            for place in places {
+                if let Some(kept) = outcomes.get_mut(place) {
+                    *kept = Outcome::Refused(error.to_string());
+                }
+            }
+            return outcomes;
+        }
         if self.commit_all(ops.clone().into()).await.is_ok() {
             return outcomes;
         }
@@ -209,6 +220,32 @@ impl Users {
             }
         }
         outcomes
+    }
+
+    /// A domain offers the hashes for which all accounts hold keys, those about to be made too.
+    async fn narrow_offers(&self, creations: &[WriteOp]) -> Result<(), UserError> {
+        let mut domains: BTreeMap<&str, u8> = BTreeMap::new();
+        for op in creations {
+            if let WriteOp::AccountCreate { account, keys, .. } = op {
+                *domains.entry(account.domain()).or_insert(offers::ALL) &= offers::set_of(keys);
+            }
+        }
+        for (domain, keys) in domains {
+            if keys == offers::ALL {
+                continue;
+            }
+            if let Some(op) = offers::narrowing(self.store(), domain, keys).await? {
+                self.commit(op, UserError::Store).await?;
+                tracing::warn!(
+                    domain,
+                    "imported accounts lack keys: fewer mechanisms are offered"
+                );
+            }
+            if let Self::Running(core) = self {
+                core.offers.narrow(domain, keys);
+            }
+        }
+        Ok(())
     }
 
     /// `None` for an account that exists.

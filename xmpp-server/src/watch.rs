@@ -160,6 +160,12 @@ impl Tap {
         Watch { tap, watcher }
     }
 
+    /// How many watch.
+    #[must_use]
+    pub fn watchers(&self) -> usize {
+        self.watching.load(Ordering::Relaxed)
+    }
+
     fn lock_read(&self) -> std::sync::RwLockReadGuard<'_, Vec<Arc<Watcher>>> {
         self.watchers.read().unwrap_or_else(PoisonError::into_inner)
     }

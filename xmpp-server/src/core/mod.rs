@@ -19,6 +19,7 @@ use crate::iq::IqTable;
 use crate::limits::Limits;
 use crate::login_delay::LoginDelays;
 use crate::modules::{Announced, Module, RegisterError, Scope};
+use crate::offers::Offers;
 use crate::registrations::Registrations;
 use crate::router::{HostMap, Target, target};
 use crate::session::account::{Account, SessionEntry};
@@ -68,6 +69,8 @@ pub struct Core {
     pub login_delays: LoginDelays,
     /// In-band registrations of the last hour.
     pub registrations: Registrations,
+    /// SCRAM hashes by domain.
+    pub offers: Offers,
     /// What modules announce.
     pub announced: Announced,
     pub(crate) hooks: Hooks,
@@ -113,6 +116,7 @@ impl Core {
             tap: Arc::new(Tap::new(clock.clone())),
             login_delays: LoginDelays::new(&config.limits),
             registrations: Registrations::new(&config.limits),
+            offers: Offers::default(),
             limits: config.limits,
             hosts,
             config,
