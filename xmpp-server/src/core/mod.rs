@@ -18,7 +18,10 @@ use crate::hooks::{AccountCx, Cx, Flow, Hooks, Stage};
 use crate::host::Host;
 use crate::iq::IqTable;
 use crate::limits::Limits;
+use crate::login_delay::LoginDelays;
 use crate::modules::{Announced, Module, RegisterError, Scope};
+use crate::offers::Offers;
+use crate::registrations::Registrations;
 use crate::router::{HostMap, Target, target};
 use crate::session::account::{Account, SessionEntry};
 use crate::session::ended::EndedStreams;
@@ -26,6 +29,7 @@ use crate::session::inbound::Owed;
 use crate::session::registry::{Lookup, Registry};
 use crate::session::{Session, Sid};
 use crate::store::{CommitError, RowId, RowIds, Store};
+use crate::watch::Tap;
 use recipient::{Resent, room_for, sent_by};
 use smallvec::SmallVec;
 use std::collections::VecDeque;
@@ -63,6 +67,14 @@ pub struct Core {
     pub clock: Clock,
     /// Bounds.
     pub limits: Limits,
+    /// Counters, and whoever watches sessions.
+    pub tap: Arc<Tap>,
+    /// Delays after wrong passwords.
+    pub login_delays: LoginDelays,
+    /// In-band registrations of the last hour.
+    pub registrations: Registrations,
+    /// SCRAM hashes by domain.
+    pub offers: Offers,
     /// What modules announce.
     pub announced: Announced,
     pub(crate) hooks: Hooks,
@@ -109,6 +121,10 @@ impl Core {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         Ok(Self {
             registry: Registry::new(&config.limits),
+            tap: Arc::new(Tap::new(clock.clone())),
+            login_delays: LoginDelays::new(&config.limits),
+            registrations: Registrations::new(&config.limits),
+            offers: Offers::default(),
             limits: config.limits,
             hosts,
             config,

@@ -17,7 +17,7 @@ async fn session(core: &Arc<Core>, local: &str) -> Session {
         .await
         .unwrap();
     let peer = IpAddr::V4(Ipv4Addr::LOCALHOST);
-    core.bind(&account, Some("r"), peer).await.unwrap()
+    core.bind(&account, Some("r"), peer.into()).await.unwrap()
 }
 
 async fn sends(core: &Arc<Core>, session: &Session, xml: &str) {
