@@ -188,6 +188,8 @@ pub struct Answer {
     pub payload: Option<Element>,
     /// Wishes; when some are writes the result is sent after the commit.
     pub effects: Vec<Effect>,
+    /// Wishes for the asking session's account, applied right behind the result.
+    pub after: Vec<Effect>,
     /// Error to send in place of the result when the commit fails with a broken expectation
     /// (e.g. conflict: the account was made meanwhile). `None`: the handler is called again.
     pub on_conflict: Option<StanzaError>,
@@ -441,7 +443,8 @@ impl Core {
             match (settled, answer.on_conflict) {
                 (Ok(rest), _) => {
                     let reply = stanza.result(answer.payload.as_ref());
-                    return Ok((self.reply_in_order(own, call.asker.as_ref(), reply), rest));
+                    let asker = call.asker.as_ref();
+                    return Ok((self.reply_in_order(own, asker, reply, answer.after), rest));
                 }
                 (Err(CommitError::Expect), Some(conflict)) => return Err(conflict),
                 (Err(CommitError::Expect), None) => {}
@@ -461,13 +464,16 @@ impl Core {
         own: Option<&Arc<Account>>,
         asker: Option<&Asker>,
         reply: Stanza,
+        after: Vec<Effect>,
     ) -> Option<Stanza> {
         let (Some(account), Some(asker)) = (own, asker) else {
             return Some(reply);
         };
-        account
-            .lock()
-            .push_one(asker.sid, Item::One(Box::new(reply)), &self.limits);
+        let mut state = account.lock();
+        state.push_one(asker.sid, Item::One(Box::new(reply)), &self.limits);
+        for effect in after {
+            state.apply(effect, &self.limits, self.clock.unix_secs());
+        }
         None
     }
 

@@ -141,6 +141,9 @@ limits! {
 
     /// Contacts of one roster: clients load it whole, at about 100 bytes each.
     roster_items_max: Count = 2000,
+    /// Removed contacts of one roster that are remembered for clients with an older version
+    /// (RFC 6121 section 2.6); one that is further behind gets the whole roster.
+    roster_removed_max: Count = 256,
     /// Groups of one contact.
     roster_groups_max: Count = 32,
     /// Bytes of a contact's name: what a resource may have (RFC 7622).

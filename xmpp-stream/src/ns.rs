@@ -82,6 +82,10 @@ impl NameId {
 }
 
 namespaces! {
+    /// Stream feature: subscriptions can be approved in advance (RFC 6121 section 3.4).
+    FEATURE_PRE_APPROVAL = "urn:xmpp:features:pre-approval";
+    /// Stream feature: the roster has versions (RFC 6121 section 2.6.1).
+    FEATURE_ROSTER_VERSION = "urn:xmpp:features:rosterver";
     /// Legacy in-band registration stream feature (XEP-0077 section 8).
     FEATURE_REGISTER = "http://jabber.org/features/iq-register";
     /// Entity capabilities (XEP-0115).

@@ -37,7 +37,7 @@ impl Core {
                 Effect::Roster(item) => {
                     debug_assert!(holds_changes);
                     let (expect, ver) = (Some(view.ver), view.ver + 1);
-                    view = view.with(item.clone());
+                    let item = view.put(item);
                     ops.push(WriteOp::Roster {
                         account: account.jid.clone(),
                         item,
@@ -48,13 +48,15 @@ impl Core {
                 }
                 Effect::RosterRemove(jid) => {
                     let (expect, ver) = (Some(view.ver), view.ver + 1);
-                    view = view.without(&jid);
+                    let remember = view.remove(&jid, self.limits.roster_removed_max);
                     let account = account.jid.clone();
                     ops.push(WriteOp::RosterRemove {
                         account,
                         jid,
                         expect,
                         ver,
+                        remember,
+                        forgotten: view.forgotten(),
                     });
                     roster_changed = true;
                 }
@@ -77,7 +79,10 @@ impl Core {
 
     async fn reload_roster(&self, account: &Account) {
         match self.store.roster(&account.jid).await {
-            Ok(roster) => account.set_roster(RosterView::new(roster.ver, roster.items)),
+            Ok(roster) => {
+                let epoch = account.roster().epoch();
+                account.set_roster(RosterView::new(epoch, roster));
+            }
             Err(error) => tracing::error!(%error, jid = %account.jid, "roster not read again"),
         }
     }

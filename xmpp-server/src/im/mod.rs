@@ -12,7 +12,7 @@ mod roster;
 mod strip;
 pub mod subscription;
 #[cfg(test)]
-mod testkit;
+pub(crate) mod testkit;
 
 /// Always loaded; they cannot be switched off.
 pub static ALL: &[&dyn Module] = &[

@@ -50,6 +50,7 @@ pub(crate) fn row(contact: &str, state: &str) -> RosterRow {
     let request = format!("<presence to='{ANN}' from='{contact}' type='subscribe'/>");
     RosterRow {
         jid: BareJid::parse(contact).unwrap(),
+        ver: 0,
         name: Some("".into()),
         groups: Vec::new(),
         subscription: match subscription {
@@ -255,7 +256,12 @@ pub(crate) fn line(effect: &Effect) -> String {
     match effect {
         Effect::Local(which, to, rendered) if rendered.kind() == Kind::Iq => {
             let stanza = rendered.stanza();
-            assert_eq!((which, to), (&Which::Interested, &To::Full));
+            let prefix = match which {
+                Which::Interested => "push".to_owned(),
+                Which::One(Sid(number)) => format!("push to {number}"),
+                other => panic!("no such push: {other:?}"),
+            };
+            assert_eq!(to, &To::Full);
             assert!(stanza.head.from.is_none());
             assert!(stanza.head.id.as_deref().is_some_and(|id| id.len() >= 8));
             let query = stanza.first_element().unwrap();
@@ -264,7 +270,8 @@ pub(crate) fn line(effect: &Effect) -> String {
                 .children()
                 .map(|item| item.to_xml(ns::ROSTER))
                 .collect();
-            format!("push {}", items.join(""))
+            assert!(query.attr("ver").is_some(), "rv-06");
+            format!("{prefix} {}", items.join(""))
         }
         Effect::Local(which, to, rendered) => {
             let which = match which {
@@ -292,10 +299,11 @@ pub(crate) fn line(effect: &Effect) -> String {
         }
         Effect::Roster(row) => {
             let state = super::subscription::table::State::of(Some(row));
-            let listed = super::subscription::is_listed(row);
+            let listed = row.is_listed();
             format!(
-                "row {} {state:?}{}",
+                "row {} {state:?}{}{}",
                 row.jid,
+                if row.approved { " approved" } else { "" },
                 if listed { "" } else { " unlisted" }
             )
         }

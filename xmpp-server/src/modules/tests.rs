@@ -150,6 +150,7 @@ impl Server {
             account: jid("alice"),
             item: RosterRow {
                 jid: jid("bob"),
+                ver: 1,
                 name: None,
                 groups: Vec::new(),
                 subscription: Subscription::From,

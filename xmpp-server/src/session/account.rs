@@ -5,93 +5,16 @@
 
 use super::Sid;
 use super::outbox::{Class, Delivery, OutItem, Outbox, Push};
+pub use super::roster::RosterView;
 use crate::effect::{Effect, Which};
 use crate::limits::Limits;
-use crate::store::{AccountRecord, RosterRow, Subscription};
+use crate::store::AccountRecord;
 use smallvec::SmallVec;
-use std::collections::{BTreeMap, HashSet};
+use std::collections::HashSet;
 use std::ops::{Deref, DerefMut};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use xmpp_stream::jid::{BareJid, FullJid, Jid};
 use xmpp_stream::stanza::{Item, Rendered, Stanza, To, Ty};
-
-/// A roster as last committed: visible items and pending inbound requests.
-#[derive(Clone, Debug, Default)]
-pub struct RosterView {
-    /// Version: grows with each change.
-    pub ver: u64,
-    items: BTreeMap<BareJid, Arc<RosterRow>>,
-}
-
-impl RosterView {
-    /// A view of stored rows.
-    pub fn new(ver: u64, rows: impl IntoIterator<Item = RosterRow>) -> Self {
-        let items = rows
-            .into_iter()
-            .map(|row| (row.jid.clone(), Arc::new(row)))
-            .collect();
-        Self { ver, items }
-    }
-
-    /// The row of a contact, looked up by the text of its bare JID.
-    #[must_use]
-    pub fn get(&self, bare: &str) -> Option<&Arc<RosterRow>> {
-        self.items.get(bare)
-    }
-
-    /// All rows, also those that are pending inbound requests only.
-    pub fn rows(&self) -> impl Iterator<Item = &Arc<RosterRow>> {
-        self.items.values()
-    }
-
-    /// Number of rows.
-    #[must_use]
-    pub fn len(&self) -> usize {
-        self.items.len()
-    }
-
-    /// True without rows.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.items.is_empty()
-    }
-
-    /// The contact may see the account's presence (subscription from or both).
-    #[must_use]
-    pub fn may_see_us(&self, bare: &str) -> bool {
-        self.get(bare)
-            .is_some_and(|row| matches!(row.subscription, Subscription::From | Subscription::Both))
-    }
-
-    /// The account may see the contact's presence (subscription to or both).
-    #[must_use]
-    pub fn may_see_them(&self, bare: &str) -> bool {
-        self.get(bare)
-            .is_some_and(|row| matches!(row.subscription, Subscription::To | Subscription::Both))
-    }
-
-    /// The view after one row was set.
-    #[must_use]
-    pub fn with(&self, row: RosterRow) -> Self {
-        let mut items = self.items.clone();
-        items.insert(row.jid.clone(), Arc::new(row));
-        Self {
-            ver: self.ver + 1,
-            items,
-        }
-    }
-
-    /// The view after one row was removed.
-    #[must_use]
-    pub fn without(&self, jid: &BareJid) -> Self {
-        let mut items = self.items.clone();
-        items.remove(jid);
-        Self {
-            ver: self.ver + 1,
-            items,
-        }
-    }
-}
 
 /// What the account knows of one bound session.
 #[derive(Clone)]

@@ -3,6 +3,7 @@
 pub mod account;
 pub mod outbox;
 pub mod registry;
+pub mod roster;
 
 use crate::effect::Effect;
 use crate::host::Host;

@@ -144,7 +144,7 @@ impl Registry {
                 return Ok(Some(Arc::clone(&entry.account)));
             }
             shard.evict(self.shard_max);
-            let view = RosterView::new(roster.ver, roster.items);
+            let view = RosterView::new(RosterView::epoch_of(&record), roster);
             let account = Arc::new(Account::new(jid.clone(), record, view));
             let used = AtomicU64::new(self.tick.fetch_add(1, Ordering::Relaxed));
             shard.accounts.insert(
