@@ -48,6 +48,8 @@ pub enum Effect {
     SetInterested(Sid),
     /// The session sent directed presence: available (true) or unavailable.
     SetDirected(Sid, Jid, bool),
+    /// The last available resource of the account in hand has gone: the time is noted.
+    Left,
 
     /// The last presence of each available session of the account in hand goes to this contact: as
     /// it is when the change that lets it is in force.

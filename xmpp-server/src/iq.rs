@@ -137,6 +137,12 @@ impl Iq {
         self.core.clock.unix_secs()
     }
 
+    /// How long the server runs.
+    #[must_use]
+    pub fn uptime(&self) -> std::time::Duration {
+        self.core.clock.uptime()
+    }
+
     /// True when the asker may see the addressed account's presence, or is its owner.
     #[must_use]
     pub fn is_authorized(&self) -> bool {

@@ -155,6 +155,14 @@ limits! {
     pending_requests_max: Count = 200,
     /// Bytes of one of them: a nick and a sentence.
     pending_request_bytes_max: Bytes = 4 * KIB,
+    /// Sets of abilities of clients (XEP-0115) that are remembered: versions and settings of a few
+    /// dozen clients; with the next number 16 MiB at most.
+    caps_kept_max: Count = 1000,
+    /// Bytes of one of them as the client says it: ten times what clients have.
+    caps_bytes_max: Bytes = 16 * KIB,
+    /// Sessions that were asked for their abilities and have not said them; then the oldest
+    /// question is forgotten.
+    caps_asked_max: Count = 256,
     /// Bytes of a presence: caps, a nick, a hash and a long status; each contact of each contact
     /// gets it at login.
     presence_bytes_max: Bytes = 16 * KIB,

@@ -187,6 +187,8 @@ impl Core {
             match effect {
                 Effect::Show(contact) => rest.extend(state.current_presence(&contact)),
                 Effect::Vanish(contact) => rest.extend(state.vanish(&contact)),
+                Effect::Left if state.removed => {}
+                Effect::Left => rest.push(account.leave(self.clock.unix_secs())),
                 effect => rest.extend(state.apply(effect, &self.limits, self.clock.unix_secs())),
             }
         }

@@ -45,6 +45,10 @@ impl Core {
             return;
         };
         self.registry.sessions.fetch_sub(1, Ordering::Relaxed);
+        // One that was available says so by its unavailable presence.
+        if state.sessions.is_empty() && !entry.is_available() && !state.removed {
+            effects.push(account.leave(self.clock.unix_secs()));
+        }
         for item in items {
             let OutItem::Shared(_, rendered, delivery) = item else {
                 continue;

@@ -217,6 +217,7 @@ impl Core {
                     jid: &session.account.jid,
                     roster: &roster,
                     sessions: &state.sessions,
+                    left: session.account.left(),
                 }),
                 session: entry,
                 effects: Vec::new(),
@@ -326,6 +327,7 @@ impl Core {
                 jid: &account.jid,
                 roster: &roster,
                 sessions: &state.sessions,
+                left: account.left(),
             }),
             session: entry,
             effects: Vec::new(),
@@ -391,6 +393,7 @@ impl Core {
                 | Effect::SetPresence(..)
                 | Effect::SetInterested(_)
                 | Effect::SetDirected(..)
+                | Effect::Left
                 | Effect::Show(_)
                 | Effect::Vanish(_)
                 | Effect::Roster(_)

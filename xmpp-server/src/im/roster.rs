@@ -66,6 +66,7 @@ async fn set(iq: Iq) -> Result<Answer, StanzaError> {
         jid: &account.jid,
         roster: &roster,
         sessions: &state.sessions,
+        left: account.left(),
     };
     Ok(Answer {
         effects: change(&iq.payload, cx, iq.limits())?,

@@ -10,7 +10,7 @@ use crate::modules::{Announced, Scope};
 use crate::session::Sid;
 use crate::session::account::{AccountState, RosterView, SessionEntry};
 use crate::store::{RosterRow, Subscription};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use xmpp_stream::error::StanzaError;
 use xmpp_stream::jid::{BareJid, FullJid, Jid};
 use xmpp_stream::ns;
@@ -25,6 +25,7 @@ pub(crate) struct Bench {
     pub(crate) jid: BareJid,
     pub(crate) roster: RosterView,
     pub(crate) sessions: Vec<SessionEntry>,
+    pub(crate) left: Option<u64>,
     pub(crate) limits: Limits,
 }
 
@@ -81,6 +82,7 @@ impl Bench {
             jid: BareJid::parse(ANN).unwrap(),
             roster: RosterView::default(),
             sessions: Vec::new(),
+            left: None,
             limits: Limits::default(),
         }
     }
@@ -124,6 +126,21 @@ impl Bench {
             jid: &self.jid,
             roster: &self.roster,
             sessions: &self.sessions,
+            left: self.left,
+        }
+    }
+
+    /// What a hook of the sender's side gets.
+    pub(crate) fn cx_of(&self, resource: &str) -> Cx<'_> {
+        let mut sessions = self.sessions.iter();
+        Cx {
+            host: host(),
+            limits: &self.limits,
+            account: Some(self.cx()),
+            session: sessions.find(|s| s.jid.resource_str() == resource),
+            effects: Vec::new(),
+            edits: Vec::new(),
+            undelivered: None,
         }
     }
 
@@ -180,13 +197,8 @@ impl Bench {
     }
 
     fn run(&self, stage: Stage, session: Option<&SessionEntry>, stanza: &Stanza) -> Outcome {
-        let host = Host {
-            domain: "a.test".into(),
-            jid: jid("a.test"),
-            config: DomainConfig::new("a.test", Registration::Closed).unwrap(),
-        };
         let mut cx = Cx {
-            host: &host,
+            host: host(),
             limits: &self.limits,
             account: Some(self.cx()),
             session,
@@ -206,6 +218,15 @@ impl Bench {
             undelivered: cx.undelivered,
         }
     }
+}
+
+fn host() -> &'static Host {
+    static HOST: OnceLock<Host> = OnceLock::new();
+    HOST.get_or_init(|| Host {
+        domain: "a.test".into(),
+        jid: jid("a.test"),
+        config: DomainConfig::new("a.test", Registration::Closed).unwrap(),
+    })
 }
 
 /// The hooks of all modules here, as the server registers them.
@@ -293,6 +314,7 @@ pub(crate) fn line(effect: &Effect) -> String {
         }
         Effect::SetPresence(Sid(sid), None) => format!("offline {sid}"),
         Effect::SetPresence(Sid(sid), Some(presence)) => format!("online {sid} {}", xml(presence)),
+        Effect::Left => "left".to_owned(),
         Effect::SetInterested(Sid(sid)) => format!("interested {sid}"),
         Effect::SetDirected(Sid(sid), jid, on) => {
             format!("directed {sid} {jid} {}", if *on { "on" } else { "off" })

@@ -8,10 +8,11 @@ use super::outbox::{Class, Delivery, OutItem, Outbox, Push};
 pub use super::roster::RosterView;
 use crate::effect::{Effect, Which};
 use crate::limits::Limits;
-use crate::store::AccountRecord;
+use crate::store::{AccountRecord, WriteOp};
 use smallvec::SmallVec;
 use std::collections::HashSet;
 use std::ops::{Deref, DerefMut};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use xmpp_stream::jid::{BareJid, FullJid, Jid};
 use xmpp_stream::stanza::{Item, Rendered, Stanza, To, Ty};
@@ -114,6 +115,11 @@ impl DerefMut for Locked<'_> {
     }
 }
 
+/// Where in the store it stands when an account was left.
+pub(super) const LEFT_SPACE: &str = "last";
+/// The key there.
+pub(super) const LEFT_KEY: &str = "left";
+
 /// A local account that somebody named lately. There is one value for an account (rule 2).
 pub struct Account {
     /// Its address.
@@ -121,6 +127,8 @@ pub struct Account {
     /// Credentials and ban, as last committed.
     record: RwLock<Arc<AccountRecord>>,
     roster: RwLock<Arc<RosterView>>,
+    /// When its last available resource went, in seconds since 1970; 0: unknown.
+    left: AtomicU64,
     state: Mutex<AccountState>,
     /// Held over the commit of a change to roster or subscriptions, so that changes of one account
     /// happen one after the other.
@@ -147,10 +155,37 @@ impl Account {
             jid,
             record: RwLock::new(record),
             roster: RwLock::new(Arc::new(roster)),
+            left: AtomicU64::new(0),
             state: Mutex::default(),
             changes: tokio::sync::Mutex::default(),
             telling: tokio::sync::Mutex::default(),
         }
+    }
+
+    /// When its last available resource went, in seconds since 1970; `None`: never, or unknown.
+    #[must_use]
+    pub fn left(&self) -> Option<u64> {
+        Some(self.left.load(Ordering::Relaxed)).filter(|left| *left > 0)
+    }
+
+    /// Takes over what was stored when the account was last left.
+    pub fn set_left(&self, stored: &[u8]) {
+        let text = std::str::from_utf8(stored).ok();
+        if let Some(left) = text.and_then(|text| text.parse().ok()) {
+            self.left.store(left, Ordering::Relaxed);
+        }
+    }
+
+    /// The last available resource has gone, now; gives the wish to store that.
+    pub fn leave(&self, now: u64) -> Effect {
+        self.left.store(now, Ordering::Relaxed);
+        Effect::Write(WriteOp::Kv {
+            space: LEFT_SPACE,
+            owner: self.jid.clone(),
+            key: LEFT_KEY.to_owned(),
+            val: Some(now.to_string().into()),
+            expect: None,
+        })
     }
 
     /// The lock of rule 1. A poisoned lock is entered all the same: one failed handler must not take
