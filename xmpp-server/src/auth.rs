@@ -166,6 +166,7 @@ impl Core {
             host: Arc::clone(host),
             outbox: entry.outbox,
             peer,
+            secure: false,
             later: Default::default(),
             pause: Default::default(),
         })

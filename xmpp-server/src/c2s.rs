@@ -94,6 +94,7 @@ pub async fn serve(
             shared,
             driver,
             peer,
+            secure: direct_tls,
             session: None,
             on_login: Some(on_login),
         };
@@ -106,6 +107,7 @@ struct Connection<F> {
     shared: Arc<Shared>,
     driver: Driver<Responder>,
     peer: SocketAddr,
+    secure: bool,
     session: Option<Session>,
     on_login: Option<F>,
 }
@@ -231,6 +233,7 @@ impl<F: FnOnce() + Send> Connection<F> {
                     info!(%error, "TLS handshake failed");
                     return false;
                 }
+                self.secure = true;
             }
             Output::NeedCredentials { account, hash } => {
                 let credentials = core.credentials(&account, hash).await;
@@ -247,7 +250,8 @@ impl<F: FnOnce() + Send> Connection<F> {
                 let bound = core
                     .bind(&account, resource.as_deref(), self.peer.ip())
                     .await;
-                let bound = bound.map(|session| {
+                let bound = bound.map(|mut session| {
+                    session.secure = self.secure;
                     let jid = session.jid.clone();
                     self.session = Some(session);
                     jid

@@ -78,6 +78,9 @@ pub enum Effect {
     Ended(Arc<Account>, Box<SessionEntry>),
     /// What was shown is compared with what is so now; a difference is told.
     Recheck(Box<Shown>),
+    /// An account was removed from the store: once whoever asked for that has the answer, its
+    /// sessions end (made by the core only).
+    Gone(BareJid),
     /// A queue is over its soft bound: whoever made the stanza is to pause (made by the core only).
     Pause,
 }

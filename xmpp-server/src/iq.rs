@@ -78,6 +78,8 @@ pub struct Asker {
     pub jid: FullJid,
     /// Where its client connects from.
     pub peer: IpAddr,
+    /// Its stream is under TLS.
+    pub secure: bool,
 }
 
 /// A request, owned by its handler.
@@ -196,6 +198,8 @@ pub struct Answer {
     pub effects: Vec<Effect>,
     /// Wishes for the asking session's account, applied right behind the result.
     pub after: Vec<Effect>,
+    /// The asker's account is to go, with all it has; its sessions end behind the result.
+    pub removal: bool,
     /// Error to send in place of the result when the commit fails with a broken expectation
     /// (e.g. conflict: the account was made meanwhile). `None`: the handler is called again.
     pub on_conflict: Option<StanzaError>,
@@ -299,6 +303,7 @@ impl Core {
             sid: session.sid,
             jid: session.jid.clone(),
             peer: session.peer,
+            secure: session.secure,
         };
         effects.extend(
             self.answer_iq(&host, account, at, Some(asker), stanza)
@@ -442,6 +447,9 @@ impl Core {
                 core: Arc::clone(self),
             };
             let answer = guarded(registered, iq).await?;
+            if let Some(asker) = call.asker.as_ref().filter(|_| answer.removal) {
+                return self.remove_asker(asker, stanza).await;
+            }
             let settled = match &call.account {
                 Some(account) => self.settle(account, answer.effects, own.is_some()).await,
                 None => self.settle_host(answer.effects).await,
@@ -461,6 +469,26 @@ impl Core {
             }
         }
         Err(StanzaError::resource_constraint())
+    }
+
+    /// Removes the account of who asks. The answer is queued at once; what follows it comes when no
+    /// account's `changes` is held any more.
+    async fn remove_asker(
+        self: &Arc<Self>,
+        asker: &Asker,
+        stanza: &Stanza,
+    ) -> Result<(Option<Stanza>, Vec<Effect>), StanzaError> {
+        let jid = asker.jid.to_bare();
+        let removed = self.remove_account(&jid).await;
+        let effects = removed.map_err(|error| {
+            tracing::error!(%error, %jid, "account not removed");
+            not_stored()
+        })?;
+        if let Some(account) = self.registry.peek(jid.as_str()) {
+            let reply = Item::One(Box::new(stanza.result(None)));
+            account.lock().push_one(asker.sid, reply, &self.limits);
+        }
+        Ok((None, effects))
     }
 
     /// Puts the answer of an own-account request into the asker's queue; gives it back when the

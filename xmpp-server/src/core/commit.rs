@@ -8,7 +8,7 @@ use super::Core;
 use crate::effect::Effect;
 use crate::session::account::{Account, AccountState, RosterView};
 use crate::store::{CommitError, WriteOp};
-use smallvec::SmallVec;
+use smallvec::{SmallVec, smallvec};
 use std::pin::Pin;
 use std::sync::Arc;
 use xmpp_stream::error::StreamCondition;
@@ -113,6 +113,25 @@ impl Core {
             self.renew(&jid).await;
         }
         Ok(())
+    }
+
+    /// Removes an account from the store; gives what is then to be done: its sessions end, and its
+    /// contacts are told.
+    pub(crate) async fn remove_account(
+        self: &Arc<Self>,
+        jid: &BareJid,
+    ) -> Result<Vec<Effect>, CommitError> {
+        let mut effects = vec![Effect::Gone(jid.clone())];
+        effects.extend(self.farewells(jid).await);
+        let account = jid.clone();
+        let removed = self
+            .store
+            .submit(smallvec![WriteOp::AccountRemove { account }]);
+        let removed = removed.await;
+        if removed == Err(CommitError::TimedOut) {
+            tokio::spawn(Arc::clone(self).renew_late(smallvec![jid.clone()]));
+        }
+        removed.map(|()| effects)
     }
 
     /// A write that took too long may still land: memory follows once it should have.

@@ -381,6 +381,12 @@ impl Core {
                         session.pause.store(true, Ordering::Relaxed);
                     }
                 }
+                Effect::Gone(jid) => {
+                    if let Some(session) = session {
+                        self.all_taken(session).await;
+                    }
+                    self.renew(&jid).await;
+                }
                 Effect::Ended(account, entry) => queue.extend(self.unavailable(&account, &entry)),
                 Effect::Write(op) => {
                     let mut ops = SmallVec::new();
@@ -414,6 +420,15 @@ impl Core {
             });
             let _ = tokio::time::timeout(self.limits.ticket_max, taken).await;
         }
+    }
+
+    /// Waits until a session has taken all that is queued for it, for a while.
+    async fn all_taken(&self, session: &Session) {
+        let taken = poll_fn(|_| match session.outbox.is_empty() {
+            false if !session.outbox.is_closed() => Poll::Pending,
+            _ => Poll::Ready(()),
+        });
+        let _ = tokio::time::timeout(self.limits.stream.close_max, taken).await;
     }
 
     async fn pass_on(

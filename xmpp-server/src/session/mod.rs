@@ -32,6 +32,8 @@ pub struct Session {
     pub outbox: Arc<Outbox>,
     /// Where the client connects from.
     pub peer: IpAddr,
+    /// Its stream is under TLS.
+    pub secure: bool,
     /// Effects that the path without awaits left over.
     pub later: Later,
     /// The last stanza met a queue over its soft bound.

@@ -176,6 +176,11 @@ impl Outbox {
         is_over(&self.lock().pushed(), limits)
     }
 
+    /// True when everything was taken.
+    pub fn is_empty(&self) -> bool {
+        self.lock().items.is_empty()
+    }
+
     /// True once the session was ended by someone else.
     pub fn is_closed(&self) -> bool {
         self.lock().closed
