@@ -266,6 +266,13 @@ impl IqTable {
         Ok(())
     }
 
+    /// Every query that has a handler: kind, namespace, and who is asked.
+    #[cfg(test)]
+    pub(crate) fn queries(&self) -> impl Iterator<Item = (IqKind, &str, AtSet)> {
+        let all = self.table.iter();
+        all.map(|((kind, ns, _), registered)| (*kind, &**ns, registered.at))
+    }
+
     /// The handler of a query. An empty name registered stands for any name in the namespace.
     pub(crate) fn get(&self, kind: IqKind, ns: &str, name: &str) -> Option<&Registered> {
         self.table

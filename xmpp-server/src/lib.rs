@@ -22,6 +22,7 @@ pub mod random;
 pub mod router;
 pub mod server;
 pub mod session;
+pub mod specs;
 pub mod store;
 pub mod users;
 

@@ -120,6 +120,12 @@ namespaces! {
     VERSION = "jabber:iq:version";
     /// Content namespace of server streams (RFC 6120 section 4.8.2).
     SERVER = "jabber:server";
+    /// Description of a project (XEP-0453).
+    DOAP = "http://usefulinc.com/ns/doap#";
+    /// What a project supports of XMPP (XEP-0453 section 4.2).
+    DOAP_XMPP = "https://linkmauve.fr/ns/xmpp-doap#";
+    /// RDF/XML, the form of both.
+    RDF = "http://www.w3.org/1999/02/22-rdf-syntax-ns#";
     /// Data forms (XEP-0004).
     DATA_FORMS = "jabber:x:data";
     /// Roster group delimiter kept in private storage (XEP-0083).

@@ -36,7 +36,7 @@ impl Module for Feature {
             specs: &[Spec {
                 id: "RFC 6121",
                 version: "2011",
-                coverage: Coverage::Partial,
+                coverage: Coverage::Complete,
             }],
         }
     }

@@ -21,6 +21,8 @@ pub enum Coverage {
     Complete,
     /// Some; the head of the module's file says what is left out.
     Partial,
+    /// Not all that binds a server: what is missing, or what alone is there, in a few words.
+    Lacks(&'static str),
 }
 
 /// A spec that a module implements.
