@@ -152,6 +152,18 @@ fn inbound(stanza: &Stanza, cx: &mut Cx<'_>) -> Flow {
     Flow::Continue
 }
 
+/// What hearing this from a contact, one after the other, makes of its row; `None`: nothing.
+pub(crate) fn heard(roster: &RosterView, contact: &BareJid, said: &[Verb]) -> Option<Effect> {
+    let row = roster.get(contact.as_str());
+    let approved = row.is_some_and(|row| row.approved);
+    let mut next = (State::of(row.map(AsRef::as_ref)), approved);
+    for verb in said {
+        let step = next.0.inbound(*verb, next.1);
+        next = (step.next, step.approved);
+    }
+    Change::new(roster, contact.clone(), next, None).write
+}
+
 /// Section 8.5.3.2.2: notices to a full JID that is not here are ignored.
 fn misses(stanza: &Stanza, account: AccountCx<'_>) -> bool {
     let resource = stanza.head.to.as_ref().and_then(Jid::resource);
