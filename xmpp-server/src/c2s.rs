@@ -110,6 +110,7 @@ pub async fn serve(
             peer,
             link,
             trying: None,
+            secure: direct_tls,
             live: None,
             on_login: Some(on_login),
         };
@@ -126,6 +127,7 @@ struct Connection<F> {
     link: Link,
     /// The account of a login under way, or its stand-in.
     trying: Option<BareJid>,
+    secure: bool,
     /// The session, once one is bound.
     live: Option<Box<Live>>,
     on_login: Option<F>,
@@ -199,6 +201,7 @@ impl<F: FnOnce() + Send> Connection<F> {
             peer,
             mut link,
             trying,
+            secure,
             live,
             on_login,
         } = self;
@@ -220,6 +223,7 @@ impl<F: FnOnce() + Send> Connection<F> {
             peer,
             link,
             trying,
+            secure,
             live,
             on_login,
         };
@@ -335,6 +339,7 @@ impl<F: FnOnce() + Send> Connection<F> {
                         return Next::Lost;
                     }
                 }
+                self.secure = true;
             }
             Output::NeedCredentials { account, hash } => {
                 if !self.hold_login(&account).await {
@@ -356,7 +361,8 @@ impl<F: FnOnce() + Send> Connection<F> {
             Output::Bind { account, resource } => {
                 self.link.since = core.clock.unix_secs();
                 let bound = core.bind(&account, resource.as_deref(), self.link).await;
-                let bound = bound.map(|session| {
+                let bound = bound.map(|mut session| {
+                    session.secure = self.secure;
                     let jid = session.jid.clone();
                     self.live = Some(Box::new(Live::new(session, Arc::clone(&core))));
                     jid
@@ -553,7 +559,7 @@ impl Hosts for PeerHosts {
             register.write(&mut features_before_auth, xmpp_stream::ns::STREAMS);
         }
         let mut features_after_auth = Vec::new();
-        for feature in &self.core.announced.features_after_auth {
+        for feature in self.core.announced.stream_features_of(host) {
             feature.write(&mut features_after_auth, xmpp_stream::ns::STREAMS);
         }
         Some(HostView {

@@ -28,6 +28,7 @@ pub mod router;
 pub mod server;
 pub mod session;
 pub mod sessions;
+pub mod specs;
 pub mod store;
 pub mod users;
 pub mod watch;

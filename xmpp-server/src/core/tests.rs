@@ -171,6 +171,8 @@ async fn a_roster_changed_elsewhere_is_read_again() {
         jid: BareJid::parse("x@localhost").unwrap(),
         expect: Some(ver),
         ver: ver + 1,
+        remember: false,
+        forgotten: 0,
     };
     core.store
         .submit(smallvec::smallvec![elsewhere])
