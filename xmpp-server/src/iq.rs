@@ -197,6 +197,14 @@ impl KeySpace {
             .map(|record| record.val))
     }
 
+    /// The keys in use for an account.
+    ///
+    /// # Errors
+    /// As for `get`.
+    pub async fn keys(&self, owner: &BareJid) -> Result<Vec<String>, StoreError> {
+        self.core.store.kv_keys(self.space, owner).await
+    }
+
     /// The wish to set (`Some`) or delete (`None`) a value.
     #[must_use]
     pub fn put(&self, owner: &BareJid, key: &str, val: Option<Bytes>) -> Effect {

@@ -112,7 +112,7 @@ impl MemoryStore {
             .cloned()
     }
 
-    pub(super) fn kv_list(&self, space: &str, owner: &BareJid) -> Vec<(String, KvRecord)> {
+    pub(super) fn kv_keys(&self, space: &str, owner: &BareJid) -> Vec<String> {
         let tables = self.lock();
         let values = tables
             .owners
@@ -121,7 +121,7 @@ impl MemoryStore {
         values
             .into_iter()
             .flatten()
-            .map(|(key, record)| (key.clone(), record.clone()))
+            .map(|(key, _)| key.clone())
             .collect()
     }
 

@@ -249,28 +249,26 @@ pub(super) fn kv(
 ) -> Result<Option<KvRecord>, ReadError> {
     let sql = "SELECT ver, val FROM kv WHERE owner = ?1 AND space = ?2 AND key = ?3";
     let mut statement = db.prepare_cached(sql)?;
-    let found = statement.query_row([owner.as_str(), space, key], |row| kv_record(row, 0));
+    let found = statement.query_row([owner.as_str(), space, key], kv_record);
     Ok(found.optional()?)
 }
 
-pub(super) fn kv_list(
+pub(super) fn kv_keys(
     db: &mut Connection,
     space: &str,
     owner: &BareJid,
-) -> Result<Vec<(String, KvRecord)>, ReadError> {
-    let sql = "SELECT key, ver, val FROM kv WHERE owner = ?1 AND space = ?2 ORDER BY key";
+) -> Result<Vec<String>, ReadError> {
+    let sql = "SELECT key FROM kv WHERE owner = ?1 AND space = ?2 ORDER BY key";
     let mut statement = db.prepare_cached(sql)?;
-    let rows = statement.query_map([owner.as_str(), space], |row| {
-        Ok((row.get(0)?, kv_record(row, 1)?))
-    })?;
+    let rows = statement.query_map([owner.as_str(), space], |row| row.get(0))?;
     Ok(rows.collect::<rusqlite::Result<_>>()?)
 }
 
-fn kv_record(row: &Row<'_>, first: usize) -> rusqlite::Result<KvRecord> {
-    let ver = row.get::<_, i64>(first)?.cast_unsigned();
+fn kv_record(row: &Row<'_>) -> rusqlite::Result<KvRecord> {
+    let ver = row.get::<_, i64>(0)?.cast_unsigned();
     Ok(KvRecord {
         ver,
-        val: row.get::<_, Vec<u8>>(first + 1)?.into(),
+        val: row.get::<_, Vec<u8>>(1)?.into(),
     })
 }
 
