@@ -174,7 +174,8 @@ impl Live {
             }
             None => {}
         }
-        if self.session.outbox.feed_due() && self.feed.is_none() {
+        // An earlier one draws for what the session was then.
+        if self.session.outbox.feed_due() {
             self.feed = Some(Box::pin(Arc::clone(core).feed(
                 Arc::clone(&self.session.host),
                 Arc::clone(&self.session.account),
@@ -345,7 +346,8 @@ impl Live {
                 break;
             }
             self.session.outbox.was_cut();
-            if self.session.outbox.feed_due() && self.feed.is_none() {
+            // An earlier one draws for what the session was then.
+            if self.session.outbox.feed_due() {
                 self.feed = Some(Box::pin(Arc::clone(&core).feed(
                     Arc::clone(&self.session.host),
                     Arc::clone(&self.session.account),

@@ -7,6 +7,8 @@
 mod backlog;
 mod commit;
 mod ending;
+#[cfg(test)]
+mod model;
 mod recipient;
 #[cfg(test)]
 mod tests;
@@ -31,7 +33,7 @@ use crate::session::{Session, Sid};
 use crate::store::{CommitError, RowId, RowIds, Store};
 use crate::watch::Tap;
 use recipient::{Resent, room_for, sent_by};
-use smallvec::SmallVec;
+use smallvec::smallvec;
 use std::collections::VecDeque;
 use std::future::poll_fn;
 use std::sync::Arc;
@@ -431,13 +433,12 @@ impl Core {
                     self.renew(&jid).await;
                 }
                 Effect::Ended(account, entry) => queue.extend(self.unavailable(&account, &entry)),
-                Effect::Write(op) => {
-                    let mut ops = SmallVec::new();
-                    ops.push(op);
-                    if let Err(error) = self.commit(ops).await {
-                        tracing::error!(%error, "write without an asker failed");
-                    }
+                // Nobody waits for it, and nobody's presence should (a logout notes its time).
+                Effect::Note(op) => {
+                    let ticket = self.store.submit(smallvec![op]);
+                    tokio::spawn(async move { written(ticket.await) });
                 }
+                Effect::Write(op) => written(self.commit(smallvec![op]).await),
                 Effect::Owed(ticket, stanza) => {
                     if let Some(session) = session {
                         session.owe(Owed { ticket, stanza });
@@ -519,6 +520,12 @@ impl Core {
                 .push(Item::One(Box::new(stanza)), &self.limits);
             session.outbox.wake();
         }
+    }
+}
+
+fn written(outcome: Result<(), CommitError>) {
+    if let Err(error) = outcome {
+        tracing::error!(%error, "write without an asker failed");
     }
 }
 
