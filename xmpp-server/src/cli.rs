@@ -59,8 +59,23 @@ struct Serving {
 enum CommandWord {
     /// Run the server (the default)
     Run(Serving),
+    /// Look at configuration, certificates and ports, and say what is wrong with them
+    ///
+    /// Changes nothing. Prints one finding a line; exit code 1 when one of them is an error. Ports
+    /// that the running server of this data directory holds are no finding.
+    #[command(verbatim_doc_comment)]
+    Check(CheckArgs),
     /// Add, remove and list accounts; works beside a running server and without one
     User(UserArgs),
+}
+
+#[derive(Args, Clone, Debug)]
+struct CheckArgs {
+    /// Print one JSON object a line
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    serving: Serving,
 }
 
 #[derive(Args, Clone, Debug)]
@@ -113,6 +128,11 @@ struct AccountArgs {
 pub enum Command {
     /// Serve.
     Run,
+    /// Say what is wrong with what a start needs.
+    Check {
+        /// Print JSON.
+        json: bool,
+    },
     /// Work on accounts.
     User {
         /// What is to be done.
@@ -148,11 +168,8 @@ impl Cli {
     ) -> Result<Self, clap::Error> {
         let mut cli = Self::try_parse_from(arguments)?;
         match &mut cli.command {
-            Some(CommandWord::Run(after)) => {
-                cli.serving.domain.append(&mut after.domain);
-                cli.serving.listen.append(&mut after.listen);
-                cli.serving.listen_tls.append(&mut after.listen_tls);
-            }
+            Some(CommandWord::Run(after)) => cli.serving.append(after),
+            Some(CommandWord::Check(after)) => cli.serving.append(&mut after.serving),
             Some(CommandWord::User(after)) => cli.serving.domain.append(&mut after.domain),
             None => {}
         }
@@ -198,7 +215,9 @@ impl Cli {
         }
         match (&o.log, &self.command) {
             (Some(filter), _) => config.log.filter = filter.as_str().into(),
-            (None, Some(CommandWord::User(_))) => config.log.filter = "warn".into(),
+            (None, Some(CommandWord::User(_) | CommandWord::Check(_))) => {
+                config.log.filter = "warn".into();
+            }
             (None, _) => {}
         }
         let data_dir = o
@@ -224,8 +243,10 @@ impl Cli {
     /// What is to be done.
     #[must_use]
     pub fn command_word(&self) -> Command {
-        let Some(CommandWord::User(user)) = &self.command else {
-            return Command::Run;
+        let user = match &self.command {
+            Some(CommandWord::User(user)) => user,
+            Some(CommandWord::Check(check)) => return Command::Check { json: check.json },
+            Some(CommandWord::Run(_)) | None => return Command::Run,
         };
         let what = match user.word.clone() {
             UserWord::Add(args) => UserCommand::Add(args.jid.clone(), args.password()),
@@ -237,6 +258,15 @@ impl Cli {
             what,
             json: user.json,
         }
+    }
+}
+
+impl Serving {
+    /// What stands behind the command word counts like what stands before it.
+    fn append(&mut self, after: &mut Self) {
+        self.domain.append(&mut after.domain);
+        self.listen.append(&mut after.listen);
+        self.listen_tls.append(&mut after.listen_tls);
     }
 }
 
@@ -374,6 +404,23 @@ mod tests {
     }
 
     #[test]
+    fn checks() {
+        let check = |line: &str, json: bool| {
+            let word = parse(line).unwrap().command_word();
+            assert_eq!(word, Command::Check { json }, "{line}");
+        };
+        check("check", false);
+        check("--data x check --json --log info", true);
+        check_config(
+            "--domain a.test check --domain b.test --listen 127.0.0.1:7",
+            |config| {
+                let names: Vec<_> = config.domains.iter().map(|d| d.name.as_str()).collect();
+                names == ["a.test", "b.test"] && addresses(&config.c2s.listen) == "127.0.0.1:7"
+            },
+        );
+    }
+
+    #[test]
     fn user_commands() {
         let check = |line: &str, what: UserCommand, json: bool| {
             let word = parse(line).unwrap().command_word();
@@ -420,6 +467,10 @@ mod tests {
             assert!(text.contains(want), "{line}: {text}");
         };
         check(
+            "check --config f --domain a.test",
+            "'--domain' cannot be used with '--config'",
+        );
+        check(
             "--config f --domain a.test",
             "'--domain' cannot be used with '--config'",
         );
@@ -458,6 +509,7 @@ mod tests {
         for line in [
             "--help",
             "run --help",
+            "check --help",
             "user --help",
             "user add --help",
             "--version",

@@ -8,6 +8,7 @@ use std::process::ExitCode;
 use tokio::signal::unix::{SignalKind, signal};
 use tracing::{info, warn};
 use tracing_subscriber::EnvFilter;
+use xmpp_server::check::{self, Finding};
 use xmpp_server::cli::{Cli, Command};
 use xmpp_server::config::{Config, Log, LogFormat};
 use xmpp_server::server::Server;
@@ -18,11 +19,15 @@ async fn main() -> ExitCode {
     let cli = Cli::from_process();
     let config = match cli.config() {
         Ok(config) => config,
-        Err(error) => return failed(&error),
+        Err(error) => match cli.command_word() {
+            Command::Check { json } => return report(&[check::of_error(&error)], json),
+            _ => return failed(&error),
+        },
     };
     start_log(&config.log);
     match cli.command_word() {
         Command::Run => run(config, cli.is_bare()).await,
+        Command::Check { json } => report(&check::run(&config).await, json),
         Command::User { what, json } => match console::run(&what, json, &config).await {
             Ok(()) => ExitCode::SUCCESS,
             Err(error) => failed(&error),
@@ -80,6 +85,15 @@ fn start_log(log: &Log) {
     match log.format {
         LogFormat::Text => output.init(),
         LogFormat::Json => output.json().init(),
+    }
+}
+
+/// Findings to stdout; exit code 1 when one of them is an error.
+fn report(findings: &[Finding], json: bool) -> ExitCode {
+    let _ = io::stdout().write_all(check::lines(findings, json).as_bytes());
+    match check::is_well(findings) {
+        true => ExitCode::SUCCESS,
+        false => ExitCode::FAILURE,
     }
 }
 

@@ -13,6 +13,8 @@
 
 #[path = "process/certificates.rs"]
 mod certificates;
+#[path = "process/check.rs"]
+mod check;
 #[path = "process/configuration.rs"]
 mod configuration;
 #[path = "process/end.rs"]

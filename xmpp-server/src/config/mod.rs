@@ -435,10 +435,12 @@ impl DomainConfig {
 /// What the file sets without effect, because its feature is not built yet; whole keys.
 #[must_use]
 pub fn without_effect(config: &Config) -> Vec<String> {
+    // Switched off is what they are.
+    let no_s2s = |key: &str| key == "s2s.enabled" && !config.s2s.enabled;
     let mut keys: Vec<String> = config
         .seen
         .iter()
-        .filter(|key| is_later(key))
+        .filter(|key| is_later(key) && !no_s2s(key))
         .cloned()
         .collect();
     let tables = config

@@ -499,7 +499,6 @@ fn keys_without_effect_are_named_and_no_error() {
         "domain.anonymous",
         "limits.sm_resume",
         "s2s.dialback",
-        "s2s.enabled",
         "modules.muc",
     ];
     assert_eq!(keys, want);
