@@ -3,6 +3,7 @@
 pub mod admin;
 pub mod auth;
 pub mod c2s;
+mod certificates;
 pub mod check;
 pub mod cli;
 pub mod clock;
@@ -18,11 +19,14 @@ pub mod im;
 pub mod iq;
 pub mod limits;
 pub mod listener;
+pub mod log;
 pub mod modules;
 pub mod random;
+pub mod reload;
 pub mod router;
 pub mod server;
 pub mod session;
+pub mod settings;
 pub mod store;
 pub mod users;
 

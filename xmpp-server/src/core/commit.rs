@@ -185,8 +185,8 @@ impl Core {
                 effect => rest.extend(state.apply(effect, &self.limits, self.clock.unix_secs())),
             }
         }
-        if let Some(host) = self.hosts.get(account.jid.domain()) {
-            self.reap(host, account, state, &mut rest);
+        if let Some(host) = self.host(account.jid.domain()) {
+            self.reap(&host, account, state, &mut rest);
         }
         rest
     }

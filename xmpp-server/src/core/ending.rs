@@ -23,10 +23,10 @@ impl Core {
     /// Ends a session if it is still there.
     pub(crate) fn end_session(&self, account: &Arc<Account>, sid: Sid) -> Vec<Effect> {
         let mut effects = Vec::new();
-        if let Some(host) = self.hosts.get(account.jid.domain()) {
+        if let Some(host) = self.host(account.jid.domain()) {
             let mut state = account.lock();
-            self.end_locked(host, account, &mut state, sid, &mut effects);
-            self.reap(host, account, &mut state, &mut effects);
+            self.end_locked(&host, account, &mut state, sid, &mut effects);
+            self.reap(&host, account, &mut state, &mut effects);
         }
         effects
     }
@@ -101,11 +101,11 @@ impl Core {
         if entry.presence.is_none() && entry.directed.is_empty() {
             return Vec::new();
         }
-        let Some(host) = self.hosts.get(account.jid.domain()) else {
+        let Some(host) = self.host(account.jid.domain()) else {
             return Vec::new();
         };
         let mut stanza = Stanza::presence(Ty::Unavailable).with_from(entry.jid.clone());
-        self.route_stage(host, account, Sender::Ended(entry), &mut stanza)
+        self.route_stage(&host, account, Sender::Ended(entry), &mut stanza)
             .1
     }
 

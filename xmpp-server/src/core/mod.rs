@@ -11,23 +11,21 @@ mod recipient;
 mod tests;
 
 use crate::clock::Clock;
-use crate::config::Config;
 use crate::effect::Effect;
-use crate::hooks::{AccountCx, Cx, Flow, Hooks, Stage};
+use crate::hooks::{AccountCx, Cx, Flow, Stage};
 use crate::host::Host;
-use crate::iq::IqTable;
 use crate::limits::Limits;
-use crate::modules::{Announced, Module, RegisterError, Scope};
-use crate::router::{HostMap, Target, target};
+use crate::router::{Target, target};
 use crate::session::account::{Account, SessionEntry};
 use crate::session::registry::{Lookup, Registry};
 use crate::session::{Session, Sid};
+use crate::settings::Settings;
 use crate::store::{CommitError, Store};
 use smallvec::SmallVec;
 use std::collections::VecDeque;
 use std::future::poll_fn;
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, RwLock};
 use std::task::Poll;
 use xmpp_stream::error::{ErrorType, StanzaCondition, StanzaError};
 use xmpp_stream::ns;
@@ -47,72 +45,38 @@ const BREATH: usize = 64;
 
 /// Everything that sessions share.
 pub struct Core {
-    /// Served domains.
-    pub hosts: HostMap,
-    /// The configuration as given.
-    pub config: Config,
+    /// Configuration and served domains; `settings()`, `host()`.
+    pub(crate) settings: RwLock<Arc<Settings>>,
     /// Loaded accounts.
     pub registry: Registry,
     /// The store.
     pub store: Store,
     /// The clock.
     pub clock: Clock,
-    /// Bounds.
+    /// Bounds of accounts, queues and the store: those of the start. Bounds of connections are in
+    /// the settings.
     pub limits: Limits,
-    /// What modules announce.
-    pub announced: Announced,
-    pub(crate) hooks: Hooks,
-    pub(crate) iqs: IqTable,
     pub(crate) secret: [u8; 32],
     pub(crate) renewals: tokio::sync::Mutex<()>,
     pub(crate) kdf: Arc<tokio::sync::Semaphore>,
 }
 
 impl Core {
-    /// Puts the parts together and lets each module register.
-    ///
-    /// # Errors
-    /// The first query that two modules claim.
-    pub fn new(
-        config: Config,
-        hosts: HostMap,
-        store: Store,
-        clock: Clock,
-        secret: [u8; 32],
-        modules: &[&dyn Module],
-    ) -> Result<Self, RegisterError> {
-        let (mut hooks, mut iqs, mut announced) =
-            (Hooks::default(), IqTable::default(), Announced::default());
-        let mut errors = Vec::new();
-        for module in modules {
-            let info = module.info();
-            announced.infos.push(info);
-            module.register(&mut Scope {
-                module: info.name,
-                hooks: &mut hooks,
-                iqs: &mut iqs,
-                announced: &mut announced,
-                errors: &mut errors,
-            });
-        }
-        if let Some(error) = errors.into_iter().next() {
-            return Err(error);
-        }
+    /// Puts the parts together.
+    #[must_use]
+    pub fn new(settings: Settings, store: Store, clock: Clock, secret: [u8; 32]) -> Self {
+        let limits = settings.config.limits;
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
-        Ok(Self {
-            registry: Registry::new(&config.limits),
-            limits: config.limits,
-            hosts,
-            config,
+        Self {
+            registry: Registry::new(&limits),
+            limits,
+            settings: RwLock::new(Arc::new(settings)),
             store,
             clock,
-            announced,
-            hooks,
-            iqs,
             secret,
             renewals: tokio::sync::Mutex::default(),
             kdf: Arc::new(tokio::sync::Semaphore::new(cores)),
-        })
+        }
     }
 
     /// A stanza that a session of ours received. Resolves when the stanza has had all its effects.
@@ -159,7 +123,7 @@ impl Core {
         let Some(to) = stanza.head.to.as_ref().filter(|to| to.local().is_some()) else {
             return Some(stanza);
         };
-        let Some(host) = self.hosts.get(to.domain()) else {
+        let Some(host) = self.host(to.domain()) else {
             return Some(stanza);
         };
         let Lookup::Here(account) = self.registry.get(to.bare_str(), self.clock.now()) else {
@@ -174,7 +138,7 @@ impl Core {
                 return None;
             }
         }
-        for effect in self.deliver(host, &account, stanza) {
+        for effect in self.deliver(&host, &account, stanza) {
             match effect {
                 Effect::Route(reply) if reply.head.to.as_ref() == Some(session.jid.as_jid()) => {
                     self.answer(session, Some(*reply));
@@ -201,7 +165,11 @@ impl Core {
 
     /// Stages of the sender's side that no await may interrupt.
     fn sender_stages(&self, session: &Session, stanza: &mut Stanza) -> Flow {
-        if SENDER.iter().all(|stage| !self.hooks.any(*stage, stanza)) {
+        let modules = session.host.modules();
+        if SENDER
+            .iter()
+            .all(|stage| !modules.hooks.any(*stage, stanza))
+        {
             return Flow::Continue;
         }
         let roster = session.account.roster();
@@ -223,7 +191,7 @@ impl Core {
                 edits: Vec::new(),
                 undelivered: None,
             };
-            flow = self.hooks.run(stage, stanza, &mut cx);
+            flow = modules.hooks.run(stage, stanza, &mut cx);
             let edits = std::mem::take(&mut cx.edits);
             effects.append(&mut cx.effects);
             edit(stanza, &edits);
@@ -332,7 +300,7 @@ impl Core {
             edits: Vec::new(),
             undelivered: None,
         };
-        let flow = self.hooks.run(Stage::Route, stanza, &mut cx);
+        let flow = host.modules().hooks.run(Stage::Route, stanza, &mut cx);
         let (edits, mut effects) = (cx.edits, cx.effects);
         edit(stanza, &edits);
         if !effects.iter().any(Effect::is_write) {
@@ -427,7 +395,7 @@ impl Core {
         {
             return self.answer(session, Some(stanza));
         }
-        match target(&self.hosts, &to) {
+        match target(&self.settings().hosts, &to) {
             Target::Remote => {
                 // Federation comes with its own release; until then no other domain is reachable.
                 let error = StanzaError::remote_server_not_found();

@@ -78,7 +78,7 @@ impl Core {
         let from = stanza.head.from.as_ref().map_or("", Jid::bare_str);
         let mut state = account.lock();
         let entry = state.resource(resource);
-        if host.config.strict_iq && is_request && from != account.jid.as_str() {
+        if is_request && host.policy().config.strict_iq && from != account.jid.as_str() {
             let shared = account.roster().may_see_us(from)
                 || entry.is_some_and(|entry| is_directed(entry, stanza));
             if !shared {
@@ -163,8 +163,9 @@ impl Core {
             edits: Vec::new(),
             undelivered: None,
         };
+        let modules = host.modules();
         for stage in RECIPIENT {
-            let flow = self.hooks.run(stage, &stanza, &mut cx);
+            let flow = modules.hooks.run(stage, &stanza, &mut cx);
             let edits = std::mem::take(&mut cx.edits);
             edit(&mut stanza, &edits);
             match flow {
@@ -211,7 +212,7 @@ impl Core {
 
     /// Availability for one recipient of a broadcast: only who is here gets it.
     pub(super) fn fan_one(&self, rendered: &Arc<Rendered>, jid: &Jid) -> Vec<Effect> {
-        let Some(host) = self.hosts.get(jid.domain()) else {
+        let Some(host) = self.host(jid.domain()) else {
             return Vec::new();
         };
         let Some(account) = self.registry.peek(jid.bare_str()) else {
@@ -222,7 +223,7 @@ impl Core {
         let wish = Effect::Local(available, To::Bare, Arc::clone(rendered));
         let mut effects = Vec::new();
         effects.extend(state.apply(wish, &self.limits, 0));
-        self.reap(host, &account, &mut state, &mut effects);
+        self.reap(&host, &account, &mut state, &mut effects);
         effects
     }
 }

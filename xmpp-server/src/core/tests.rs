@@ -2,6 +2,8 @@
 
 use super::*;
 use crate::Server;
+use crate::config::Config;
+use crate::modules::{Module, Scope};
 use crate::session::account::Shown;
 use crate::store::WriteOp;
 use crate::users::Users;

@@ -2,11 +2,10 @@
 
 use crate::config::{DomainConfig, Registration};
 use crate::effect::{Effect, Which};
-use crate::hooks::{AccountCx, Cx, Flow, Hooks, Stage, Undelivered};
-use crate::host::Host;
-use crate::iq::IqTable;
+use crate::hooks::{AccountCx, Cx, Flow, Stage, Undelivered};
+use crate::host::{Host, Policy};
 use crate::limits::Limits;
-use crate::modules::{Announced, Scope};
+use crate::modules::ModuleSet;
 use crate::session::Sid;
 use crate::session::account::{AccountState, RosterView, SessionEntry};
 use crate::store::{RosterRow, Subscription};
@@ -179,11 +178,11 @@ impl Bench {
     }
 
     fn run(&self, stage: Stage, session: Option<&SessionEntry>, stanza: &Stanza) -> Outcome {
-        let host = Host {
-            domain: "a.test".into(),
-            jid: jid("a.test"),
+        let host = Host::new(Policy {
             config: DomainConfig::new("a.test", Registration::Closed).unwrap(),
-        };
+            modules: Arc::new(ModuleSet::new(super::ALL).unwrap()),
+        })
+        .unwrap();
         let mut cx = Cx {
             host: &host,
             limits: &self.limits,
@@ -193,7 +192,7 @@ impl Bench {
             edits: Vec::new(),
             undelivered: None,
         };
-        let flow = hooks().run(stage, stanza, &mut cx);
+        let flow = host.modules().hooks.run(stage, stanza, &mut cx);
         assert!(cx.edits.is_empty());
         Outcome {
             flow,
@@ -205,24 +204,6 @@ impl Bench {
             undelivered: cx.undelivered,
         }
     }
-}
-
-/// The hooks of all modules here, as the server registers them.
-fn hooks() -> Hooks {
-    let (mut hooks, mut iqs, mut announced) =
-        (Hooks::default(), IqTable::default(), Announced::default());
-    let mut errors = Vec::new();
-    for module in super::ALL {
-        module.register(&mut Scope {
-            module: module.info().name,
-            hooks: &mut hooks,
-            iqs: &mut iqs,
-            announced: &mut announced,
-            errors: &mut errors,
-        });
-    }
-    assert!(errors.is_empty());
-    hooks
 }
 
 impl Outcome {

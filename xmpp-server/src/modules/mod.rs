@@ -7,7 +7,10 @@ use crate::hooks::{Cx, Filter, Flow, Hooks, Registered, Stage};
 use crate::host::Host;
 pub use crate::iq::{Answer, At, AtSet, Iq, IqKind, KeySpace};
 use crate::iq::{IqTable, Registered as IqRegistered};
+use std::collections::BTreeSet;
+use std::fmt;
 use std::future::Future;
+use std::sync::Arc;
 use xmpp_stream::error::StanzaError;
 use xmpp_stream::stanza::Stanza;
 use xmpp_stream::xml::Element;
@@ -95,6 +98,52 @@ impl Announced {
             }
         }
         features
+    }
+}
+
+/// The modules that are on for a domain, compiled: a stanza meets only those that asked for it.
+pub struct ModuleSet {
+    pub(crate) hooks: Hooks,
+    pub(crate) iqs: IqTable,
+    /// What they announce.
+    pub announced: Arc<Announced>,
+}
+
+impl ModuleSet {
+    /// Lets each module register.
+    ///
+    /// # Errors
+    /// The first query that two modules claim.
+    pub fn new(modules: &[&dyn Module]) -> Result<Self, RegisterError> {
+        let (mut hooks, mut iqs, mut announced) =
+            (Hooks::default(), IqTable::default(), Announced::default());
+        let mut errors = Vec::new();
+        for module in modules {
+            let info = module.info();
+            announced.infos.push(info);
+            module.register(&mut Scope {
+                module: info.name,
+                hooks: &mut hooks,
+                iqs: &mut iqs,
+                announced: &mut announced,
+                errors: &mut errors,
+            });
+        }
+        match errors.into_iter().next() {
+            Some(error) => Err(error),
+            None => Ok(Self {
+                hooks,
+                iqs,
+                announced: Arc::new(announced),
+            }),
+        }
+    }
+}
+
+impl fmt::Debug for ModuleSet {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let names = self.announced.infos.iter().map(|info| info.name);
+        f.debug_list().entries(names).finish()
     }
 }
 
@@ -270,10 +319,10 @@ modules! {
 }
 
 /// The always-on modules of RFC 6121 and those of this list that are not switched off.
-pub fn enabled(off: &[String]) -> Vec<&'static dyn Module> {
+pub fn enabled(off: &BTreeSet<&str>) -> Vec<&'static dyn Module> {
     let optional = ALL
         .iter()
-        .filter(|module| !off.iter().any(|name| name == module.info().name));
+        .filter(|module| !off.contains(module.info().name));
     crate::im::ALL.iter().chain(optional).copied().collect()
 }
 
