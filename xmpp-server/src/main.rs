@@ -6,7 +6,7 @@ use std::fmt::Display;
 use std::io::{self, Write};
 use std::process::ExitCode;
 use tokio::signal::unix::{SignalKind, signal};
-use tracing::{error, warn};
+use tracing::{error, info, warn};
 use xmpp_server::check::{self, Finding};
 use xmpp_server::cli::{Cli, Command};
 use xmpp_server::config::Config;
@@ -85,7 +85,10 @@ async fn reload(cli: Cli, server: Handle, set_filter: SetFilter) {
     };
     let filter = config.log.filter.clone();
     match server.reload(config).await {
-        Ok(()) => set_filter(&filter),
+        Ok(()) => {
+            set_filter(&filter);
+            info!("configuration reloaded");
+        }
         Err(error) => error!(%error, "configuration not reloaded; the old one stays in force"),
     }
 }

@@ -48,7 +48,6 @@ impl Handle {
         for key in kept {
             warn!(key, "changed, but ignored until the next start");
         }
-        info!("configuration reloaded");
         Ok(())
     }
 

@@ -25,6 +25,8 @@ mod files;
 mod kit;
 #[path = "process/peer.rs"]
 mod peer;
+#[path = "process/reload.rs"]
+mod reload;
 #[path = "process/start.rs"]
 mod start;
 #[path = "process/user.rs"]
