@@ -59,7 +59,7 @@ struct Serving {
 enum CommandWord {
     /// Run the server (the default)
     Run(Serving),
-    /// Look at configuration, certificates and ports, and say what is wrong with them
+    /// Look at configuration, certificates, DNS records and ports, and say what is wrong with them
     ///
     /// Changes nothing. Prints one finding a line; exit code 1 when one of them is an error. Ports
     /// that the running server of this data directory holds are no finding.

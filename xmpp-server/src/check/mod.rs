@@ -4,6 +4,7 @@
 //! an operator should see to is a warning. Also what a reload says of certificates that it takes.
 
 pub(crate) mod certificates;
+mod dns;
 mod ports;
 
 use crate::clock::Clock;
@@ -32,6 +33,8 @@ pub enum Topic {
     DataDirectory,
     /// Certificate, chain and key of a domain.
     Certificate,
+    /// What clients learn of a domain.
+    Dns,
     /// An address to listen on.
     Port,
 }
@@ -57,6 +60,7 @@ pub async fn run(config: &Config) -> Vec<Finding> {
     for domain in &config.domains {
         findings.extend(certificates::of_domain(config, domain, now));
     }
+    findings.extend(dns::check(config).await);
     findings.extend(ports::check(config).await);
     findings
 }
@@ -116,7 +120,10 @@ fn configuration(config: &Config) -> Vec<Finding> {
         Level::Ok,
         format!("loads; serves {}", domains.join(", ")),
     )];
-    findings.extend(without_effect(config).into_iter().map(|key| {
+    let later = without_effect(config).into_iter();
+    // These have an effect here.
+    let later = later.filter(|key| !key.starts_with("dns."));
+    findings.extend(later.map(|key| {
         finding(
             Level::Warning,
             format!("`{key}` has no effect in this version"),
@@ -194,6 +201,7 @@ impl Topic {
             Self::Configuration => "configuration",
             Self::DataDirectory => "data directory",
             Self::Certificate => "certificate",
+            Self::Dns => "dns",
             Self::Port => "port",
         }
     }

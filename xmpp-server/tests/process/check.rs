@@ -3,9 +3,10 @@
 use crate::certificates::today;
 use crate::kit::{BINARY, Ended, Temp, binary, json, names, ready, run};
 use std::fs::{self, Permissions};
-use std::net::TcpListener;
+use std::net::{SocketAddr, TcpListener, UdpSocket};
 use std::os::unix::fs::PermissionsExt;
 use std::process::Command;
+use std::thread;
 use std::time::Duration;
 use xmpp_certs::{DevCa, Leaf, Variant};
 
@@ -233,13 +234,19 @@ fn findings_as_json() {
         .collect();
     assert_eq!(
         topics,
-        ["configuration", "data directory", "certificate", "port"]
+        [
+            "configuration",
+            "data directory",
+            "certificate",
+            "dns",
+            "port"
+        ]
     );
     let levels: Vec<_> = objects
         .iter()
         .map(|o| o["level"].as_str().unwrap())
         .collect();
-    assert_eq!(levels, ["ok", "ok", "ok", "error"]);
+    assert_eq!(levels, ["ok", "ok", "ok", "ok", "error"]);
     assert_eq!(objects[2]["subject"], "localhost");
     let unknown = temp.write("x.toml", "data_dri = \"x\"\n");
     let ended = run(Command::new(BINARY)
@@ -259,4 +266,58 @@ fn a_data_directory_that_cannot_be_one() {
     fs::create_dir(&shared).unwrap();
     fs::set_permissions(&shared, Permissions::from_mode(0o1777)).unwrap();
     found(&run(binary(&shared).args(line)), &["shared with others"]);
+}
+
+/// Answers every question about an address with one, SRV questions with `srv`, until the test ends.
+fn dns_server(srv: &'static [u8]) -> SocketAddr {
+    let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+    let address = socket.local_addr().unwrap();
+    thread::spawn(move || {
+        let mut buffer = [0; 512];
+        while let Ok((read, from)) = socket.recv_from(&mut buffer) {
+            let mut answer = buffer[..read].to_vec();
+            let is_srv = answer[read - 3] == 33;
+            let data: &[u8] = if is_srv { srv } else { &[127, 0, 0, 1] };
+            answer[2] |= 0x80;
+            if !data.is_empty() {
+                answer[7] = 1;
+                let kind = if is_srv { 33 } else { 1 };
+                answer.extend([0xc0, 12, 0, kind, 0, 1, 0, 0, 0, 60, 0]);
+                answer.push(u8::try_from(data.len()).unwrap());
+                answer.extend(data);
+            }
+            let _ = socket.send_to(&answer, from);
+        }
+    });
+    address
+}
+
+#[test]
+fn dns_records_are_looked_at_and_never_an_error() {
+    let temp = Temp::new();
+    let leaf = leaf_of(&["own.example"]);
+    write_pair(&temp, &leaf.chain_pem, &leaf.key_pem);
+    let check_dns = |server: SocketAddr, level: &str, words: &str| {
+        let dns = format!("[dns]\nservers = [\"{server}\"]\n");
+        let ended = check(&temp, &file("own.example", &dns));
+        assert_eq!(ended.code, Some(0), "{ended:?}");
+        let want = format!("{level}: dns own.example: ");
+        let line = ended.stdout.lines().find(|line| line.starts_with(&want));
+        assert!(
+            line.is_some_and(|line| line.contains(words)),
+            "{words}: {ended:?}"
+        );
+    };
+    check_dns(dns_server(&[]), "ok", "its address is used");
+    let here = b"\0\x05\0\0\x14\x66\x02im\x07example\0";
+    check_dns(dns_server(here), "ok", "im.example:5222");
+    check_dns(dns_server(b"\0\0\0\0\0\0\0"), "warning", "no service");
+    // Nobody there.
+    let gone = UdpSocket::bind("127.0.0.1:0")
+        .unwrap()
+        .local_addr()
+        .unwrap();
+    check_dns(gone, "warning", "no DNS server answers");
+    let dns = "[dns.override]\n\"own.example\" = \"127.0.0.2:5222\"\n";
+    well(&check(&temp, &file("own.example", dns)));
 }
