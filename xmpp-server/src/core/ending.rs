@@ -23,10 +23,18 @@ impl Core {
     /// Ends a session if it is still there.
     pub(crate) fn end_session(&self, account: &Arc<Account>, sid: Sid) -> Vec<Effect> {
         let mut effects = Vec::new();
-        if let Some(host) = self.host(account.jid.domain()) {
-            let mut state = account.lock();
-            self.end_locked(&host, account, &mut state, sid, &mut effects);
-            self.reap(&host, account, &mut state, &mut effects);
+        let host = self.host(account.jid.domain());
+        let mut state = account.lock();
+        match host {
+            Some(host) => {
+                self.end_locked(&host, account, &mut state, sid, &mut effects);
+                self.reap(&host, account, &mut state, &mut effects);
+            }
+            // The domain went away while the session was bound: nobody is to be told.
+            None if state.end(sid).is_some() => {
+                self.registry.sessions.fetch_sub(1, Ordering::Relaxed);
+            }
+            None => {}
         }
         effects
     }
