@@ -122,12 +122,13 @@ impl Server {
         };
         let store = store.map_err(StartError::Store)?;
         let secret = store.secret().await.map_err(StartError::Store)?;
+        let newest = store.newest().await.map_err(StartError::Store)?;
         let mut source = Source::new(data_dir.as_ref().map(DataDir::path));
         let by_domain = source.load(&config, clock.system_now())?;
         let ca_pem = source.ca_pem().map(str::to_owned);
         let certificates = Certificates::new(by_domain, reload::fallback(&config));
         let settings = Settings::new(config, more).map_err(reload::to_start)?;
-        let core = Arc::new(Core::new(settings, store, clock, secret));
+        let core = Arc::new(Core::new(settings, store, clock, (secret, newest)));
         let (shutdown, down) = watch::channel(false);
         let shared = Arc::new(Shared {
             core,

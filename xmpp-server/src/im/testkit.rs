@@ -191,6 +191,7 @@ impl Bench {
             effects: Vec::new(),
             edits: Vec::new(),
             undelivered: None,
+            keep: false,
         };
         let flow = host.modules().hooks.run(stage, stanza, &mut cx);
         assert!(cx.edits.is_empty());

@@ -136,7 +136,7 @@ impl Server {
         config.sasl.scram_iterations = 1;
         let hosts = [(host.domain.clone(), Arc::clone(&host))].into();
         let (store, clock) = (Store::memory(), Clock::start());
-        let core = Core::new(Settings { config, hosts }, store, clock, [0; 32]);
+        let core = Core::new(Settings { config, hosts }, store, clock, ([0; 32], None));
         let server = Self {
             core: Arc::new(core),
             host,

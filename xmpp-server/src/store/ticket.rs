@@ -1,12 +1,12 @@
 //! The promise that a submit was committed, or the reason why not.
 
-use std::future::Future;
+use std::future::{Future, poll_fn};
 use std::pin::Pin;
-use std::sync::{Arc, OnceLock};
-use std::task::{Context, Poll, ready};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
 
-use atomic_waker::AtomicWaker;
+use smallvec::SmallVec;
 use tokio::time::{Instant, Sleep};
 
 use super::CommitError;
@@ -37,7 +37,44 @@ enum State {
 #[derive(Debug, Default)]
 pub(super) struct Slot {
     outcome: OnceLock<Result<(), CommitError>>,
-    waker: AtomicWaker,
+    waiting: Mutex<SmallVec<[Waker; 1]>>,
+}
+
+/// A look at the same outcome for others than the asker: it knows no time-out, as a write that took
+/// too long may still take effect.
+#[derive(Clone, Debug)]
+pub struct TicketView(ViewState);
+
+#[derive(Clone, Debug)]
+enum ViewState {
+    Done(Result<(), CommitError>),
+    Waiting(Arc<Slot>),
+}
+
+impl TicketView {
+    /// Of something that was committed before.
+    #[must_use]
+    pub const fn committed() -> Self {
+        Self(ViewState::Done(Ok(())))
+    }
+
+    /// What became of it, once that is known.
+    #[must_use]
+    pub fn outcome(&self) -> Option<Result<(), CommitError>> {
+        match &self.0 {
+            ViewState::Done(outcome) => Some(*outcome),
+            ViewState::Waiting(slot) => slot.outcome.get().copied(),
+        }
+    }
+
+    /// Resolves when it is known.
+    pub async fn settled(&self) -> Result<(), CommitError> {
+        poll_fn(|cx| match &self.0 {
+            ViewState::Done(outcome) => Poll::Ready(*outcome),
+            ViewState::Waiting(slot) => slot.poll(cx),
+        })
+        .await
+    }
 }
 
 impl Ticket {
@@ -47,6 +84,24 @@ impl Ticket {
             State::Done(outcome) => Some(*outcome),
             State::Waiting { slot, .. } => slot.outcome.get().copied(),
         }
+    }
+
+    /// A wait for what somebody else submitted.
+    #[must_use]
+    pub fn of(view: TicketView) -> Self {
+        match view.0 {
+            ViewState::Done(outcome) => Self::done(outcome),
+            ViewState::Waiting(slot) => Self::waiting(slot),
+        }
+    }
+
+    /// The same outcome for somebody else to look at.
+    #[must_use]
+    pub fn view(&self) -> TicketView {
+        TicketView(match &self.state {
+            State::Done(outcome) => ViewState::Done(*outcome),
+            State::Waiting { slot, .. } => ViewState::Waiting(Arc::clone(slot)),
+        })
     }
 
     /// True when awaiting it would not wait.
@@ -84,10 +139,8 @@ impl Future for Ticket {
         else {
             return Poll::Ready(self.outcome().unwrap_or(Err(CommitError::Failed)));
         };
-        slot.waker.register(cx.waker());
-        // Looked at after registering: an outcome in between has woken nobody.
-        let outcome = if let Some(outcome) = slot.outcome.get() {
-            *outcome
+        let outcome = if let Poll::Ready(outcome) = slot.poll(cx) {
+            outcome
         } else {
             let deadline = *deadline;
             let timer = timer.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(deadline)));
@@ -100,10 +153,29 @@ impl Future for Ticket {
 }
 
 impl Slot {
+    fn poll(&self, cx: &mut Context<'_>) -> Poll<Result<(), CommitError>> {
+        if self.outcome.get().is_none() {
+            let mut waiting = self.waiting();
+            if !waiting.iter().any(|waker| waker.will_wake(cx.waker())) {
+                waiting.push(cx.waker().clone());
+            }
+        }
+        // Looked at after registering: an outcome in between has woken nobody.
+        match self.outcome.get() {
+            Some(outcome) => Poll::Ready(*outcome),
+            None => Poll::Pending,
+        }
+    }
+
+    fn waiting(&self) -> MutexGuard<'_, SmallVec<[Waker; 1]>> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Settles the outcome; only the first one counts.
     pub(super) fn finish(&self, outcome: Result<(), CommitError>) {
         if self.outcome.set(outcome).is_ok() {
-            self.waker.wake();
+            let waiting = std::mem::take(&mut *self.waiting());
+            waiting.into_iter().for_each(Waker::wake);
         }
     }
 }

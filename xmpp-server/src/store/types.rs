@@ -9,6 +9,8 @@ use smallvec::SmallVec;
 use xmpp_stream::jid::BareJid;
 use xmpp_stream::stream::StoredKeys;
 
+use super::row::{MessageRow, Sent};
+
 /// The operations of one submit: committed together or not at all.
 pub type Ops = SmallVec<[WriteOp; 4]>;
 
@@ -139,6 +141,15 @@ pub enum WriteOp {
         /// The roster's version after.
         ver: u64,
     },
+    /// Keeps a message: its row is due from here on.
+    Message {
+        /// Whose message.
+        account: BareJid,
+        /// Number and content.
+        row: MessageRow,
+        /// Given when its sender may send it again (stream management).
+        sent: Option<Box<Sent>>,
+    },
     /// Writes or deletes a value in a module's key space.
     Kv {
         /// The key space; one module's own.
@@ -210,7 +221,8 @@ impl WriteOp {
             | Self::AccountBan { account, .. }
             | Self::AccountUnban { account }
             | Self::Roster { account, .. }
-            | Self::RosterRemove { account, .. } => account,
+            | Self::RosterRemove { account, .. }
+            | Self::Message { account, .. } => account,
             Self::Kv { owner, .. } => owner,
         }
     }
@@ -230,6 +242,9 @@ impl WriteOp {
                 ..
             } => reason.len(),
             Self::Roster { item, .. } => row_bytes(item),
+            Self::Message { row, sent, .. } => {
+                row.stanza.len() + sent.as_ref().map_or(0, |_| size_of::<Sent>())
+            }
             Self::Kv { key, val, .. } => key.len() + val.as_ref().map_or(0, Bytes::len),
         };
         size_of::<Self>() + content
@@ -260,6 +275,14 @@ impl fmt::Debug for WriteOp {
                 ver,
             } => {
                 write!(f, "RosterRemove({account}, {jid}, {expect:?} -> {ver})")
+            }
+            Self::Message { account, row, .. } => {
+                write!(
+                    f,
+                    "Message({account}, {}, {} bytes)",
+                    row.id,
+                    row.stanza.len()
+                )
             }
             Self::Kv {
                 space,

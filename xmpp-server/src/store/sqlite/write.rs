@@ -108,6 +108,7 @@ impl SqliteWriter {
                 self.run(sql, [account.as_str(), jid.as_str()])?;
                 Ok(())
             }
+            WriteOp::Message { account, .. } => ensure(self.account_exists(account)?),
             WriteOp::Kv {
                 space,
                 owner,
