@@ -252,12 +252,7 @@ pub(crate) const LATER: &[&str] = &[
     "s2s_pending_bytes_max",
     "s2s_pending_bytes_total_max",
     "s2s_pending_max",
-    "ticket_max",
     "turn_bytes_max",
-    "writer_bytes_max",
-    "writer_group_bytes_max",
-    "writer_group_ops_max",
-    "writer_ops_max",
 ];
 
 fn stream_slots(stream: &mut StreamLimits) -> [(&'static str, Slot<'_>); 10] {

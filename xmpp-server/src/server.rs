@@ -13,7 +13,7 @@ use crate::listener::{self, Certificates, Gate, ListenerKind};
 use crate::modules::{self, Module, RegisterError};
 use crate::reload::{self, Reload};
 use crate::settings::Settings;
-use crate::store::{Store, StoreError};
+use crate::store::{Store, StoreError, StoreLimits};
 use std::collections::BTreeMap;
 use std::fmt;
 use std::io;
@@ -117,7 +117,9 @@ impl Server {
         let listeners = bind_all(&config).await?;
         let clock = Clock::start();
         let store = match (config.storage, &data_dir) {
-            (Storage::Sqlite, Some(dir)) => Store::open_sqlite(&dir.database()),
+            (Storage::Sqlite, Some(dir)) => {
+                Store::open_sqlite(&dir.database(), &StoreLimits::from(&config.limits))
+            }
             _ => Ok(Store::memory()),
         };
         let store = store.map_err(StartError::Store)?;

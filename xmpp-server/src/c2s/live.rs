@@ -25,7 +25,7 @@ use tracing::{info, warn};
 use xmpp_stream::driver::Driver;
 use xmpp_stream::error::{StreamCondition, StreamError};
 use xmpp_stream::features::sm;
-use xmpp_stream::stream::{Machine, Output, Responder, Resumption, SmRequest};
+use xmpp_stream::stream::{Output, Responder, Resumption, SmRequest};
 
 /// How far back a client may send again what it was not told of (DESIGN 5 rule 21).
 const RESEND_SPAN: Duration = Duration::from_secs(24 * 3600);

@@ -13,7 +13,7 @@ use crate::session::account::{Account, AccountState, priority};
 use crate::session::feed::{Feed, PAGE, Rows};
 use crate::session::outbox::{Class, Delivery, Outbox};
 use crate::session::rules::{self, Rule};
-use crate::store::{MessageRow, Permit, RowId, Sent, StoreError, Ticket, WriteOp};
+use crate::store::{MessageRow, Permit, RowId, Sent, StoreError, Ticket, TicketView, WriteOp};
 use smallvec::smallvec;
 use std::future::poll_fn;
 use std::sync::Arc;
@@ -47,7 +47,7 @@ impl Core {
             && rules::hold(Rule::Resends)
             && let Some(earlier) = state.due.resent(sent.print, sent.stream)
         {
-            let owed = Effect::Owed(Ticket::of(earlier), stanza);
+            let owed = Effect::Owed(Ticket::of(earlier, self.limits.ticket_max), stanza);
             return Kept::Nothing(vec![owed]);
         }
         if !live && state.due.count() >= self.limits.offline_messages_max {
@@ -66,7 +66,7 @@ impl Core {
         let ops = smallvec![WriteOp::Message { account, row, sent }];
         let ticket = match permit {
             _ if live && !rules::hold(Rule::DueAtReceipt) => {
-                Ticket::of(crate::store::TicketView::committed())
+                Ticket::of(TicketView::committed(), Duration::ZERO)
             }
             Some(permit) => self.store.submit_with(permit, ops),
             None => self.store.submit(ops),

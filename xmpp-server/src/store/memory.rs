@@ -13,22 +13,26 @@ use xmpp_stream::jid::BareJid;
 use super::ticket::Slot;
 use super::{
     AccountRecord, Ban, Cleared, Clearing, CommitError, KvRecord, MessageRow, Ops, Print,
-    RosterRecord, RosterRow, RowId, Sent, StoreError, Ticket, WriteOp, random_secret,
+    RosterRecord, RosterRow, RowId, Sent, StoreError, StoreLimits, Ticket, WriteOp, random_secret,
 };
 
 /// Everything in maps.
 pub struct MemoryStore {
     tables: Mutex<Tables>,
     /// Submits that wait, while a test holds the store.
-    held: Mutex<Option<VecDeque<(Ops, Arc<Slot>)>>>,
+    held: Mutex<Held>,
     secret: OnceLock<[u8; super::SECRET_BYTES]>,
 }
+
+type Held = Option<VecDeque<(Ops, Arc<Slot>)>>;
 
 #[derive(Default)]
 struct Tables {
     owners: HashMap<BareJid, Owner>,
     /// Version of the last value written to a key space.
     kv_ver: u64,
+    /// The greatest row id so far.
+    newest: Option<RowId>,
     closed: bool,
 }
 
@@ -139,19 +143,14 @@ impl MemoryStore {
     }
 
     pub(super) fn newest(&self) -> Option<RowId> {
-        let tables = self.lock();
-        let owners = tables.owners.values();
-        owners
-            .flat_map(|owner| owner.messages.keys().last())
-            .max()
-            .copied()
+        self.lock().newest
     }
 
     pub(super) fn submit(&self, ops: Ops) -> Ticket {
         if let Some(held) = &mut *self.held() {
             let slot = Arc::new(Slot::default());
             held.push_back((ops, Arc::clone(&slot)));
-            return Ticket::waiting(slot);
+            return Ticket::waiting(slot, StoreLimits::default().ticket_max);
         }
         Ticket::done(self.commit(&ops))
     }
@@ -169,12 +168,7 @@ impl MemoryStore {
         let Some(cleared) = clearing.cleared() else {
             return;
         };
-        if let Some(owner) = self.lock().owners.get_mut(&cleared.account) {
-            let Cleared { upto, except, .. } = cleared;
-            owner
-                .messages
-                .retain(|id, _| *id > upto || except.binary_search(id).is_ok());
-        }
+        self.lock().clear(cleared);
     }
 
     /// From now on submits wait for `settle`: a store that hangs.
@@ -208,7 +202,7 @@ impl MemoryStore {
         }
     }
 
-    fn held(&self) -> MutexGuard<'_, Option<VecDeque<(Ops, Arc<Slot>)>>> {
+    fn held(&self) -> MutexGuard<'_, Held> {
         self.held.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -300,8 +294,11 @@ impl Tables {
                 self.roster_mut(account, *expect, *ver)?.roster.remove(jid);
             }
             WriteOp::Message { account, row, sent } => {
-                let owner = self.owners.get_mut(account).ok_or(Unexpected)?;
+                let owner = self.owners.get_mut(account);
+                let owner = owner.filter(|owner| owner.account.is_some());
+                let owner = owner.ok_or(Unexpected)?;
                 owner.messages.insert(row.id, row.clone());
+                self.newest = self.newest.max(Some(row.id));
                 if let Some(sent) = sent {
                     self.remember_sent(row.id, sent);
                 }
@@ -319,10 +316,26 @@ impl Tables {
         Ok(())
     }
 
+    fn clear(&mut self, cleared: Cleared) {
+        let Cleared {
+            account,
+            upto,
+            except,
+        } = cleared;
+        let owner = self.owners.get_mut(&account);
+        let Some(owner) = owner.filter(|owner| owner.account.is_some()) else {
+            return;
+        };
+        owner
+            .messages
+            .retain(|id, _| *id > upto || except.binary_search(id).is_ok());
+        self.newest = self.newest.max(Some(upto));
+    }
+
     fn remember_sent(&mut self, id: RowId, sent: &Sent) {
         if let Some(owner) = self.owners.get_mut(&sent.sender) {
             owner.sent.push_back((id, sent.print, sent.stream));
-            if owner.sent.len() > super::SENT_MAX {
+            if owner.sent.len() > super::SENT_MAX as usize {
                 owner.sent.pop_front();
             }
         }

@@ -19,7 +19,7 @@ use ring::rand::{SecureRandom, SystemRandom};
 use xmpp_stream::jid::BareJid;
 
 pub use memory::MemoryStore;
-pub use permit::Permit;
+pub use permit::{Permit, StoreLimits};
 pub use row::{Cleared, Clearing, MessageRow, Print, RowId, RowIds, Sent, Watermark};
 pub use sqlite::SqliteStore;
 pub use ticket::{Ticket, TicketView};
@@ -30,7 +30,7 @@ pub use types::{
 
 /// Messages of one sender that are recognised when they are sent again: what a client keeps that
 /// was not acknowledged, several times over.
-const SENT_MAX: usize = 1000;
+const SENT_MAX: u32 = 1000;
 /// Length of the secret that fake salts are made from.
 const SECRET_BYTES: usize = 32;
 
@@ -55,8 +55,8 @@ impl Store {
     /// # Errors
     /// `Io` when the file cannot be made or opened, `TooNew` when it is of a later version of this
     /// program, `Database` when it is none or damaged; `Random`.
-    pub fn open_sqlite(path: &Path) -> Result<Self, StoreError> {
-        Ok(Self::Sqlite(Arc::new(SqliteStore::open(path)?)))
+    pub fn open_sqlite(path: &Path, limits: &StoreLimits) -> Result<Self, StoreError> {
+        Ok(Self::Sqlite(Arc::new(SqliteStore::open(path, limits)?)))
     }
 
     /// An account, if there is one.
@@ -134,7 +134,8 @@ impl Store {
         }
     }
 
-    /// The rows of these numbers, those that are there, in the order asked for.
+    /// The rows of these numbers, those that are there, in the order asked for. One that is not due
+    /// any more may be gone.
     ///
     /// # Errors
     /// `Closed`, `Corrupt`, `Database`.
@@ -150,10 +151,10 @@ impl Store {
     }
 
     /// What an account sent since, as far as it is remembered (the last 1,000 messages), with the
-    /// stream it was sent on; waits for what is queued at this moment.
+    /// stream it was sent on, the oldest first; waits for what is queued at this moment.
     ///
     /// # Errors
-    /// `Closed`, `Corrupt`, `Database`.
+    /// `Closed`, `Corrupt`, `Database`; `TimedOut` when what is queued stays so.
     pub async fn sent(
         &self,
         sender: &BareJid,

@@ -12,10 +12,8 @@ use tokio::time::{Instant, Sleep};
 use super::CommitError;
 use crate::clock;
 
-/// How long a ticket waits; longer, and the sender of a stanza would rather have an error.
-const TICKET_WAIT: Duration = Duration::from_secs(10);
-
-/// Resolves when the operations of one submit are committed or refused, after 10 s at the latest.
+/// Resolves when the operations of one submit are committed or refused, after `ticket_max` (10 s) at
+/// the latest.
 /// Dropping it changes nothing: what was submitted is still written.
 #[must_use = "nothing is known to be stored until its ticket says so"]
 #[derive(Debug)]
@@ -86,12 +84,12 @@ impl Ticket {
         }
     }
 
-    /// A wait for what somebody else submitted.
+    /// A wait for what somebody else submitted, at most for so long.
     #[must_use]
-    pub fn of(view: TicketView) -> Self {
+    pub fn of(view: TicketView, at_most: Duration) -> Self {
         match view.0 {
             ViewState::Done(outcome) => Self::done(outcome),
-            ViewState::Waiting(slot) => Self::waiting(slot),
+            ViewState::Waiting(slot) => Self::waiting(slot, at_most),
         }
     }
 
@@ -115,8 +113,8 @@ impl Ticket {
         }
     }
 
-    pub(super) fn waiting(slot: Arc<Slot>) -> Self {
-        let deadline = Instant::from_std(clock::now()) + TICKET_WAIT;
+    pub(super) fn waiting(slot: Arc<Slot>, at_most: Duration) -> Self {
+        let deadline = Instant::from_std(clock::now()) + at_most;
         Self {
             state: State::Waiting {
                 slot,
@@ -184,14 +182,16 @@ impl Slot {
 mod tests {
     use super::*;
 
+    const TICKET_MAX: Duration = Duration::from_secs(7);
+
     #[tokio::test(start_paused = true)]
-    async fn waits_ten_seconds_and_no_longer() {
+    async fn waits_its_time_and_no_longer() {
         let slot = Arc::new(Slot::default());
-        let mut ticket = Ticket::waiting(Arc::clone(&slot));
+        let mut ticket = Ticket::waiting(Arc::clone(&slot), TICKET_MAX);
         let start = clock::now();
         assert!(!ticket.is_done());
         assert_eq!((&mut ticket).await, Err(CommitError::TimedOut));
-        assert_eq!(clock::now().duration_since(start), TICKET_WAIT);
+        assert_eq!(clock::now().duration_since(start), TICKET_MAX);
         slot.finish(Ok(()));
         assert_eq!(ticket.outcome(), Some(Err(CommitError::TimedOut)));
     }
@@ -199,7 +199,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn the_first_outcome_counts_and_wakes() {
         let slot = Arc::new(Slot::default());
-        let ticket = Ticket::waiting(Arc::clone(&slot));
+        let ticket = Ticket::waiting(Arc::clone(&slot), TICKET_MAX);
         let waiting = tokio::spawn(ticket);
         tokio::task::yield_now().await;
         slot.finish(Err(CommitError::Expect));

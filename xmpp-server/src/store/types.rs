@@ -141,7 +141,7 @@ pub enum WriteOp {
         /// The roster's version after.
         ver: u64,
     },
-    /// Keeps a message: its row is due from here on.
+    /// Keeps a message: its row is due from here on; `Expect` when there is no such account.
     Message {
         /// Whose message.
         account: BareJid,
@@ -202,6 +202,8 @@ pub enum StoreError {
     },
     /// The system gives no random bytes.
     Random,
+    /// The store did not get to it within the time a ticket waits.
+    TimedOut,
     /// The store was written by a newer version of this program.
     TooNew {
         /// Schema number of the file.
@@ -335,6 +337,7 @@ impl fmt::Display for StoreError {
             Self::Database { code } => write!(f, "the database failed (SQLite code {code})"),
             Self::Io { path, .. } => write!(f, "cannot open {}", path.display()),
             Self::Random => f.write_str("the system gives no random bytes"),
+            Self::TimedOut => f.write_str("the store did not answer in time"),
             Self::TooNew { found, known } => write!(
                 f,
                 "the store was written by a newer version of this program: it has schema {found}, \
