@@ -10,8 +10,8 @@ use crate::random;
 use crate::session::account::{Account, SessionEntry};
 use crate::session::visit::Visit;
 use crate::session::{Session, Sid};
+use crate::sessions::Link;
 use ring::hmac;
-use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -136,7 +136,7 @@ impl Core {
         self: &Arc<Self>,
         jid: &BareJid,
         wanted: Option<&str>,
-        peer: IpAddr,
+        link: Link,
     ) -> Result<Session, StanzaError> {
         let account = self
             .registry
@@ -157,7 +157,8 @@ impl Core {
             self.registry.sessions.fetch_sub(1, Ordering::Relaxed);
             return Err(StanzaError::resource_constraint());
         }
-        let bound = self.add_session(&account, full);
+        let peer = link.peer.ip();
+        let bound = self.add_session(&account, full, link);
         if bound.is_err() {
             self.registry.sessions.fetch_sub(1, Ordering::Relaxed);
         }
@@ -175,6 +176,7 @@ impl Core {
             host,
             outbox: entry.outbox,
             peer,
+            tap: Arc::clone(&self.tap),
             later: Default::default(),
             pause: Default::default(),
             owed: Default::default(),
@@ -219,6 +221,7 @@ impl Core {
         &self,
         account: &Account,
         full: Option<FullJid>,
+        link: Link,
     ) -> Result<SessionEntry, StanzaError> {
         let resources_max = self.settings().config.limits.resources_per_account_max;
         let mut state = account.lock();
@@ -236,7 +239,8 @@ impl Core {
                 .with_resource(&random::token())
                 .map_err(|_| StanzaError::internal_server_error())?,
         };
-        let entry = SessionEntry::new(Sid(random::number()), full);
+        let mut entry = SessionEntry::new(Sid(random::number()), full);
+        entry.link = Arc::new(link);
         state.sessions.push(entry.clone());
         Ok(entry)
     }

@@ -88,6 +88,9 @@ limits! {
     login_delay_kept: Time = Duration::from_secs(15 * 60),
     /// In-band registrations an hour, per IPv4 address or IPv6 /64: a family, not a farm.
     registrations_per_address_max: Count = 10,
+    /// Addresses whose registrations are remembered for that hour: more is a farm of its own, and
+    /// the oldest are forgotten.
+    registration_entries_max: Count = 10_000,
 
     // Sessions.
 
@@ -211,8 +214,12 @@ limits! {
 
     /// Connections to the control socket: operators and a monitor.
     admin_connections_max: Count = 16,
-    /// Bytes of one request there: an address and a password.
+    /// Bytes of one request there: an address and a password, or the keys of twenty accounts.
     admin_line_bytes_max: Bytes = 16 * KIB,
+    /// Stanzas that wait to be shown by one `session watch`: a few seconds of a busy session.
+    watch_stanzas_max: Count = 1000,
+    /// The same in bytes.
+    watch_bytes_max: Bytes = MIB,
 }
 
 impl Limits {
@@ -242,12 +249,7 @@ const RELOADED: &[&str] = &[
 pub(crate) const LATER: &[&str] = &[
     "archive_page_max",
     "iqs_free_max",
-    "login_delay",
-    "login_delay_entries_max",
-    "login_delay_kept",
-    "login_delay_max",
     "nodes_max",
-    "registrations_per_address_max",
     "rooms_max",
     "s2s_pending_bytes_max",
     "s2s_pending_bytes_total_max",

@@ -38,6 +38,8 @@ impl Handle {
         config.check_modules(&known).map_err(StartError::Config)?;
         let kept = config.keep_fixed(&core.settings().config);
         let settings = Settings::new(config.clone(), &self.reload.more).map_err(to_start)?;
+        let learnt = core.learn_offers(settings.hosts.keys()).await;
+        learnt.map_err(StartError::Store)?;
         let now = core.clock.system_now();
         let fallback = fallback(&config);
         let by_domain = self

@@ -130,7 +130,11 @@ impl Server {
         let ca_pem = source.ca_pem().map(str::to_owned);
         let certificates = Certificates::new(by_domain, reload::fallback(&config));
         let settings = Settings::new(config, more).map_err(reload::to_start)?;
-        let core = Arc::new(Core::new(settings, store, clock, (secret, newest)));
+        let core = Core::new(settings, store, clock, (secret, newest));
+        let core = Arc::new(core);
+        core.learn_offers(core.settings().hosts.keys())
+            .await
+            .map_err(StartError::Store)?;
         let (shutdown, down) = watch::channel(false);
         let shared = Arc::new(Shared {
             core,

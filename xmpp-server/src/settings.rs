@@ -6,6 +6,7 @@ use crate::core::Core;
 use crate::host::{Host, Policy};
 use crate::modules::{self, Module, ModuleSet, RegisterError};
 use crate::router::HostMap;
+use crate::store::StoreError;
 use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, PoisonError};
 use xmpp_stream::error::StreamCondition;
@@ -101,6 +102,16 @@ impl Core {
             .write()
             .unwrap_or_else(PoisonError::into_inner);
         *place = Arc::new(settings);
+    }
+
+    /// Before a domain is served: which SCRAM hashes its accounts allow.
+    pub(crate) async fn learn_offers<'a>(
+        &self,
+        domains: impl Iterator<Item = &'a Box<str>>,
+    ) -> Result<(), StoreError> {
+        self.offers
+            .learn(&self.store, domains.map(|name| &**name))
+            .await
     }
 
     async fn end_sessions_of(self: &Arc<Self>, host: &Host) {

@@ -10,8 +10,8 @@ use crate::session::account::{Account, AccountState, SessionEntry};
 use crate::session::rules::{self, Rule};
 use crate::session::visit::{Handover, Visit};
 use crate::session::{Session, Sid};
+use crate::sessions::Link;
 use crate::store::Subscription;
-use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use tokio::sync::oneshot;
@@ -58,6 +58,7 @@ impl Core {
             return;
         };
         self.registry.sessions.fetch_sub(1, Ordering::Relaxed);
+        self.tap.ended(&entry.jid);
         let drawn = self.pass_claim(state, sid, entry.feed.as_deref());
         self.leave_to_others(host, account, state, items, drawn, effects);
         effects.push(Effect::Ended(Arc::clone(account), Box::new(entry)));
@@ -86,7 +87,7 @@ impl Core {
         jid: &BareJid,
         token: &str,
         driver: Driver<Responder>,
-        peer: IpAddr,
+        link: Link,
         h: u32,
     ) -> Result<(), (Box<Driver<Responder>>, Option<u32>)> {
         let now = self.clock.now();
@@ -106,7 +107,7 @@ impl Core {
             };
             let handover = Handover {
                 driver,
-                peer,
+                link,
                 h,
                 back,
             };
@@ -159,6 +160,7 @@ impl Core {
                 return;
             };
             entry.outbox.unmark();
+            self.tap.metrics.outbox_cuts.count();
             if entry.token.is_some() && !entry.hibernating {
                 tracing::warn!(jid = %entry.jid, "socket cut: it does not read");
                 entry.hibernating = true;

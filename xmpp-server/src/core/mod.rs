@@ -16,6 +16,9 @@ use crate::effect::Effect;
 use crate::hooks::{AccountCx, Cx, Flow, Stage};
 use crate::host::Host;
 use crate::limits::Limits;
+use crate::login_delay::LoginDelays;
+use crate::offers::Offers;
+use crate::registrations::Registrations;
 use crate::router::{Target, target};
 use crate::session::account::{Account, SessionEntry};
 use crate::session::ended::EndedStreams;
@@ -24,6 +27,7 @@ use crate::session::registry::{Lookup, Registry};
 use crate::session::{Session, Sid};
 use crate::settings::Settings;
 use crate::store::{CommitError, RowId, RowIds, Store};
+use crate::watch::Tap;
 use recipient::{Resent, room_for, sent_by};
 use smallvec::SmallVec;
 use std::collections::VecDeque;
@@ -60,6 +64,14 @@ pub struct Core {
     /// Bounds of accounts, queues and the store: those of the start. Bounds of connections are in
     /// the settings.
     pub limits: Limits,
+    /// Counters, and whoever watches sessions.
+    pub tap: Arc<Tap>,
+    /// Delays after wrong passwords.
+    pub login_delays: LoginDelays,
+    /// In-band registrations of the last hour.
+    pub registrations: Registrations,
+    /// SCRAM hashes by domain.
+    pub offers: Offers,
     pub(crate) secret: [u8; 32],
     pub(crate) renewals: tokio::sync::Mutex<()>,
     pub(crate) kdf: Arc<tokio::sync::Semaphore>,
@@ -82,6 +94,10 @@ impl Core {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         Self {
             registry: Registry::new(&limits),
+            tap: Arc::new(Tap::new(clock.clone())),
+            login_delays: LoginDelays::new(&limits),
+            registrations: Registrations::new(&limits),
+            offers: Offers::default(),
             limits,
             settings: RwLock::new(Arc::new(settings)),
             store,

@@ -19,7 +19,7 @@ async fn session(core: &Arc<Core>, local: &str) -> Session {
         .await
         .unwrap();
     let peer = IpAddr::V4(Ipv4Addr::LOCALHOST);
-    core.bind(&account, Some("r"), peer).await.unwrap()
+    core.bind(&account, Some("r"), peer.into()).await.unwrap()
 }
 
 async fn sends(core: &Arc<Core>, session: &Session, xml: &str) {
@@ -216,7 +216,7 @@ async fn a_domain_that_leaves_binds_nobody() {
     let core = handle.core();
     let ann = session(core, "ann").await;
     core.host("localhost").unwrap().leave();
-    let again = core.bind(&ann.account.jid, None, ann.peer).await;
+    let again = core.bind(&ann.account.jid, None, ann.peer.into()).await;
     assert_eq!(again.err(), Some(StanzaError::not_authorized()));
     assert_eq!(core.registry.sessions.load(Ordering::Relaxed), 1);
 }

@@ -10,7 +10,7 @@ use crate::config::Registration;
 use crate::effect::Effect;
 use crate::host::Host;
 use crate::store::WriteOp;
-use xmpp_stream::error::StanzaError;
+use xmpp_stream::error::{ErrorType, StanzaCondition, StanzaError};
 use xmpp_stream::jid::BareJid;
 use xmpp_stream::ns;
 use xmpp_stream::stream::StoredKeys;
@@ -51,7 +51,16 @@ async fn get(iq: Iq) -> Result<Answer, StanzaError> {
 async fn set(iq: Iq) -> Result<Answer, StanzaError> {
     match submitted(asker(&iq), &iq.host.domain, &iq.payload)? {
         Submitted::Create(account, password) => {
-            tracing::info!(jid = account.as_str(), peer = ?iq.peer, "account asked for in band");
+            let (jid, peer) = (account.as_str(), iq.peer.map(tracing::field::display));
+            if iq.exists(&account).await? {
+                return Err(StanzaError::conflict());
+            }
+            // Before the costly part; one that a commit refuses afterwards counts all the same.
+            if !iq.count_registration() {
+                tracing::warn!(jid, peer, "registration refused: too many from one address");
+                return Err(too_many());
+            }
+            tracing::info!(jid, peer, "account asked for in band");
             let keys = keys(&iq, password).await?;
             let created = iq.unix_now();
             let create = WriteOp::AccountCreate {
@@ -64,7 +73,12 @@ async fn set(iq: Iq) -> Result<Answer, StanzaError> {
             Ok(answer)
         }
         Submitted::Change(account, password) => {
-            tracing::info!(jid = account.as_str(), peer = ?iq.peer, "password change asked for in band");
+            let peer = iq.peer.map(tracing::field::display);
+            tracing::info!(
+                jid = account.as_str(),
+                peer,
+                "password change asked for in band"
+            );
             let keys = keys(&iq, password).await?;
             let change = WriteOp::AccountKeys { account, keys };
             let mut answer = Answer::empty().effect(Effect::Write(change));
@@ -73,6 +87,12 @@ async fn set(iq: Iq) -> Result<Answer, StanzaError> {
             Ok(answer)
         }
     }
+}
+
+/// Section 3.1.1: an entity that attempts to register too many times; it may do so later.
+fn too_many() -> StanzaError {
+    let error = StanzaError::new(ErrorType::Wait, StanzaCondition::NotAcceptable);
+    error.with_text("too many registrations from this address; try again later")
 }
 
 /// Never none: an account without keys could not sign in any more.
@@ -226,7 +246,6 @@ fn filled(text: Option<String>) -> Option<String> {
 mod tests {
     use super::*;
     use crate::modules::tests::{Registry, element, host, refused};
-    use xmpp_stream::error::{ErrorType, StanzaCondition};
 
     const DOMAIN: &str = "localhost";
 

@@ -10,6 +10,7 @@ use super::outbox::{Class, Delivery, OutItem, Outbox, Push};
 use super::rules::{self, Rule};
 use crate::effect::{Effect, Which};
 use crate::limits::Limits;
+use crate::sessions::Link;
 use crate::store::{AccountRecord, Cleared, RosterRow, RowId, Subscription, Watermark};
 use smallvec::SmallVec;
 use std::collections::{BTreeMap, HashSet};
@@ -119,6 +120,8 @@ pub struct SessionEntry {
     pub jid: FullJid,
     /// Its queue.
     pub outbox: Arc<Outbox>,
+    /// The connection that it came by, for operators.
+    pub link: Arc<Link>,
     /// Last broadcast available presence; `None`: connected, not available.
     pub presence: Option<Arc<Stanza>>,
     /// Priority of that presence (RFC 6121 section 4.7.2.3).
@@ -151,6 +154,7 @@ impl SessionEntry {
             sid,
             jid,
             outbox: Arc::default(),
+            link: Arc::default(),
             presence: None,
             priority: 0,
             interested: false,

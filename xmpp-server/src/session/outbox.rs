@@ -224,8 +224,8 @@ impl Outbox {
         self.lock().acknowledged(h)
     }
 
-    /// Stanzas that were sent and not acknowledged.
-    pub fn unacknowledged(&self) -> usize {
+    /// Stanzas that were sent and not acknowledged; `None` where nobody counts.
+    pub fn unacknowledged(&self) -> Option<usize> {
         self.lock().unacknowledged()
     }
 

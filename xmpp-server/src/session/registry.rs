@@ -112,6 +112,31 @@ impl Registry {
             .map(|entry| Arc::clone(&entry.account))
     }
 
+    /// Number of loaded accounts.
+    pub fn len(&self) -> usize {
+        let shards = self.shards.iter();
+        let read = shards.map(|shard| shard.read().unwrap_or_else(PoisonError::into_inner));
+        read.map(|shard| shard.accounts.len()).sum()
+    }
+
+    /// True when no account is loaded.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Every loaded account, for operators; one shard is locked at a time.
+    pub fn all(&self) -> Vec<Arc<Account>> {
+        let shards = self.shards.iter();
+        let read = shards.map(|shard| shard.read().unwrap_or_else(PoisonError::into_inner));
+        read.flat_map(|shard| {
+            let accounts = shard.accounts.values();
+            accounts
+                .map(|entry| Arc::clone(&entry.account))
+                .collect::<Vec<_>>()
+        })
+        .collect()
+    }
+
     /// The account of a name, from memory or from the store.
     ///
     /// # Errors

@@ -11,6 +11,8 @@ use bytes::Bytes;
 use xmpp_stream::jid::BareJid;
 
 use super::ticket::Slot;
+use crate::metrics::StoreCounters;
+
 use super::{
     AccountRecord, Ban, Cleared, Clearing, CommitError, KvRecord, MessageRow, Ops, Print,
     RosterRecord, RosterRow, RowId, Sent, StoreError, StoreLimits, Ticket, WriteOp, random_secret,
@@ -22,6 +24,7 @@ pub struct MemoryStore {
     /// Submits that wait, while a test holds the store.
     held: Mutex<Held>,
     secret: OnceLock<[u8; super::SECRET_BYTES]>,
+    counters: StoreCounters,
 }
 
 type Held = Option<VecDeque<(Ops, Arc<Slot>)>>;
@@ -58,6 +61,7 @@ impl MemoryStore {
             tables: Mutex::default(),
             held: Mutex::default(),
             secret: OnceLock::new(),
+            counters: StoreCounters::default(),
         }
     }
 
@@ -160,7 +164,15 @@ impl MemoryStore {
         if tables.closed {
             return Err(CommitError::Failed);
         }
-        tables.apply(ops).map_err(|Unexpected| CommitError::Expect)
+        let applied = tables.apply(ops).map_err(|Unexpected| CommitError::Expect);
+        if applied.is_ok() {
+            self.counters.committed(ops.len());
+        }
+        applied
+    }
+
+    pub(super) fn counters(&self) -> &StoreCounters {
+        &self.counters
     }
 
     pub(super) fn clear(&self, clearing: &Clearing) {

@@ -18,6 +18,8 @@ use std::sync::Arc;
 use ring::rand::{SecureRandom, SystemRandom};
 use xmpp_stream::jid::BareJid;
 
+use crate::metrics::StoreCounters;
+
 pub use memory::MemoryStore;
 pub use permit::{Permit, StoreLimits};
 pub use row::{Cleared, Clearing, MessageRow, Print, RowId, RowIds, Sent, Watermark};
@@ -228,6 +230,14 @@ impl Store {
         match self {
             Self::Memory(store) => store.submit(ops),
             Self::Sqlite(store) => store.submit_with(permit, ops),
+        }
+    }
+
+    /// What it has done, for operators.
+    pub fn counters(&self) -> &StoreCounters {
+        match self {
+            Self::Memory(store) => store.counters(),
+            Self::Sqlite(store) => store.counters(),
         }
     }
 

@@ -20,6 +20,8 @@ use rusqlite::{Connection, OpenFlags, OptionalExtension, params};
 use tracing::error;
 use xmpp_stream::jid::BareJid;
 
+use crate::metrics::StoreCounters;
+
 use self::read::Readers;
 use self::write::SqliteWriter;
 use super::writer::Writer;
@@ -162,6 +164,10 @@ impl SqliteStore {
 
     pub(super) fn submit(&self, ops: Ops) -> Ticket {
         self.writer.submit(ops)
+    }
+
+    pub(super) fn counters(&self) -> &StoreCounters {
+        self.writer.counters()
     }
 
     pub(super) async fn close(&self) {

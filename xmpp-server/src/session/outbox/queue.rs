@@ -359,8 +359,8 @@ impl OutQ {
         }
     }
 
-    pub(super) fn unacknowledged(&self) -> usize {
-        self.sm.as_ref().map_or(0, |sm| sm.unacknowledged.items)
+    pub(super) fn unacknowledged(&self) -> Option<usize> {
+        self.sm.as_ref().map(|sm| sm.unacknowledged.items)
     }
 
     pub(super) fn rewind(&mut self) {
