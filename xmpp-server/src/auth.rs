@@ -177,6 +177,7 @@ impl Core {
             outbox: entry.outbox,
             peer,
             tap: Arc::clone(&self.tap),
+            secure: false,
             later: Default::default(),
             pause: Default::default(),
             owed: Default::default(),

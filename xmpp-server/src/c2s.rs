@@ -112,6 +112,7 @@ pub async fn serve(
             peer,
             link,
             trying: None,
+            secure: direct_tls,
             live: None,
             on_login: Some(on_login),
         };
@@ -128,6 +129,7 @@ struct Connection<F> {
     link: Link,
     /// The account of a login under way, or its stand-in.
     trying: Option<BareJid>,
+    secure: bool,
     /// The session, once one is bound.
     live: Option<Box<Live>>,
     on_login: Option<F>,
@@ -201,6 +203,7 @@ impl<F: FnOnce() + Send> Connection<F> {
             peer,
             mut link,
             trying,
+            secure,
             live,
             on_login,
         } = self;
@@ -222,6 +225,7 @@ impl<F: FnOnce() + Send> Connection<F> {
             peer,
             link,
             trying,
+            secure,
             live,
             on_login,
         };
@@ -337,6 +341,7 @@ impl<F: FnOnce() + Send> Connection<F> {
                         return Next::Lost;
                     }
                 }
+                self.secure = true;
             }
             Output::NeedCredentials { account, hash } => {
                 if !self.hold_login(&account).await {
@@ -358,7 +363,8 @@ impl<F: FnOnce() + Send> Connection<F> {
             Output::Bind { account, resource } => {
                 self.link.since = core.clock.unix_secs();
                 let bound = core.bind(&account, resource.as_deref(), self.link).await;
-                let bound = bound.map(|session| {
+                let bound = bound.map(|mut session| {
+                    session.secure = self.secure;
                     let jid = session.jid.clone();
                     self.live = Some(Box::new(Live::new(session, Arc::clone(&core))));
                     jid
@@ -559,7 +565,7 @@ impl Hosts for PeerHosts {
             register.write(&mut features_before_auth, xmpp_stream::ns::STREAMS);
         }
         let mut features_after_auth = Vec::new();
-        for feature in &announced.features_after_auth {
+        for feature in announced.stream_features_of(host) {
             feature.write(&mut features_after_auth, xmpp_stream::ns::STREAMS);
         }
         Some(HostView {

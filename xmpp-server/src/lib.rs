@@ -33,6 +33,7 @@ pub mod server;
 pub mod session;
 pub mod sessions;
 pub mod settings;
+pub mod specs;
 pub mod store;
 pub mod users;
 pub mod watch;

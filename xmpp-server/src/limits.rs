@@ -170,6 +170,9 @@ limits! {
 
     /// Contacts of one roster: clients load it whole, at about 100 bytes each.
     roster_items_max: Count = 2000,
+    /// Removed contacts of one roster that are remembered for clients with an older version
+    /// (RFC 6121 section 2.6); one that is further behind gets the whole roster.
+    roster_removed_max: Count = 256,
     /// Groups of one contact.
     roster_groups_max: Count = 32,
     /// Bytes of a contact's name: what a resource may have (RFC 7622).
@@ -181,6 +184,14 @@ limits! {
     pending_requests_max: Count = 200,
     /// Bytes of one of them: a nick and a sentence.
     pending_request_bytes_max: Bytes = 4 * KIB,
+    /// Sets of abilities of clients (XEP-0115) that are remembered: versions and settings of a few
+    /// dozen clients; with the next number 16 MiB at most.
+    caps_kept_max: Count = 1000,
+    /// Bytes of one of them as the client says it: ten times what clients have.
+    caps_bytes_max: Bytes = 16 * KIB,
+    /// Sessions that were asked for their abilities and have not said them; then the oldest
+    /// question is forgotten.
+    caps_asked_max: Count = 256,
     /// Bytes of a presence: caps, a nick, a hash and a long status; each contact of each contact
     /// gets it at login.
     presence_bytes_max: Bytes = 16 * KIB,

@@ -37,7 +37,8 @@ impl Handle {
         let known: Vec<&str> = named.map(|module| module.info().name).collect();
         config.check_modules(&known).map_err(StartError::Config)?;
         let kept = config.keep_fixed(&core.settings().config);
-        let settings = Settings::new(config.clone(), &self.reload.more).map_err(to_start)?;
+        let settings = Settings::new(config.clone(), &self.reload.more, Some(&core.settings()))
+            .map_err(to_start)?;
         let learnt = core.learn_offers(settings.hosts.keys()).await;
         learnt.map_err(StartError::Store)?;
         let now = core.clock.system_now();

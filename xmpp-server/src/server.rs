@@ -129,7 +129,7 @@ impl Server {
         let by_domain = source.load(&config, clock.system_now())?;
         let ca_pem = source.ca_pem().map(str::to_owned);
         let certificates = Certificates::new(by_domain, reload::fallback(&config));
-        let settings = Settings::new(config, more).map_err(reload::to_start)?;
+        let settings = Settings::new(config, more, None).map_err(reload::to_start)?;
         let core = Core::new(settings, store, clock, (secret, newest));
         let core = Arc::new(core);
         core.learn_offers(core.settings().hosts.keys())

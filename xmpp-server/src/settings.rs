@@ -7,7 +7,7 @@ use crate::host::{Host, Policy};
 use crate::modules::{self, Module, ModuleSet, RegisterError};
 use crate::router::HostMap;
 use crate::store::StoreError;
-use std::collections::{BTreeSet, HashMap};
+use std::collections::HashMap;
 use std::sync::{Arc, PoisonError};
 use xmpp_stream::error::StreamCondition;
 use xmpp_stream::jid::JidError;
@@ -19,6 +19,9 @@ pub struct Settings {
     pub config: Config,
     /// Served domains.
     pub hosts: HostMap,
+    /// Modules by the names of those that are off: most domains have the same, and what a module
+    /// remembers stays over a reload.
+    pub(crate) sets: HashMap<Vec<String>, Arc<ModuleSet>>,
 }
 
 /// Why a configuration makes no settings.
@@ -32,26 +35,35 @@ pub enum SettingsError {
 }
 
 impl Settings {
-    /// Domains with the modules of this package that are on for them, and `more` on all.
+    /// Domains with the modules of this package that are on for them, and `more` on all. What was
+    /// in force `before` gives its modules, where they are the same.
     ///
     /// # Errors
     /// `SettingsError`.
-    pub fn new(config: Config, more: &[&'static dyn Module]) -> Result<Self, SettingsError> {
+    pub fn new(
+        config: Config,
+        more: &[&'static dyn Module],
+        before: Option<&Self>,
+    ) -> Result<Self, SettingsError> {
         let mut hosts = HostMap::new();
-        // Most domains have the same modules: one table for all of them.
-        let mut sets: HashMap<BTreeSet<&str>, Arc<ModuleSet>> = HashMap::new();
+        let mut sets = HashMap::new();
         for domain in &config.domains {
             let off = config.modules.off.iter().chain(&domain.modules_off);
-            let off: BTreeSet<&str> = off.map(String::as_str).collect();
-            let modules = match sets.get(&off) {
+            let mut off: Vec<String> = off.cloned().collect();
+            off.sort_unstable();
+            off.dedup();
+            let known = sets.get(&off);
+            let known = known.or_else(|| before.and_then(|before| before.sets.get(&off)));
+            let modules = match known {
                 Some(modules) => Arc::clone(modules),
                 None => {
                     let mut on = modules::enabled(&off);
                     on.extend_from_slice(more);
                     let made = ModuleSet::new(&on).map_err(SettingsError::Module)?;
-                    Arc::clone(sets.entry(off).or_insert_with(|| Arc::new(made)))
+                    Arc::new(made)
                 }
             };
+            sets.insert(off, Arc::clone(&modules));
             let policy = Policy {
                 config: domain.clone(),
                 modules,
@@ -59,7 +71,11 @@ impl Settings {
             let host = Host::new(policy).map_err(SettingsError::Domain)?;
             hosts.insert(host.domain.clone(), Arc::new(host));
         }
-        Ok(Self { config, hosts })
+        Ok(Self {
+            config,
+            hosts,
+            sets,
+        })
     }
 }
 
@@ -96,6 +112,7 @@ impl Core {
         let settings = Settings {
             config: new.config,
             hosts,
+            sets: new.sets,
         };
         let mut place = self
             .settings

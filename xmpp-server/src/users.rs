@@ -17,6 +17,8 @@ use std::sync::Arc;
 use xmpp_stream::jid::{BareJid, Jid, JidError};
 use xmpp_stream::stream::{Password, StoredKeys};
 
+mod farewell;
+
 /// The accounts of a server, running or not.
 #[derive(Clone)]
 pub enum Users {
@@ -104,17 +106,20 @@ impl Users {
         if self.store().account(account).await?.is_none() {
             return Err(UserError::Unknown);
         }
-        let farewells = match self {
-            Self::Running(core) => core.farewells(account).await,
-            // Nobody is signed in; contacts learn of it when they next ask.
-            Self::Stopped(_) => Vec::new(),
-        };
-        let op = WriteOp::AccountRemove {
-            account: account.clone(),
-        };
-        self.commit(op, UserError::Unknown).await?;
-        if let Self::Running(core) = self {
-            core.run(None, farewells.into()).await;
+        match self {
+            Self::Running(core) => {
+                let removed = core.remove_account(account).await;
+                let effects = removed.map_err(|_| UserError::Store)?;
+                core.run(None, effects.into()).await;
+            }
+            Self::Stopped(stopped) => {
+                let mut ops = farewell::ops(&stopped.store, account).await?;
+                ops.push(WriteOp::AccountRemove {
+                    account: account.clone(),
+                });
+                let removed = stopped.store.submit(ops).await;
+                removed.map_err(|_| UserError::Store)?;
+            }
         }
         Ok(())
     }

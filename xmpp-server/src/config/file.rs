@@ -3,8 +3,8 @@
 use super::error::{ConfigError, Position, Problem};
 use super::value::{Reader, Slot, Value};
 use super::{
-    C2s, CertificateFiles, Config, Dns, DnsOverride, DomainConfig, Log, Modules, Registration, S2s,
-    Sasl, Storage,
+    C2s, CONTACTS, CertificateFiles, Config, Dns, DnsOverride, DomainConfig, Log, Modules,
+    Registration, S2s, Sasl, Storage,
 };
 use serde::Deserialize;
 use serde::de::IntoDeserializer;
@@ -116,6 +116,7 @@ fn read_domain(r: &Reader<'_>, key: &str, value: &Value<'_>) -> Result<DomainCon
     let mut certificate: Option<PathBuf> = None;
     let mut private_key: Option<PathBuf> = None;
     let mut off = Default::default();
+    let mut contact = Vec::new();
     r.section(
         key,
         value,
@@ -143,6 +144,13 @@ fn read_domain(r: &Reader<'_>, key: &str, value: &Value<'_>) -> Result<DomainCon
                     r.section(key, value, &mut [("off", Slot::Other(&mut read_off))])
                 }),
             ),
+            (
+                "contact",
+                Slot::Other(&mut |key, value| {
+                    contact = read_contact(r, key, value)?;
+                    Ok(())
+                }),
+            ),
         ],
     )?;
     (domain.modules_off, domain.modules_at) = off;
@@ -155,6 +163,7 @@ fn read_domain(r: &Reader<'_>, key: &str, value: &Value<'_>) -> Result<DomainCon
             },
         )
     };
+    domain.contact = contact;
     domain.name = name.ok_or_else(|| missing("name", "each [[domain]] has one"))?;
     domain.certificate = match (certificate, private_key) {
         (Some(certificate), Some(key)) => Some(CertificateFiles { certificate, key }),
@@ -163,6 +172,44 @@ fn read_domain(r: &Reader<'_>, key: &str, value: &Value<'_>) -> Result<DomainCon
         (None, Some(_)) => return Err(missing("certificate", "a key needs its certificate")),
     };
     Ok(domain)
+}
+
+fn read_contact(
+    r: &Reader<'_>,
+    key: &str,
+    value: &Value<'_>,
+) -> Result<Vec<(&'static str, Vec<String>)>, ConfigError> {
+    let mut contact: Vec<_> = CONTACTS.map(|kind| (kind, Vec::new())).into();
+    let mut readers: Vec<_> = contact
+        .iter_mut()
+        .map(|(kind, uris)| {
+            let reader = move |key: &str, value: &Value<'_>| {
+                *uris = r.list(key, value, URIS, uri)?;
+                Ok(())
+            };
+            (*kind, reader)
+        })
+        .collect();
+    let mut slots: Vec<_> = readers
+        .iter_mut()
+        .map(|(kind, reader)| (*kind, Slot::Other(reader)))
+        .collect();
+    r.section(key, value, &mut slots)?;
+    drop(slots);
+    drop(readers);
+    contact.retain(|(_, uris)| !uris.is_empty());
+    Ok(contact)
+}
+
+/// A scheme, a colon and what is no space (RFC 3986 section 3.1).
+fn uri(text: &str) -> Option<String> {
+    let (scheme, rest) = text.split_once(':')?;
+    let is_scheme = scheme.starts_with(|first: char| first.is_ascii_alphabetic())
+        && scheme
+            .chars()
+            .all(|c| c.is_ascii_alphanumeric() || "+-.".contains(c));
+    let is_good = is_scheme && !rest.is_empty() && rest.chars().all(|c| c.is_ascii_graphic());
+    is_good.then(|| text.to_owned())
 }
 
 fn read_c2s(
@@ -352,6 +399,7 @@ fn read_log(
 
 /// RFC 5802 section 5.1 asks for 4,096 at least; above the other bound a login costs a second.
 const ITERATIONS: std::ops::RangeInclusive<u32> = 4096..=1_000_000;
+const URIS: &str = "URIs, such as \"mailto:abuse@example.org\"";
 const DOMAIN: &str = "a domain name such as \"example.org\"";
 const FILTER: &str = "a filter such as \"info\" or \"info,xmpp_server=debug\"";
 const OVERRIDE: &str = "an IP address with a port, such as \"127.0.0.2:5269\", or \

@@ -71,7 +71,14 @@ pub struct DomainConfig {
     pub modules_off: Vec<String>,
     /// Where the file names them.
     modules_at: BTreeMap<Box<str>, Position>,
+    /// Whom to turn to (XEP-0157): kind of address, e.g. "abuse", and URIs.
+    pub contact: Vec<(&'static str, Vec<String>)>,
 }
+
+/// The kinds of contact addresses (XEP-0157 section 3).
+pub const CONTACTS: [&str; 7] = [
+    "abuse", "admin", "feedback", "sales", "security", "status", "support",
+];
 
 /// PEM files of a domain.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -474,6 +481,7 @@ impl DomainConfig {
             strict_iq: false,
             modules_off: Vec::new(),
             modules_at: BTreeMap::new(),
+            contact: Vec::new(),
         }
     }
 }
@@ -515,7 +523,6 @@ const MODULES_LATER: &[&str] = &[
     "pep",
     "pubsub",
     "push",
-    "time",
     "upload",
 ];
 

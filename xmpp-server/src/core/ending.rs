@@ -59,6 +59,10 @@ impl Core {
         };
         self.registry.sessions.fetch_sub(1, Ordering::Relaxed);
         self.tap.ended(&entry.jid);
+        // One that was available says so by its unavailable presence.
+        if state.sessions.is_empty() && !entry.is_available() && !state.removed {
+            effects.push(account.leave(self.clock.unix_secs()));
+        }
         let drawn = self.pass_claim(state, sid, entry.feed.as_deref());
         self.leave_to_others(host, account, state, items, drawn, effects);
         effects.push(Effect::Ended(Arc::clone(account), Box::new(entry)));

@@ -231,6 +231,7 @@ impl Core {
                     jid: &session.account.jid,
                     roster: &roster,
                     sessions: &state.sessions,
+                    left: session.account.left(),
                 }),
                 session: entry,
                 effects: Vec::new(),
@@ -341,6 +342,7 @@ impl Core {
                 jid: &account.jid,
                 roster: &roster,
                 sessions: &state.sessions,
+                left: account.left(),
             }),
             session: entry,
             effects: Vec::new(),
@@ -395,6 +397,12 @@ impl Core {
                         session.pause.store(true, Ordering::Relaxed);
                     }
                 }
+                Effect::Gone(jid) => {
+                    if let Some(session) = session {
+                        self.all_taken(session).await;
+                    }
+                    self.renew(&jid).await;
+                }
                 Effect::Ended(account, entry) => queue.extend(self.unavailable(&account, &entry)),
                 Effect::Write(op) => {
                     let mut ops = SmallVec::new();
@@ -413,6 +421,7 @@ impl Core {
                 | Effect::SetPresence(..)
                 | Effect::SetInterested(_)
                 | Effect::SetDirected(..)
+                | Effect::Left
                 | Effect::Show(_)
                 | Effect::Vanish(_)
                 | Effect::Roster(_)
@@ -433,6 +442,15 @@ impl Core {
             });
             let _ = tokio::time::timeout(self.limits.ticket_max, taken).await;
         }
+    }
+
+    /// Waits until a session has taken all that is queued for it, for a while.
+    async fn all_taken(&self, session: &Session) {
+        let taken = poll_fn(|_| match session.outbox.is_all_sent() {
+            false if !session.outbox.is_closed() => Poll::Pending,
+            _ => Poll::Ready(()),
+        });
+        let _ = tokio::time::timeout(self.limits.stream.close_max, taken).await;
     }
 
     async fn pass_on(

@@ -173,6 +173,8 @@ async fn a_roster_changed_elsewhere_is_read_again() {
         jid: BareJid::parse("x@localhost").unwrap(),
         expect: Some(ver),
         ver: ver + 1,
+        remember: false,
+        forgotten: 0,
     };
     core.store
         .submit(smallvec::smallvec![elsewhere])
@@ -201,7 +203,7 @@ async fn a_session_outlives_its_domain_in_no_count() {
     let core = handle.core();
     let ann = session(core, "ann").await;
     let other = Config::default_zero().with_domain("b.test").unwrap();
-    let settings = Settings::new(other, &[]).unwrap();
+    let settings = Settings::new(other, &[], None).unwrap();
     *core.settings.write().unwrap() = Arc::new(settings);
     core.session_over(&ann).await;
     assert_eq!(core.registry.sessions.load(Ordering::Relaxed), 0);

@@ -9,7 +9,7 @@ use crate::modules::ModuleSet;
 use crate::session::Sid;
 use crate::session::account::{AccountState, RosterView, SessionEntry};
 use crate::store::{RosterRow, Subscription};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use xmpp_stream::error::StanzaError;
 use xmpp_stream::jid::{BareJid, FullJid, Jid};
 use xmpp_stream::ns;
@@ -24,6 +24,7 @@ pub(crate) struct Bench {
     pub(crate) jid: BareJid,
     pub(crate) roster: RosterView,
     pub(crate) sessions: Vec<SessionEntry>,
+    pub(crate) left: Option<u64>,
     pub(crate) limits: Limits,
 }
 
@@ -49,6 +50,7 @@ pub(crate) fn row(contact: &str, state: &str) -> RosterRow {
     let request = format!("<presence to='{ANN}' from='{contact}' type='subscribe'/>");
     RosterRow {
         jid: BareJid::parse(contact).unwrap(),
+        ver: 0,
         name: Some("".into()),
         groups: Vec::new(),
         subscription: match subscription {
@@ -79,6 +81,7 @@ impl Bench {
             jid: BareJid::parse(ANN).unwrap(),
             roster: RosterView::default(),
             sessions: Vec::new(),
+            left: None,
             limits: Limits::default(),
         }
     }
@@ -122,6 +125,22 @@ impl Bench {
             jid: &self.jid,
             roster: &self.roster,
             sessions: &self.sessions,
+            left: self.left,
+        }
+    }
+
+    /// What a hook of the sender's side gets.
+    pub(crate) fn cx_of(&self, resource: &str) -> Cx<'_> {
+        let mut sessions = self.sessions.iter();
+        Cx {
+            host: host(),
+            limits: &self.limits,
+            account: Some(self.cx()),
+            session: sessions.find(|s| s.jid.resource_str() == resource),
+            effects: Vec::new(),
+            edits: Vec::new(),
+            undelivered: None,
+            keep: false,
         }
     }
 
@@ -178,13 +197,8 @@ impl Bench {
     }
 
     fn run(&self, stage: Stage, session: Option<&SessionEntry>, stanza: &Stanza) -> Outcome {
-        let host = Host::new(Policy {
-            config: DomainConfig::new("a.test", Registration::Closed).unwrap(),
-            modules: Arc::new(ModuleSet::new(super::ALL).unwrap()),
-        })
-        .unwrap();
         let mut cx = Cx {
-            host: &host,
+            host: host(),
             limits: &self.limits,
             account: Some(self.cx()),
             session,
@@ -193,7 +207,7 @@ impl Bench {
             undelivered: None,
             keep: false,
         };
-        let flow = host.modules().hooks.run(stage, stanza, &mut cx);
+        let flow = host().modules().hooks.run(stage, stanza, &mut cx);
         assert!(cx.edits.is_empty());
         Outcome {
             flow,
@@ -205,6 +219,17 @@ impl Bench {
             undelivered: cx.undelivered,
         }
     }
+}
+
+fn host() -> &'static Host {
+    static HOST: OnceLock<Host> = OnceLock::new();
+    HOST.get_or_init(|| {
+        Host::new(Policy {
+            config: DomainConfig::new("a.test", Registration::Closed).unwrap(),
+            modules: Arc::new(ModuleSet::new(super::ALL).unwrap()),
+        })
+        .unwrap()
+    })
 }
 
 impl Outcome {
@@ -237,7 +262,12 @@ pub(crate) fn line(effect: &Effect) -> String {
     match effect {
         Effect::Local(which, to, rendered) if rendered.kind() == Kind::Iq => {
             let stanza = rendered.stanza();
-            assert_eq!((which, to), (&Which::Interested, &To::Full));
+            let prefix = match which {
+                Which::Interested => "push".to_owned(),
+                Which::One(Sid(number)) => format!("push to {number}"),
+                other => panic!("no such push: {other:?}"),
+            };
+            assert_eq!(to, &To::Full);
             assert!(stanza.head.from.is_none());
             assert!(stanza.head.id.as_deref().is_some_and(|id| id.len() >= 8));
             let query = stanza.first_element().unwrap();
@@ -246,7 +276,8 @@ pub(crate) fn line(effect: &Effect) -> String {
                 .children()
                 .map(|item| item.to_xml(ns::ROSTER))
                 .collect();
-            format!("push {}", items.join(""))
+            assert!(query.attr("ver").is_some(), "rv-06");
+            format!("{prefix} {}", items.join(""))
         }
         Effect::Local(which, to, rendered) => {
             let which = match which {
@@ -268,16 +299,18 @@ pub(crate) fn line(effect: &Effect) -> String {
         }
         Effect::SetPresence(Sid(sid), None) => format!("offline {sid}"),
         Effect::SetPresence(Sid(sid), Some(presence)) => format!("online {sid} {}", xml(presence)),
+        Effect::Left => "left".to_owned(),
         Effect::SetInterested(Sid(sid)) => format!("interested {sid}"),
         Effect::SetDirected(Sid(sid), jid, on) => {
             format!("directed {sid} {jid} {}", if *on { "on" } else { "off" })
         }
         Effect::Roster(row) => {
             let state = super::subscription::table::State::of(Some(row));
-            let listed = super::subscription::is_listed(row);
+            let listed = row.is_listed();
             format!(
-                "row {} {state:?}{}",
+                "row {} {state:?}{}{}",
                 row.jid,
+                if row.approved { " approved" } else { "" },
                 if listed { "" } else { " unlisted" }
             )
         }

@@ -1,8 +1,8 @@
 //! In-band registration: accounts made by those who will use them, and new passwords.
 //!
 //! XEP-0077, by the policy of the domain. Guests ask before they sign in (section 3.1.1); whoever
-//! has signed in may change the own password (3.3). Removing an account in band (3.2) is not
-//! allowed yet. What a client submits may be plain fields or a data form (section 4); only plain
+//! has signed in may change the own password (3.3), under TLS only, or remove the own account (3.2).
+//! Other sessions stay when a password changes. What a client submits may be plain fields or a data form (section 4); only plain
 //! fields are asked for. Passwords become salted keys and are kept nowhere.
 
 use super::{Answer, Coverage, Info, Iq, IqKind, Module, Scope, Spec};
@@ -26,7 +26,7 @@ impl Module for Feature {
             specs: &[Spec {
                 id: "XEP-0077",
                 version: "2.4",
-                coverage: Coverage::Partial,
+                coverage: Coverage::Complete,
             }],
         }
     }
@@ -72,6 +72,10 @@ async fn set(iq: Iq) -> Result<Answer, StanzaError> {
             answer.on_conflict = Some(StanzaError::conflict());
             Ok(answer)
         }
+        // Section 3.3: not where others could read it.
+        Submitted::Change(..) if !iq.asker.as_ref().is_some_and(|asker| asker.secure) => {
+            Err(StanzaError::not_authorized())
+        }
         Submitted::Change(account, password) => {
             let peer = iq.peer.map(tracing::field::display);
             tracing::info!(
@@ -85,6 +89,13 @@ async fn set(iq: Iq) -> Result<Answer, StanzaError> {
             // The account was removed meanwhile.
             answer.on_conflict = Some(StanzaError::not_authorized());
             Ok(answer)
+        }
+        Submitted::Remove(account) => {
+            tracing::info!(jid = account.as_str(), peer = ?iq.peer, "account removed in band");
+            Ok(Answer {
+                removal: true,
+                ..Answer::empty()
+            })
         }
     }
 }
@@ -150,6 +161,8 @@ enum Submitted {
     Create(BareJid, String),
     /// A new password of the own account.
     Change(BareJid, String),
+    /// The end of the own account.
+    Remove(BareJid),
 }
 
 /// Reads what was submitted; section 3.1 to 3.3 name the errors.
@@ -158,7 +171,7 @@ fn submitted(asker: Asker, domain: &str, query: &Element) -> Result<Submitted, S
         return Err(StanzaError::service_unavailable());
     }
     if query.child(ns::REGISTER, "remove").is_some() {
-        return Err(no_removal(&asker, query));
+        return remove(asker, query);
     }
     let fields = fields(query)?;
     match asker {
@@ -188,13 +201,14 @@ fn change(account: BareJid, domain: &str, fields: Fields) -> Result<Submitted, S
     }
 }
 
-fn no_removal(asker: &Asker, query: &Element) -> StanzaError {
+/// Section 3.2: the element stands alone.
+fn remove(asker: Asker, query: &Element) -> Result<Submitted, StanzaError> {
     if query.children().count() > 1 {
-        return StanzaError::bad_request();
+        return Err(StanzaError::bad_request());
     }
     match asker {
-        Asker::Owner(_) => StanzaError::not_allowed(),
-        Asker::Guest | Asker::Stranger => StanzaError::unexpected_request(),
+        Asker::Owner(account) => Ok(Submitted::Remove(account)),
+        Asker::Guest | Asker::Stranger => Err(StanzaError::unexpected_request()),
     }
 }
 
@@ -267,6 +281,7 @@ mod tests {
             Submitted::Change(account, password) => {
                 format!("change {} {password}", account.as_str())
             }
+            Submitted::Remove(account) => format!("remove {}", account.as_str()),
         })
     }
 
@@ -411,9 +426,9 @@ mod tests {
     }
 
     #[test]
-    fn im_ib_05_removal_is_not_allowed_yet() {
+    fn im_ib_05_removal_is_of_the_own_account_and_stands_alone() {
         let answer = submit(alice(), "<remove/>");
-        refused(answer, ErrorType::Cancel, StanzaCondition::NotAllowed);
+        assert_eq!(answer.as_deref(), Ok("remove alice@localhost"));
         let answer = submit(alice(), "<remove/><username>alice</username>");
         refused(answer, ErrorType::Modify, StanzaCondition::BadRequest);
         let answer = submit(Asker::Guest, "<remove/>");

@@ -7,6 +7,7 @@ pub mod feed;
 pub mod inbound;
 pub mod outbox;
 pub mod registry;
+pub mod roster;
 pub(crate) mod rules;
 pub(crate) mod visit;
 
@@ -44,6 +45,8 @@ pub struct Session {
     pub peer: IpAddr,
     /// Where its stanzas are counted and shown.
     pub tap: Arc<Tap>,
+    /// Its stream is under TLS.
+    pub secure: bool,
     /// Effects that the path without awaits left over.
     pub later: Later,
     /// The last stanza met a queue over its soft bound.

@@ -183,6 +183,11 @@ impl Outbox {
         self.lock().marked = false;
     }
 
+    /// True when everything was handed to the transport.
+    pub fn is_all_sent(&self) -> bool {
+        self.lock().is_all_sent()
+    }
+
     /// True once the session was ended by someone else.
     pub fn is_closed(&self) -> bool {
         self.lock().closed

@@ -4,7 +4,7 @@
 //! under its shard's write lock, with no session and no other holder. Unknown names are remembered
 //! for a minute, so that a flood of them costs the store nothing; no account is made for them.
 
-use super::account::{Account, RosterView};
+use super::account::{Account, LEFT_KEY, LEFT_SPACE, RosterView};
 use crate::limits::Limits;
 use crate::store::{Store, StoreError};
 use std::collections::HashMap;
@@ -158,6 +158,7 @@ impl Registry {
             // Read also where there is no account: the time must not tell.
             let roster = store.roster(jid).await?;
             let due = store.due(jid).await?;
+            let left = store.kv(LEFT_SPACE, jid, LEFT_KEY).await?;
             let mut shard = self.write(jid.as_str());
             if shard.generation != generation {
                 continue;
@@ -170,8 +171,11 @@ impl Registry {
                 return Ok(Some(Arc::clone(&entry.account)));
             }
             shard.evict(self.shard_max);
-            let view = RosterView::new(roster.ver, roster.items);
+            let view = RosterView::new(RosterView::epoch_of(&record), roster);
             let account = Arc::new(Account::new(jid.clone(), record, view, due));
+            if let Some(left) = left {
+                account.set_left(&left.val);
+            }
             let used = AtomicU64::new(self.tick.fetch_add(1, Ordering::Relaxed));
             shard.accounts.insert(
                 jid.clone(),

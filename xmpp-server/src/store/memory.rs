@@ -45,6 +45,9 @@ struct Owner {
     account: Option<Arc<AccountRecord>>,
     roster_ver: u64,
     roster: BTreeMap<BareJid, RosterRow>,
+    /// Removed contacts that are remembered, with the version at which each went.
+    roster_removed: BTreeMap<BareJid, u64>,
+    roster_forgotten: u64,
     spaces: BTreeMap<&'static str, BTreeMap<String, KvRecord>>,
     /// Due messages.
     messages: BTreeMap<RowId, MessageRow>,
@@ -88,9 +91,14 @@ impl MemoryStore {
         let Some(owner) = tables.owners.get(account) else {
             return RosterRecord::default();
         };
+        let removed = owner.roster_removed.iter();
+        let mut removed: Vec<_> = removed.map(|(jid, ver)| (*ver, jid.clone())).collect();
+        removed.sort();
         RosterRecord {
             ver: owner.roster_ver,
             items: owner.roster.values().cloned().collect(),
+            removed,
+            forgotten: owner.roster_forgotten,
         }
     }
 
@@ -104,7 +112,7 @@ impl MemoryStore {
             .cloned()
     }
 
-    pub(super) fn kv_list(&self, space: &str, owner: &BareJid) -> Vec<(String, KvRecord)> {
+    pub(super) fn kv_keys(&self, space: &str, owner: &BareJid) -> Vec<String> {
         let tables = self.lock();
         let values = tables
             .owners
@@ -113,7 +121,7 @@ impl MemoryStore {
         values
             .into_iter()
             .flatten()
-            .map(|(key, record)| (key.clone(), record.clone()))
+            .map(|(key, _)| key.clone())
             .collect()
     }
 
@@ -295,6 +303,7 @@ impl Tables {
                 ver,
             } => {
                 let owner = self.roster_mut(account, *expect, *ver)?;
+                owner.roster_removed.remove(&item.jid);
                 owner.roster.insert(item.jid.clone(), item.clone());
             }
             WriteOp::RosterRemove {
@@ -302,8 +311,16 @@ impl Tables {
                 jid,
                 expect,
                 ver,
+                remember,
+                forgotten,
             } => {
-                self.roster_mut(account, *expect, *ver)?.roster.remove(jid);
+                let owner = self.roster_mut(account, *expect, *ver)?;
+                owner.roster.remove(jid);
+                if *remember {
+                    owner.roster_removed.insert(jid.clone(), *ver);
+                }
+                owner.roster_forgotten = *forgotten;
+                owner.roster_removed.retain(|_, ver| *ver > *forgotten);
             }
             WriteOp::Message { account, row, sent } => {
                 let owner = self.owners.get_mut(account);

@@ -110,18 +110,14 @@ impl Store {
         }
     }
 
-    /// All values of an owner in a key space, in the order of their keys.
+    /// The keys of an owner in a key space, in order.
     ///
     /// # Errors
     /// `Closed`, `Corrupt`, `Database`.
-    pub async fn kv_list(
-        &self,
-        space: &str,
-        owner: &BareJid,
-    ) -> Result<Vec<(String, KvRecord)>, StoreError> {
+    pub async fn kv_keys(&self, space: &str, owner: &BareJid) -> Result<Vec<String>, StoreError> {
         match self {
-            Self::Memory(store) => Ok(store.kv_list(space, owner)),
-            Self::Sqlite(store) => store.kv_list(space, owner).await,
+            Self::Memory(store) => Ok(store.kv_keys(space, owner)),
+            Self::Sqlite(store) => store.kv_keys(space, owner).await,
         }
     }
 

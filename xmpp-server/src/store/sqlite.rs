@@ -95,14 +95,14 @@ impl SqliteStore {
             .await
     }
 
-    pub(super) async fn kv_list(
+    pub(super) async fn kv_keys(
         &self,
         space: &str,
         owner: &BareJid,
-    ) -> Result<Vec<(String, KvRecord)>, StoreError> {
+    ) -> Result<Vec<String>, StoreError> {
         let (space, owner) = (space.to_owned(), owner.clone());
         self.readers
-            .run(move |db| read::kv_list(db, &space, &owner))
+            .run(move |db| read::kv_keys(db, &space, &owner))
             .await
     }
 

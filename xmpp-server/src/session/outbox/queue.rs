@@ -213,6 +213,11 @@ impl OutQ {
         })
     }
 
+    /// Nothing is left to be copied to the transport.
+    pub(super) fn is_all_sent(&self) -> bool {
+        self.sent == self.items.len() && self.gate.is_none()
+    }
+
     /// Something can be sent now.
     pub(super) fn has_more(&self, limits: &Limits) -> bool {
         match self.items.get(self.sent) {
