@@ -224,6 +224,7 @@ fn a_certificate_is_read_again_when_it_changed_and_fits_its_key() {
     server.process.signal("HUP");
     let line = server.process.log("certificate is not in order");
     assert!(line.contains("does not name own.test"), "{line}");
+    server.process.log("configuration reloaded");
     let refused = Peer::direct(server.tls(), "own.test", &old_ca);
     assert!(refused.is_err());
     server.stop();
