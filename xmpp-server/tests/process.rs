@@ -13,6 +13,8 @@
 
 #[path = "process/certificates.rs"]
 mod certificates;
+#[path = "process/check.rs"]
+mod check;
 #[path = "process/configuration.rs"]
 mod configuration;
 #[path = "process/end.rs"]
@@ -23,6 +25,8 @@ mod files;
 mod kit;
 #[path = "process/peer.rs"]
 mod peer;
+#[path = "process/reload.rs"]
+mod reload;
 #[path = "process/start.rs"]
 mod start;
 #[path = "process/user.rs"]
