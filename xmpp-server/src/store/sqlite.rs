@@ -20,6 +20,7 @@ use rusqlite::{Connection, OpenFlags, OptionalExtension, params};
 use tracing::error;
 use xmpp_stream::jid::BareJid;
 
+use self::message::{Messages, SharedTail};
 use self::read::Readers;
 use self::write::SqliteWriter;
 use super::writer::Writer;
@@ -37,6 +38,7 @@ const KV_VER_BITS: u32 = 40;
 pub struct SqliteStore {
     readers: Arc<Readers>,
     secret: [u8; SECRET_BYTES],
+    tail: SharedTail,
     writer: Writer,
 }
 
@@ -53,10 +55,14 @@ impl SqliteStore {
         schema::migrate(&mut db)?;
         let secret = load_secret(&db)?;
         let kv_ver = next_epoch(&db).map_err(|error| fault(&error))? << KV_VER_BITS;
-        let writer = Writer::start(SqliteWriter::new(db, kv_ver), limits).map_err(io_error)?;
+        let tail = SharedTail::default();
+        let messages = Messages::load(&db, &tail)?;
+        let writer = SqliteWriter::new(db, kv_ver, messages);
+        let writer = Writer::start(writer, limits).map_err(io_error)?;
         Ok(Self {
             readers: Arc::new(Readers::new(path)),
             secret,
+            tail,
             writer,
         })
     }
@@ -105,8 +111,10 @@ impl SqliteStore {
     }
 
     pub(super) async fn due(&self, account: &BareJid) -> Result<Vec<RowId>, StoreError> {
-        let account = account.clone();
-        self.readers.run(move |db| message::due(db, &account)).await
+        let (account, tail) = (account.clone(), self.tail.clone());
+        self.readers
+            .run(move |db| message::due(db, &tail, &account))
+            .await
     }
 
     pub(super) async fn messages(
@@ -114,9 +122,9 @@ impl SqliteStore {
         account: &BareJid,
         ids: Vec<RowId>,
     ) -> Result<Vec<MessageRow>, StoreError> {
-        let account = account.clone();
+        let (account, tail) = (account.clone(), self.tail.clone());
         self.readers
-            .run(move |db| message::rows(db, &account, &ids))
+            .run(move |db| message::rows(db, &tail, &account, &ids))
             .await
     }
 
@@ -130,9 +138,9 @@ impl SqliteStore {
             Err(CommitError::TimedOut) => return Err(StoreError::TimedOut),
             Err(_) => return Err(StoreError::Closed),
         }
-        let sender = sender.clone();
+        let (sender, tail) = (sender.clone(), self.tail.clone());
         self.readers
-            .run(move |db| message::sent(db, &sender, since))
+            .run(move |db| message::sent(db, &tail, &sender, since))
             .await
     }
 

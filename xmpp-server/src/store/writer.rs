@@ -37,8 +37,9 @@ pub(super) trait Backend: Send + 'static {
     /// `Fault`: nothing of the whole group was written.
     fn commit(&mut self, group: &[&Ops], cleared: &[Cleared]) -> Result<Vec<Verdict>, Fault>;
 
-    /// Does a bounded piece of what can wait; true: there is more to do.
-    fn tidy(&mut self) -> bool;
+    /// Does a bounded piece of what can wait: a step of a round, now and then, true when it has
+    /// more of them; or after a commit just what has become urgent.
+    fn tidy(&mut self, round: bool) -> bool;
 
     /// Called once, after the last commit.
     fn close(&mut self);
@@ -324,10 +325,8 @@ impl<B: Backend> Thread<B> {
     }
 
     fn tidy(&mut self) {
-        if clock::now() < self.tidy_at {
-            return;
-        }
-        if !self.backend.tidy() {
+        let round = clock::now() >= self.tidy_at;
+        if !self.backend.tidy(round) && round {
             self.tidy_at = clock::now() + TIDY_EVERY;
         }
     }
