@@ -3,7 +3,7 @@
 use crate::session::Sid;
 use crate::session::account::{Account, SessionEntry, Shown};
 use crate::session::outbox::Class;
-use crate::store::{RosterRow, WriteOp};
+use crate::store::{RosterRow, Ticket, WriteOp};
 use smallvec::SmallVec;
 use std::sync::Arc;
 use xmpp_stream::jid::{BareJid, Jid};
@@ -48,6 +48,8 @@ pub enum Effect {
     SetInterested(Sid),
     /// The session sent directed presence: available (true) or unavailable.
     SetDirected(Sid, Jid, bool),
+    /// The last available resource of the account in hand has gone: the time is noted.
+    Left,
 
     /// The last presence of each available session of the account in hand goes to this contact: as
     /// it is when the change that lets it is in force.
@@ -55,6 +57,9 @@ pub enum Effect {
     /// Unavailable presence of each available session goes to a contact that loses sight of the
     /// account; whoever got directed presence there has then been told (RFC 6121 section 4.6.1).
     Vanish(Jid),
+
+    /// The message is kept until a session has taken it; whoever gets it follows.
+    Keep(Arc<Stanza>),
 
     // Durable changes of the account in hand:
     /// A roster item of the account in hand, as it is to be.
@@ -76,6 +81,11 @@ pub enum Effect {
     Ended(Arc<Account>, Box<SessionEntry>),
     /// What was shown is compared with what is so now; a difference is told.
     Recheck(Box<Shown>),
+    /// The sender's stanza waits for this submit (made by the core only).
+    Owed(Ticket, Arc<Stanza>),
+    /// An account was removed from the store: once whoever asked for that has the answer, its
+    /// sessions end (made by the core only).
+    Gone(BareJid),
     /// A queue is over its soft bound: whoever made the stanza is to pause (made by the core only).
     Pause,
 }

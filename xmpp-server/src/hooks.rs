@@ -107,6 +107,8 @@ pub struct AccountCx<'a> {
     pub roster: &'a RosterView,
     /// Its bound sessions in order of binding.
     pub sessions: &'a [SessionEntry],
+    /// When its last available resource went, in seconds since 1970, where that is known.
+    pub left: Option<u64>,
 }
 
 /// What a handler may know and wish.
@@ -125,6 +127,8 @@ pub struct Cx<'a> {
     pub edits: Vec<Edit>,
     /// At `Select`: why nobody gets the stanza, if so. `Store` may clear it.
     pub undelivered: Option<Undelivered>,
+    /// The message is kept until somebody has taken it (set at `Store`).
+    pub keep: bool,
 }
 
 /// What happens to a stanza that no session gets.

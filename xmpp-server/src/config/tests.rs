@@ -115,6 +115,9 @@ fn every_key_of_the_page_is_read() {
         admins = ["alice@example.org"]
         anonymous = true
         strict_iq = true
+        [domain.contact]
+        abuse = ["mailto:abuse@example.org", "xmpp:abuse@example.org"]
+        support = ["https://example.org/help"]
         [[domain]]
         name = "b.test"
         [c2s]
@@ -166,6 +169,12 @@ fn every_key_of_the_page_is_read() {
         [BareJid::parse("alice@example.org").unwrap()]
     );
     assert!(domain.anonymous && domain.strict_iq);
+    let abuse = ["mailto:abuse@example.org", "xmpp:abuse@example.org"].map(str::to_owned);
+    let support = ["https://example.org/help".to_owned()];
+    assert_eq!(
+        domain.contact,
+        [("abuse", abuse.to_vec()), ("support", support.to_vec())]
+    );
     let second = config.domain("b.test").unwrap();
     assert_eq!(second.registration, Registration::Closed);
     assert_eq!(second.certificate, None);
@@ -340,6 +349,11 @@ fn wrong_values_name_what_is_allowed() {
          \"alice@example.org\"",
     );
     check(
+        "[[domain]]\nname = \"a.test\"\n[domain.contact]\nabuse = [\"abuse@a.test\"]",
+        "4:10: `domain.contact.abuse` is \"abuse@a.test\"; allowed: URIs, such as \
+         \"mailto:abuse@example.org\"",
+    );
+    check(
         "[sasl]\nscram_iterations = 1000",
         "2:20: `sasl.scram_iterations` is 1000; allowed: a number from 4096 to 1000000",
     );
@@ -492,12 +506,12 @@ fn relative_paths_are_relative_to_the_file() {
 fn keys_without_effect_are_named_and_no_error() {
     let text = "[[domain]]\nname = \"a.test\"\nanonymous = true\n[c2s]\nlisten = []\n\
                 [s2s]\nenabled = false\ndialback = \"never\"\n[dns]\nservers = []\n\
-                [limits]\nsessions_max = 3\nsm_resume = 60\n[modules]\nmuc.host = \"c.a.test\"";
+                [limits]\nsessions_max = 3\nrooms_max = 60\n[modules]\nmuc.host = \"c.a.test\"";
     let keys = without_effect(&good(text));
     let want = [
         "dns.servers",
         "domain.anonymous",
-        "limits.sm_resume",
+        "limits.rooms_max",
         "s2s.dialback",
         "s2s.enabled",
         "modules.muc",

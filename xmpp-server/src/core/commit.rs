@@ -5,10 +5,12 @@
 //! the other; `expect` guards them all the same.
 
 use super::Core;
+use super::backlog::Kept;
 use crate::effect::Effect;
 use crate::session::account::{Account, AccountState, RosterView};
-use crate::store::{CommitError, WriteOp};
-use smallvec::SmallVec;
+use crate::session::outbox::Class;
+use crate::store::{CommitError, Permit, Sent, WriteOp};
+use smallvec::{SmallVec, smallvec};
 use std::pin::Pin;
 use std::sync::Arc;
 use xmpp_stream::error::StreamCondition;
@@ -37,7 +39,7 @@ impl Core {
                 Effect::Roster(item) => {
                     debug_assert!(holds_changes);
                     let (expect, ver) = (Some(view.ver), view.ver + 1);
-                    view = view.with(item.clone());
+                    let item = view.put(item);
                     ops.push(WriteOp::Roster {
                         account: account.jid.clone(),
                         item,
@@ -48,13 +50,15 @@ impl Core {
                 }
                 Effect::RosterRemove(jid) => {
                     let (expect, ver) = (Some(view.ver), view.ver + 1);
-                    view = view.without(&jid);
+                    let remember = view.remove(&jid, self.limits.roster_removed_max);
                     let account = account.jid.clone();
                     ops.push(WriteOp::RosterRemove {
                         account,
                         jid,
                         expect,
                         ver,
+                        remember,
+                        forgotten: view.forgotten(),
                     });
                     roster_changed = true;
                 }
@@ -77,7 +81,10 @@ impl Core {
 
     async fn reload_roster(&self, account: &Account) {
         match self.store.roster(&account.jid).await {
-            Ok(roster) => account.set_roster(RosterView::new(roster.ver, roster.items)),
+            Ok(roster) => {
+                let epoch = account.roster().epoch();
+                account.set_roster(RosterView::new(epoch, roster));
+            }
             Err(error) => tracing::error!(%error, jid = %account.jid, "roster not read again"),
         }
     }
@@ -108,6 +115,25 @@ impl Core {
             self.renew(&jid).await;
         }
         Ok(())
+    }
+
+    /// Removes an account from the store; gives what is then to be done: its sessions end, and its
+    /// contacts are told.
+    pub(crate) async fn remove_account(
+        self: &Arc<Self>,
+        jid: &BareJid,
+    ) -> Result<Vec<Effect>, CommitError> {
+        let mut effects = vec![Effect::Gone(jid.clone())];
+        effects.extend(self.farewells(jid).await);
+        let account = jid.clone();
+        let removed = self
+            .store
+            .submit(smallvec![WriteOp::AccountRemove { account }]);
+        let removed = removed.await;
+        if removed == Err(CommitError::TimedOut) {
+            tokio::spawn(Arc::clone(self).renew_late(smallvec![jid.clone()]));
+        }
+        removed.map(|()| effects)
     }
 
     /// A write that took too long may still land: memory follows once it should have.
@@ -177,17 +203,51 @@ impl Core {
         state: &mut AccountState,
         effects: Vec<Effect>,
     ) -> Vec<Effect> {
+        self.apply_with(account, state, effects, (None, None))
+    }
+
+    /// The same with room for a message's row, and by what it is recognised when it is sent again.
+    pub(super) fn apply_with(
+        &self,
+        account: &Arc<Account>,
+        state: &mut AccountState,
+        effects: Vec<Effect>,
+        room: (Option<Permit>, Option<Box<Sent>>),
+    ) -> Vec<Effect> {
+        let Some(host) = self.hosts.get(account.jid.domain()) else {
+            return effects;
+        };
         let mut rest = Vec::new();
+        let mut room = Some(room);
+        let live = effects.iter().any(is_message);
         for effect in effects {
             match effect {
                 Effect::Show(contact) => rest.extend(state.current_presence(&contact)),
                 Effect::Vanish(contact) => rest.extend(state.vanish(&contact)),
+                Effect::SetPresence(sid, presence) => {
+                    self.set_presence(host, account, state, sid, presence, &mut rest);
+                }
+                Effect::Keep(stanza) => {
+                    let room = room.take().unwrap_or_default();
+                    match self.keep(account, state, stanza, room, live) {
+                        Kept::Row(owed) => rest.push(owed),
+                        Kept::Nothing(instead) => {
+                            rest.extend(instead);
+                            break;
+                        }
+                    }
+                }
+                Effect::Left if state.removed => {}
+                Effect::Left => rest.push(account.leave(self.clock.unix_secs())),
                 effect => rest.extend(state.apply(effect, &self.limits, self.clock.unix_secs())),
             }
         }
-        if let Some(host) = self.hosts.get(account.jid.domain()) {
-            self.reap(host, account, state, &mut rest);
-        }
+        state.in_hand = None;
+        self.reap(host, account, state, &mut rest);
         rest
     }
+}
+
+fn is_message(effect: &Effect) -> bool {
+    matches!(effect, Effect::Local(_, _, rendered) if rendered.class() == Class::Message)
 }

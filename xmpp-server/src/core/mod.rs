@@ -4,6 +4,7 @@
 //! 8.1 and 10; order per pair of entities is kept because each stanza's effects are applied, in
 //! order, by the task that received it.
 
+mod backlog;
 mod commit;
 mod ending;
 mod recipient;
@@ -17,12 +18,19 @@ use crate::hooks::{AccountCx, Cx, Flow, Hooks, Stage};
 use crate::host::Host;
 use crate::iq::IqTable;
 use crate::limits::Limits;
+use crate::login_delay::LoginDelays;
 use crate::modules::{Announced, Module, RegisterError, Scope};
+use crate::offers::Offers;
+use crate::registrations::Registrations;
 use crate::router::{HostMap, Target, target};
 use crate::session::account::{Account, SessionEntry};
+use crate::session::ended::EndedStreams;
+use crate::session::inbound::Owed;
 use crate::session::registry::{Lookup, Registry};
 use crate::session::{Session, Sid};
-use crate::store::{CommitError, Store};
+use crate::store::{CommitError, RowId, RowIds, Store};
+use crate::watch::Tap;
+use recipient::{Resent, room_for, sent_by};
 use smallvec::SmallVec;
 use std::collections::VecDeque;
 use std::future::poll_fn;
@@ -59,6 +67,14 @@ pub struct Core {
     pub clock: Clock,
     /// Bounds.
     pub limits: Limits,
+    /// Counters, and whoever watches sessions.
+    pub tap: Arc<Tap>,
+    /// Delays after wrong passwords.
+    pub login_delays: LoginDelays,
+    /// In-band registrations of the last hour.
+    pub registrations: Registrations,
+    /// SCRAM hashes by domain.
+    pub offers: Offers,
     /// What modules announce.
     pub announced: Announced,
     pub(crate) hooks: Hooks,
@@ -66,6 +82,10 @@ pub struct Core {
     pub(crate) secret: [u8; 32],
     pub(crate) renewals: tokio::sync::Mutex<()>,
     pub(crate) kdf: Arc<tokio::sync::Semaphore>,
+    /// Numbers of message rows.
+    pub(crate) row_ids: RowIds,
+    /// Managed streams that have ended.
+    pub(crate) ended: EndedStreams,
 }
 
 impl Core {
@@ -78,7 +98,7 @@ impl Core {
         hosts: HostMap,
         store: Store,
         clock: Clock,
-        secret: [u8; 32],
+        (secret, newest): ([u8; 32], Option<RowId>),
         modules: &[&dyn Module],
     ) -> Result<Self, RegisterError> {
         let (mut hooks, mut iqs, mut announced) =
@@ -101,6 +121,10 @@ impl Core {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         Ok(Self {
             registry: Registry::new(&config.limits),
+            tap: Arc::new(Tap::new(clock.clone())),
+            login_delays: LoginDelays::new(&config.limits),
+            registrations: Registrations::new(&config.limits),
+            offers: Offers::default(),
             limits: config.limits,
             hosts,
             config,
@@ -112,6 +136,8 @@ impl Core {
             secret,
             renewals: tokio::sync::Mutex::default(),
             kdf: Arc::new(tokio::sync::Semaphore::new(cores)),
+            row_ids: RowIds::after(newest),
+            ended: EndedStreams::default(),
         })
     }
 
@@ -165,6 +191,9 @@ impl Core {
         let Lookup::Here(account) = self.registry.get(to.bare_str(), self.clock.now()) else {
             return Some(stanza);
         };
+        let Some(permit) = self.store.try_reserve(1, room_for(&stanza)) else {
+            return Some(stanza);
+        };
         stanza.head.from = Some(session.jid.clone().into());
         match self.sender_stages(session, &mut stanza) {
             Flow::Continue => {}
@@ -174,8 +203,14 @@ impl Core {
                 return None;
             }
         }
-        for effect in self.deliver(host, &account, stanza) {
+        let sent = match sent_by(session, &stanza) {
+            Resent::Known => return None,
+            Resent::New(sent) => Some(sent),
+            Resent::Unmarked => None,
+        };
+        for effect in self.deliver(host, &account, stanza, (Some(permit), sent)) {
             match effect {
+                Effect::Owed(ticket, stanza) => session.owe(Owed { ticket, stanza }),
                 Effect::Route(reply) if reply.head.to.as_ref() == Some(session.jid.as_jid()) => {
                     self.answer(session, Some(*reply));
                 }
@@ -199,6 +234,12 @@ impl Core {
         self.run(None, effects.into()).await;
     }
 
+    /// The same for one whose task has gone.
+    pub(crate) async fn session_dropped(self: &Arc<Self>, account: &Arc<Account>, sid: Sid) {
+        let effects = self.end_session(account, sid);
+        self.run(None, effects.into()).await;
+    }
+
     /// Stages of the sender's side that no await may interrupt.
     fn sender_stages(&self, session: &Session, stanza: &mut Stanza) -> Flow {
         if SENDER.iter().all(|stage| !self.hooks.any(*stage, stanza)) {
@@ -217,11 +258,13 @@ impl Core {
                     jid: &session.account.jid,
                     roster: &roster,
                     sessions: &state.sessions,
+                    left: session.account.left(),
                 }),
                 session: entry,
                 effects: Vec::new(),
                 edits: Vec::new(),
                 undelivered: None,
+                keep: false,
             };
             flow = self.hooks.run(stage, stanza, &mut cx);
             let edits = std::mem::take(&mut cx.edits);
@@ -326,11 +369,13 @@ impl Core {
                 jid: &account.jid,
                 roster: &roster,
                 sessions: &state.sessions,
+                left: account.left(),
             }),
             session: entry,
             effects: Vec::new(),
             edits: Vec::new(),
             undelivered: None,
+            keep: false,
         };
         let flow = self.hooks.run(Stage::Route, stanza, &mut cx);
         let (edits, mut effects) = (cx.edits, cx.effects);
@@ -379,6 +424,12 @@ impl Core {
                         session.pause.store(true, Ordering::Relaxed);
                     }
                 }
+                Effect::Gone(jid) => {
+                    if let Some(session) = session {
+                        self.all_taken(session).await;
+                    }
+                    self.renew(&jid).await;
+                }
                 Effect::Ended(account, entry) => queue.extend(self.unavailable(&account, &entry)),
                 Effect::Write(op) => {
                     let mut ops = SmallVec::new();
@@ -387,10 +438,17 @@ impl Core {
                         tracing::error!(%error, "write without an asker failed");
                     }
                 }
+                Effect::Owed(ticket, stanza) => {
+                    if let Some(session) = session {
+                        session.owe(Owed { ticket, stanza });
+                    }
+                }
                 Effect::Local(..)
+                | Effect::Keep(_)
                 | Effect::SetPresence(..)
                 | Effect::SetInterested(_)
                 | Effect::SetDirected(..)
+                | Effect::Left
                 | Effect::Show(_)
                 | Effect::Vanish(_)
                 | Effect::Roster(_)
@@ -411,6 +469,15 @@ impl Core {
             });
             let _ = tokio::time::timeout(self.limits.ticket_max, taken).await;
         }
+    }
+
+    /// Waits until a session has taken all that is queued for it, for a while.
+    async fn all_taken(&self, session: &Session) {
+        let taken = poll_fn(|_| match session.outbox.is_all_sent() {
+            false if !session.outbox.is_closed() => Poll::Pending,
+            _ => Poll::Ready(()),
+        });
+        let _ = tokio::time::timeout(self.limits.stream.close_max, taken).await;
     }
 
     async fn pass_on(
@@ -435,10 +502,11 @@ impl Core {
             }
             Target::Host(host) => queue.extend(self.to_host(&host, stanza).await),
             Target::Account(host, jid) => {
-                queue.extend(self.to_account(&host, &jid, stanza).await);
+                queue.extend(self.to_account(&host, &jid, session, stanza).await);
             }
             Target::Full(host, jid) => {
-                queue.extend(self.to_account(&host, &jid.to_bare(), stanza).await);
+                let account = jid.to_bare();
+                queue.extend(self.to_account(&host, &account, session, stanza).await);
             }
         }
     }

@@ -4,94 +4,22 @@
 //! under `Account::lock`, with no await inside; ending a session is another.
 
 use super::Sid;
+use super::due::DueRows;
+use super::feed::Feed;
 use super::outbox::{Class, Delivery, OutItem, Outbox, Push};
+pub use super::roster::RosterView;
+use super::rules::{self, Rule};
 use crate::effect::{Effect, Which};
 use crate::limits::Limits;
-use crate::store::{AccountRecord, RosterRow, Subscription};
+use crate::sessions::Link;
+use crate::store::{AccountRecord, Cleared, RowId, Watermark, WriteOp};
 use smallvec::SmallVec;
-use std::collections::{BTreeMap, HashSet};
+use std::collections::HashSet;
 use std::ops::{Deref, DerefMut};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use xmpp_stream::jid::{BareJid, FullJid, Jid};
 use xmpp_stream::stanza::{Item, Rendered, Stanza, To, Ty};
-
-/// A roster as last committed: visible items and pending inbound requests.
-#[derive(Clone, Debug, Default)]
-pub struct RosterView {
-    /// Version: grows with each change.
-    pub ver: u64,
-    items: BTreeMap<BareJid, Arc<RosterRow>>,
-}
-
-impl RosterView {
-    /// A view of stored rows.
-    pub fn new(ver: u64, rows: impl IntoIterator<Item = RosterRow>) -> Self {
-        let items = rows
-            .into_iter()
-            .map(|row| (row.jid.clone(), Arc::new(row)))
-            .collect();
-        Self { ver, items }
-    }
-
-    /// The row of a contact, looked up by the text of its bare JID.
-    #[must_use]
-    pub fn get(&self, bare: &str) -> Option<&Arc<RosterRow>> {
-        self.items.get(bare)
-    }
-
-    /// All rows, also those that are pending inbound requests only.
-    pub fn rows(&self) -> impl Iterator<Item = &Arc<RosterRow>> {
-        self.items.values()
-    }
-
-    /// Number of rows.
-    #[must_use]
-    pub fn len(&self) -> usize {
-        self.items.len()
-    }
-
-    /// True without rows.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.items.is_empty()
-    }
-
-    /// The contact may see the account's presence (subscription from or both).
-    #[must_use]
-    pub fn may_see_us(&self, bare: &str) -> bool {
-        self.get(bare)
-            .is_some_and(|row| matches!(row.subscription, Subscription::From | Subscription::Both))
-    }
-
-    /// The account may see the contact's presence (subscription to or both).
-    #[must_use]
-    pub fn may_see_them(&self, bare: &str) -> bool {
-        self.get(bare)
-            .is_some_and(|row| matches!(row.subscription, Subscription::To | Subscription::Both))
-    }
-
-    /// The view after one row was set.
-    #[must_use]
-    pub fn with(&self, row: RosterRow) -> Self {
-        let mut items = self.items.clone();
-        items.insert(row.jid.clone(), Arc::new(row));
-        Self {
-            ver: self.ver + 1,
-            items,
-        }
-    }
-
-    /// The view after one row was removed.
-    #[must_use]
-    pub fn without(&self, jid: &BareJid) -> Self {
-        let mut items = self.items.clone();
-        items.remove(jid);
-        Self {
-            ver: self.ver + 1,
-            items,
-        }
-    }
-}
 
 /// What the account knows of one bound session.
 #[derive(Clone)]
@@ -102,6 +30,8 @@ pub struct SessionEntry {
     pub jid: FullJid,
     /// Its queue.
     pub outbox: Arc<Outbox>,
+    /// The connection that it came by, for operators.
+    pub link: Arc<Link>,
     /// Last broadcast available presence; `None`: connected, not available.
     pub presence: Option<Arc<Stanza>>,
     /// Priority of that presence (RFC 6121 section 4.7.2.3).
@@ -110,6 +40,12 @@ pub struct SessionEntry {
     pub interested: bool,
     /// Whom it sent directed presence outside of its roster (RFC 6121 section 4.6).
     pub directed: HashSet<Jid>,
+    /// What it is drawing from the store.
+    pub feed: Option<Box<Feed>>,
+    /// By what its stream may be resumed (XEP-0198).
+    pub token: Option<Arc<str>>,
+    /// It has no transport and waits for its client.
+    pub hibernating: bool,
 }
 
 impl std::fmt::Debug for SessionEntry {
@@ -128,11 +64,22 @@ impl SessionEntry {
             sid,
             jid,
             outbox: Arc::default(),
+            link: Arc::default(),
             presence: None,
             priority: 0,
             interested: false,
             directed: HashSet::new(),
+            feed: None,
+            token: None,
+            hibernating: false,
         }
+    }
+
+    /// It is available with a priority that messages to the bare JID may go to (RFC 6121 section
+    /// 8.5.2.1).
+    #[must_use]
+    pub fn wants_messages(&self) -> bool {
+        self.presence.is_some() && self.priority >= 0
     }
 
     /// It sent initial presence.
@@ -149,6 +96,12 @@ pub struct AccountState {
     pub sessions: Vec<SessionEntry>,
     /// The account was removed: nothing is bound or delivered any more.
     pub removed: bool,
+    /// Messages that nobody has taken yet.
+    pub due: DueRows,
+    /// The session that draws them, or would (rules 9 to 12).
+    pub claim: Option<Sid>,
+    /// The message in hand was kept: what is pushed now shares this mark.
+    pub(crate) in_hand: Option<Arc<Delivery>>,
     /// Whom to wake once the lock is free (DESIGN 5 rule 1: no lock across a wake).
     wakes: SmallVec<[Arc<Outbox>; 4]>,
 }
@@ -191,6 +144,11 @@ impl DerefMut for Locked<'_> {
     }
 }
 
+/// Where in the store it stands when an account was left.
+pub(super) const LEFT_SPACE: &str = "last";
+/// The key there.
+pub(super) const LEFT_KEY: &str = "left";
+
 /// A local account that somebody named lately. There is one value for an account (rule 2).
 pub struct Account {
     /// Its address.
@@ -198,6 +156,8 @@ pub struct Account {
     /// Credentials and ban, as last committed.
     record: RwLock<Arc<AccountRecord>>,
     roster: RwLock<Arc<RosterView>>,
+    /// When its last available resource went, in seconds since 1970; 0: unknown.
+    left: AtomicU64,
     state: Mutex<AccountState>,
     /// Held over the commit of a change to roster or subscriptions, so that changes of one account
     /// happen one after the other.
@@ -217,17 +177,53 @@ impl std::fmt::Debug for Account {
 }
 
 impl Account {
-    /// An account as loaded.
+    /// An account as loaded, with the numbers of its due messages.
     #[must_use]
-    pub fn new(jid: BareJid, record: Arc<AccountRecord>, roster: RosterView) -> Self {
+    pub fn new(
+        jid: BareJid,
+        record: Arc<AccountRecord>,
+        roster: RosterView,
+        due: Vec<RowId>,
+    ) -> Self {
+        let state = AccountState {
+            due: DueRows::loaded(due),
+            ..AccountState::default()
+        };
         Self {
             jid,
             record: RwLock::new(record),
             roster: RwLock::new(Arc::new(roster)),
-            state: Mutex::default(),
+            left: AtomicU64::new(0),
+            state: Mutex::new(state),
             changes: tokio::sync::Mutex::default(),
             telling: tokio::sync::Mutex::default(),
         }
+    }
+
+    /// When its last available resource went, in seconds since 1970; `None`: never, or unknown.
+    #[must_use]
+    pub fn left(&self) -> Option<u64> {
+        Some(self.left.load(Ordering::Relaxed)).filter(|left| *left > 0)
+    }
+
+    /// Takes over what was stored when the account was last left.
+    pub fn set_left(&self, stored: &[u8]) {
+        let text = std::str::from_utf8(stored).ok();
+        if let Some(left) = text.and_then(|text| text.parse().ok()) {
+            self.left.store(left, Ordering::Relaxed);
+        }
+    }
+
+    /// The last available resource has gone, now; gives the wish to store that.
+    pub fn leave(&self, now: u64) -> Effect {
+        self.left.store(now, Ordering::Relaxed);
+        Effect::Write(WriteOp::Kv {
+            space: LEFT_SPACE,
+            owner: self.jid.clone(),
+            key: LEFT_KEY.to_owned(),
+            val: Some(now.to_string().into()),
+            expect: None,
+        })
     }
 
     /// The lock of rule 1. A poisoned lock is entered all the same: one failed handler must not take
@@ -261,6 +257,12 @@ impl Account {
     }
 }
 
+impl Watermark for Account {
+    fn cleared(&self) -> Option<Cleared> {
+        self.lock().due.cleared(&self.jid)
+    }
+}
+
 impl AccountState {
     /// A session by number.
     #[must_use]
@@ -290,12 +292,6 @@ impl AccountState {
                 return self
                     .push(&which, to, &rendered, limits, received)
                     .then_some(Effect::Pause);
-            }
-            Effect::SetPresence(sid, presence) => {
-                if let Some(entry) = self.session_mut(sid) {
-                    entry.priority = presence.as_deref().map_or(0, priority);
-                    entry.presence = presence;
-                }
             }
             Effect::SetInterested(sid) => {
                 if let Some(entry) = self.session_mut(sid) {
@@ -327,9 +323,14 @@ impl AccountState {
         received: u64,
     ) -> bool {
         let is_message = rendered.class() == Class::Message;
-        let delivery = is_message.then(|| Arc::new(Delivery::new(received)));
+        let delivery = is_message.then(|| match &self.in_hand {
+            Some(delivery) => Arc::clone(delivery),
+            None => Arc::new(Delivery::new(received)),
+        });
         let mut soft = false;
-        for entry in self.sessions.iter().filter(|entry| which.has(entry)) {
+        let present = |entry: &&SessionEntry| !entry.hibernating || rules::hold(Rule::Hibernating);
+        let sessions = self.sessions.iter().filter(|entry| which.has(entry));
+        for entry in sessions.filter(present) {
             let item = Item::Shared(to, Arc::clone(rendered), delivery.clone());
             soft |= entry.outbox.push(item, limits) == Push::Soft;
             self.wakes.push(Arc::clone(&entry.outbox));
@@ -383,11 +384,16 @@ impl AccountState {
 
     /// A session that was marked at the hard bound (rule 7).
     #[must_use]
-    pub fn marked(&self, limits: &Limits) -> Option<Sid> {
-        self.sessions
-            .iter()
-            .find(|entry| entry.outbox.is_marked(limits))
+    pub fn marked(&self) -> Option<Sid> {
+        let mut sessions = self.sessions.iter();
+        sessions
+            .find(|entry| entry.outbox.is_marked())
             .map(|entry| entry.sid)
+    }
+
+    /// The session's task is to look at its queue once the lock is free.
+    pub fn wake_later(&mut self, outbox: &Arc<Outbox>) {
+        self.wakes.push(Arc::clone(outbox));
     }
 }
 

@@ -50,6 +50,12 @@ enum ViewState {
 }
 
 impl TicketView {
+    /// Of something that was committed before.
+    #[must_use]
+    pub const fn committed() -> Self {
+        Self(ViewState::Done(Ok(())))
+    }
+
     /// What became of it, once that is known.
     #[must_use]
     pub fn outcome(&self) -> Option<Result<(), CommitError>> {
@@ -75,6 +81,15 @@ impl Ticket {
         match &self.state {
             State::Done(outcome) => Some(*outcome),
             State::Waiting { slot, .. } => slot.outcome.get().copied(),
+        }
+    }
+
+    /// A wait for what somebody else submitted, at most for so long.
+    #[must_use]
+    pub fn of(view: TicketView, at_most: Duration) -> Self {
+        match view.0 {
+            ViewState::Done(outcome) => Self::done(outcome),
+            ViewState::Waiting(slot) => Self::waiting(slot, at_most),
         }
     }
 
