@@ -184,7 +184,8 @@ fn count(group: &[&Ops]) -> usize {
     group.iter().map(|ops| ops.len()).sum()
 }
 
-fn bytes(ops: &Ops) -> usize {
+/// What the operations of a submit count as.
+pub(super) fn bytes(ops: &Ops) -> usize {
     ops.iter().map(WriteOp::bytes).sum()
 }
 
