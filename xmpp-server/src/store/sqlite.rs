@@ -46,6 +46,15 @@ pub struct SqliteStore {
 
 impl SqliteStore {
     pub(super) fn open(path: &Path, limits: &StoreLimits) -> Result<Self, StoreError> {
+        Self::open_prepared(path, limits, Ok)
+    }
+
+    /// `more`: what else the writing connection needs.
+    fn open_prepared(
+        path: &Path,
+        limits: &StoreLimits,
+        more: impl FnOnce(Connection) -> rusqlite::Result<Connection>,
+    ) -> Result<Self, StoreError> {
         let io_error = |source| StoreError::Io {
             path: path.to_owned(),
             source,
@@ -53,6 +62,7 @@ impl SqliteStore {
         create_private(path).map_err(io_error)?;
         let mut db = connect(path)
             .and_then(prepare)
+            .and_then(more)
             .map_err(|error| fault(&error))?;
         schema::migrate(&mut db)?;
         let secret = load_secret(&db)?;
@@ -256,3 +266,6 @@ fn fault(error: &rusqlite::Error) -> StoreError {
     error!(code, %error, "database failed");
     StoreError::Database { code }
 }
+
+#[cfg(test)]
+mod tests;
