@@ -1,6 +1,7 @@
 //! The SQLite store when its file is locked, full, killed in mid-air, old or damaged, and what it
 //! deletes with time.
 
+use std::io::Write;
 use std::path::PathBuf;
 use std::process::{self, Child, Command, Stdio};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -360,7 +361,7 @@ async fn be_the_victim(file: PathBuf) {
         }
         for (id, ticket) in tickets {
             ticket.await.unwrap();
-            println!("row {id}");
+            writeln!(io::stdout(), "row {id}").unwrap();
         }
     }
 }
