@@ -322,7 +322,9 @@ async fn what_happens_is_counted() {
             "{name} {label}"
         );
     }
-    let commits = operated.counted("xmpp_server_store_commits_total", "").await;
+    let commits = operated
+        .counted("xmpp_server_store_commits_total", "")
+        .await;
     let ops = operated.counted("xmpp_server_store_ops_total", "").await;
     assert!(1 <= commits && commits <= ops, "{commits} {ops}");
 }
