@@ -195,12 +195,12 @@ fn sessions_are_listed_kicked_and_watched() {
     let mut watching = Process::spawn(binary(&data).args(["session", "watch", jid]));
     let opened = server.process.log("session watch opened");
     assert!(opened.contains(jid), "{opened}");
-    ann.send("<message to='ann@localhost'><body>a\nb</body></message>");
+    ann.send("<message to='nobody@localhost'><body>a\nb</body></message>");
     ann.until("</message>");
     let (there, back) = (watching.line(), watching.line());
     let is_there = there.contains(" in  ") && there.contains("<body>a&#xA;b</body>");
     assert!(is_there, "{there}");
-    // Nobody is available: the message comes back as an error.
+    // There is nobody of that name: the message comes back as an error.
     let is_back = back.contains(" out ") && back.contains("type='error'");
     assert!(is_back, "{back}");
 
