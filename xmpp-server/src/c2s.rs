@@ -538,7 +538,10 @@ fn log_close(reason: &CloseReason) {
             info!(condition = %error.condition, "stream closed by the peer with an error");
         }
         CloseReason::Eof => info!("connection ended without a closing tag"),
-        other => info!(reason = ?other, "stream closed"),
+        CloseReason::Clean => info!("stream closed"),
+        CloseReason::CloseTimeout => info!(reason = "no closing tag in time", "stream closed"),
+        CloseReason::TlsFailed => info!(reason = "TLS did not come about", "stream closed"),
+        _ => info!("stream closed"),
     }
 }
 

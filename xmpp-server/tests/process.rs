@@ -23,6 +23,8 @@ mod end;
 mod files;
 #[path = "process/kit.rs"]
 mod kit;
+#[path = "process/operator.rs"]
+mod operator;
 #[path = "process/peer.rs"]
 mod peer;
 #[path = "process/reload.rs"]
