@@ -3,6 +3,7 @@
 //! Accounts are made on demand, with a password that the lab knows. Until there is federation all
 //! domains of a lab are served by one server; afterwards by one each.
 
+use crate::managed::{Droppable, Link};
 use crate::trust::Trust;
 use crate::wire::{Place, Wire};
 use std::fmt;
@@ -181,17 +182,30 @@ impl TestLab {
         self.raw_from(domain, Ipv4Addr::LOCALHOST.into())
     }
 
+    /// The same with a link that can go dead.
+    #[must_use]
+    pub fn raw_over_link(&self, domain: &str) -> (Wire, Link) {
+        let link = Link::default();
+        let wire = self.raw_through(domain, Ipv4Addr::LOCALHOST.into(), &link);
+        (wire, link)
+    }
+
     /// The same, as if it had connected from this address.
     #[must_use]
     pub fn raw_from(&self, domain: &str, address: IpAddr) -> Wire {
+        self.raw_through(domain, address, &Link::default())
+    }
+
+    fn raw_through(&self, domain: &str, address: IpAddr, link: &Link) -> Wire {
         let (ours, theirs) = tokio::io::duplex(DUPLEX_BYTES);
+        let theirs = Droppable::new(theirs, link);
         let port = self.in_memory_peers.fetch_add(1, Ordering::Relaxed);
         let handle = self.handle();
         tokio::spawn(async move {
             let peer = SocketAddr::new(address, port);
             handle.serve(Box::new(theirs), peer, false).await;
         });
-        Wire::over(ours, domain).trusting(self.trust.clone())
+        Wire::over(Droppable::new(ours, link), domain).trusting(self.trust.clone())
     }
 
     /// A raw peer that has signed in; not yet available. Without a resource the server makes one.

@@ -52,6 +52,8 @@ pub(super) struct Live {
 /// Stream management's side of it.
 pub(super) struct Managed {
     token: Option<Arc<str>>,
+    /// Number in the outbox behind `<enabled/>`: nothing is acknowledged before it.
+    enabled: u64,
     /// How long the client may stay away.
     resume_within: Duration,
     /// The client has asked up to here and is answered then at the latest.
@@ -192,7 +194,9 @@ impl Live {
 
     /// Tells the client what was handled, when it has asked and that is due.
     pub(super) fn acknowledge(&mut self, driver: &mut Driver<Responder>, core: &Core) {
-        let Some(managed) = &mut self.managed else {
+        let sent = self.session.outbox.sent_until();
+        let managed = self.managed.as_mut();
+        let Some(managed) = managed.filter(|managed| sent >= managed.enabled) else {
             return;
         };
         let h = self.inbound.h();
@@ -286,6 +290,7 @@ impl Live {
             .resend(prints.map(|(print, _)| print).collect());
         self.managed = Some(Box::new(Managed {
             token,
+            enabled: self.session.outbox.end_number(),
             resume_within: within,
             asked: None,
             owes: None,

@@ -1,0 +1,1 @@
+//! A session that waits for its client, and how that ends.
