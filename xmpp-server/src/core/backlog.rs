@@ -430,8 +430,9 @@ impl Core {
                 effects.extend(state.apply(wish, &self.limits, received));
                 state.in_hand = None;
             }
-            // With a row it waits; nobody would ever get it without one.
-            None if delivery.row.is_none() => {
+            // With a row it waits; nobody would ever get it without one, and is told so unless it
+            // was of the moment only.
+            None if delivery.row.is_none() && !im::is_fleeting(stanza) => {
                 let error = im::expired_error(account, stanza);
                 effects.extend(refuse(stanza, &error));
             }
