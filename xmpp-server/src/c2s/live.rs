@@ -159,6 +159,7 @@ impl Live {
             self.last_ack(driver);
             self.over = true;
             self.turn_away();
+            self.remember(core);
             driver.machine.close(Some(error), core.clock.now());
             return Visited::Ended(false);
         }
@@ -437,18 +438,20 @@ impl Live {
         core.session_over(&self.session).await;
         self.turn_away();
         drop(self.leaving.take());
-        if let Some(token) = self
-            .managed
-            .as_ref()
-            .and_then(|managed| managed.token.clone())
-        {
-            core.remember_ended(&self.session, &token, self.inbound.h());
-            if !self.inbound.is_done() {
-                let h = self.finished(core).await;
-                core.remember_ended(&self.session, &token, h);
-            }
+        self.remember(core);
+        if self.managed.is_some() && !self.inbound.is_done() {
+            self.finished(core).await;
+            self.remember(core);
         }
         info!("session over");
+    }
+
+    /// What was handled may be asked for although the stream cannot be resumed any more.
+    fn remember(&self, core: &Core) {
+        let token = self.managed.as_ref();
+        if let Some(token) = token.and_then(|managed| managed.token.as_ref()) {
+            core.remember_ended(&self.session, token, self.inbound.h());
+        }
     }
 
     /// Whoever wanted something of the session finds nobody.
