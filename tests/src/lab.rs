@@ -8,10 +8,13 @@ use crate::trust::Trust;
 use crate::wire::{Place, Wire};
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU16, Ordering};
 use xmpp_client::{ConnectError, Event, Stanza, Ty, XmppClient};
 use xmpp_server::config::{Config, Storage};
 use xmpp_server::listener::ListenerKind;
+use xmpp_server::session::account::Account;
+use xmpp_server::store::{MemoryStore, Store};
 use xmpp_server::users::{UserError, Users};
 use xmpp_server::{Handle, Running, Server, StartError};
 use xmpp_stream::jid::{BareJid, FullJid, Jid};
@@ -164,6 +167,29 @@ impl TestLab {
             .remove(&account)
             .await
             .expect("the account is removed");
+    }
+
+    /// The account of a JID as the server has it loaded, for what cannot be seen from outside.
+    ///
+    /// # Panics
+    /// It is not loaded.
+    #[must_use]
+    pub fn account_of(&self, jid: &str) -> Arc<Account> {
+        let account = Jid::parse(jid).expect("a JID").to_bare();
+        let found = self.handle().core().registry.peek(account.as_str());
+        found.expect("a loaded account")
+    }
+
+    /// The store in memory, whose commits a test may hold up.
+    ///
+    /// # Panics
+    /// The lab has another.
+    #[must_use]
+    pub fn memory(&self) -> Arc<MemoryStore> {
+        match &self.handle().core().store {
+            Store::Memory(store) => Arc::clone(store),
+            Store::Sqlite(_) => panic!("the store is on disk"),
+        }
     }
 
     /// A raw peer that has connected by TCP and sent nothing.
