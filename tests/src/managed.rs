@@ -218,6 +218,15 @@ impl Wire {
         self.notes()
     }
 
+    /// Acknowledges everything, then closes the stream; gives the server's last count.
+    pub async fn close_managed(mut self) -> u32 {
+        self.ack().await;
+        self.send("</stream:stream>").await;
+        let h = self.expect_ack().await;
+        self.expect_closed().await;
+        h
+    }
+
     /// What a client would keep, while the connection stays.
     #[must_use]
     pub fn notes(&self) -> Lost {

@@ -3,6 +3,8 @@
 
 #[path = "xep0198/counting.rs"]
 mod counting;
+#[path = "xep0198/faults.rs"]
+mod faults;
 #[path = "xep0198/hibernation.rs"]
 mod hibernation;
 #[path = "xep0198/resumption.rs"]

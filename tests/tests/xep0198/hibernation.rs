@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::advance;
+use xmpp_server::config::Conflict;
 use xmpp_stream::ns;
 use xmpp_testkit::managed::ids;
 use xmpp_testkit::wire::Wire;
@@ -363,6 +364,44 @@ async fn im_sm_13_a_live_session_keeps_its_resource() {
     assert_ne!(other.bind(Some("one")).await, "ann@a.test/one");
     ben.chat("ann@a.test/one", 1).await;
     ann.message_ids(1).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn im_sm_13_a_session_that_is_replaced_is_not_waited_for() {
+    for dead in [false, true] {
+        let lab = TestLab::with(["a.test"], |config| {
+            config.c2s.conflict = Conflict::KickOld;
+        });
+        let lab = lab.await.expect("a server");
+        let (mut ann, link) = lab.managed_over_link("ann@a.test/one").await;
+        ann.presence("").await;
+        let mut ben = lab.wire_in_memory("ben@a.test/one").await;
+        ben.chat("ann@a.test", 1).await;
+        ann.message_ids(1).await;
+        if dead {
+            link.drop_everything();
+        }
+        let began = tokio::time::Instant::now();
+        let mut fresh = lab.unbound(Over::Memory, "ann@a.test").await;
+        if dead {
+            // Whoever does not answer is given a while to do so.
+            advance(Duration::from_secs(4)).await;
+        }
+        assert_eq!(fresh.bind(Some("one")).await, "ann@a.test/one");
+        assert!(
+            began.elapsed() < Duration::from_secs(20),
+            "{:?}",
+            began.elapsed()
+        );
+        if !dead {
+            assert_eq!(ann.expect_ack().await, 1);
+            ann.expect_stream_error("conflict").await;
+        }
+        fresh.send("<presence/>").await;
+        let seen = fresh.barrier_seeing().await;
+        let messages = seen.iter().filter(|tree| tree.name() == "message");
+        assert_eq!(messages.count(), 1, "{seen:?}");
+    }
 }
 
 #[tokio::test]
