@@ -290,6 +290,18 @@ impl Wire {
         self.expect_ack().await
     }
 
+    /// The same where other elements may come first; they are passed over.
+    pub async fn ask_among_others(&mut self) -> u32 {
+        self.send(format!("<r xmlns='{}'/>", ns::SM)).await;
+        loop {
+            let got = self.next().await;
+            if got.is(ns::SM, "a") {
+                self.keep(vec![got]);
+                return self.expect_ack().await;
+            }
+        }
+    }
+
     /// The next element must be `<a/>`: its count.
     pub async fn expect_ack(&mut self) -> u32 {
         let got = self.next().await;
