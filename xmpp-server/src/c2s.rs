@@ -8,10 +8,13 @@ mod live;
 mod postponed;
 mod writing;
 
+mod login;
+
 use crate::core::Core;
 use crate::listener::Certificates;
 use crate::random;
 use crate::session::visit::Handover;
+use crate::sessions::Link;
 use live::{Event, Live, Visited, event};
 use smallvec::SmallVec;
 use std::net::SocketAddr;
@@ -27,7 +30,7 @@ use xmpp_stream::jid::BareJid;
 use xmpp_stream::stanza::Stanza;
 use xmpp_stream::stream::{
     CloseReason, HostView, Hosts, Machine, NotResumed, Note, Output, Responder, ResponderConfig,
-    ScramHash, TlsRule,
+    TlsRule,
 };
 use xmpp_stream::xml::Refused;
 
@@ -85,6 +88,7 @@ pub async fn serve(
         let machine = Responder::new(config, Box::new(random::fill), now);
         let mut driver = Driver::new(machine, transport);
         driver.set_stall_max(shared.core.limits.write_stall_max);
+        let mut link = Link::from(peer);
         if direct_tls {
             let mut shutdown = shared.shutdown.clone();
             let handshake = driver.accept_tls(&*shared.certificates, None, true);
@@ -92,15 +96,22 @@ pub async fn serve(
                 done = handshake => done,
                 () = down(&mut shutdown) => return,
             };
-            if let Err(error) = done {
-                info!(%error, "TLS handshake failed");
-                return;
+            match done {
+                Ok(info) => link.tls = info.version,
+                Err(error) => {
+                    shared.core.tap.metrics.tls_failed.count();
+                    info!(%error, "TLS handshake failed");
+                    return;
+                }
             }
         }
         let connection = Connection {
             shared,
             driver,
             peer,
+            link,
+            trying: None,
+            secure: direct_tls,
             live: None,
             on_login: Some(on_login),
         };
@@ -113,6 +124,11 @@ struct Connection<F> {
     shared: Arc<Shared>,
     driver: Driver<Responder>,
     peer: SocketAddr,
+    /// What operators are shown of it.
+    link: Link,
+    /// The account of a login under way, or its stand-in.
+    trying: Option<BareJid>,
+    secure: bool,
     /// The session, once one is bound.
     live: Option<Box<Live>>,
     on_login: Option<F>,
@@ -184,11 +200,15 @@ impl<F: FnOnce() + Send> Connection<F> {
             shared,
             driver,
             peer,
+            mut link,
+            trying,
+            secure,
             live,
             on_login,
         } = self;
         let core = Arc::clone(&shared.core);
-        let (driver, known) = match core.hand_over(account, previd, driver, peer.ip(), h).await {
+        link.since = core.clock.unix_secs();
+        let (driver, known) = match core.hand_over(account, previd, driver, link, h).await {
             Ok(()) => {
                 if let Some(on_login) = on_login {
                     on_login();
@@ -202,6 +222,9 @@ impl<F: FnOnce() + Send> Connection<F> {
             shared,
             driver: *driver,
             peer,
+            link,
+            trying,
+            secure,
             live,
             on_login,
         };
@@ -311,27 +334,38 @@ impl<F: FnOnce() + Send> Connection<F> {
                     done = self.driver.accept_tls(&*certificates, Some(&to), false) => done,
                     () = down(&mut shutdown) => return Next::Lost,
                 };
-                if let Err(error) = done {
-                    info!(%error, "TLS handshake failed");
-                    return Next::Lost;
+                match done {
+                    Ok(info) => self.link.tls = info.version,
+                    Err(error) => {
+                        core.tap.metrics.tls_failed.count();
+                        info!(%error, "TLS handshake failed");
+                        return Next::Lost;
+                    }
                 }
+                self.secure = true;
             }
             Output::NeedCredentials { account, hash } => {
+                if !self.hold_login(&account).await {
+                    return Next::Go;
+                }
                 let credentials = core.credentials(&account, hash).await;
                 self.driver
                     .machine
                     .credentials(credentials, core.clock.now());
             }
             Output::CheckPassword { account, password } => {
+                if !self.hold_login(&account).await {
+                    return Next::Go;
+                }
                 let verdict = core.check_password(&account, password).await;
                 self.driver.machine.verdict(verdict, core.clock.now());
             }
             Output::Guest(stanza) => self.guest(stanza).await,
             Output::Bind { account, resource } => {
-                let bound = core
-                    .bind(&account, resource.as_deref(), self.peer.ip())
-                    .await;
-                let bound = bound.map(|session| {
+                self.link.since = core.clock.unix_secs();
+                let bound = core.bind(&account, resource.as_deref(), self.link).await;
+                let bound = bound.map(|mut session| {
+                    session.secure = self.secure;
                     let jid = session.jid.clone();
                     self.live = Some(Box::new(Live::new(session, Arc::clone(&core))));
                     jid
@@ -366,8 +400,12 @@ impl<F: FnOnce() + Send> Connection<F> {
                 };
                 self.driver.machine.finish_close(h);
             }
-            Output::Note(note) => log(&note),
+            Output::Note(note) => self.note(&note),
             Output::Closed(reason) => {
+                if let CloseReason::Ours(error) = &reason {
+                    let at = error.condition as usize;
+                    core.tap.metrics.stream_errors.count_at(at);
+                }
                 log_close(&reason);
                 return match reason {
                     CloseReason::Eof => Next::Lost,
@@ -412,6 +450,7 @@ impl<F: FnOnce() + Send> Connection<F> {
         };
         let core = Arc::clone(&self.shared.core);
         let bytes = stanza.wire_len();
+        core.tap.received(&live.session.jid, &stanza);
         match core.message_now(&live.session, stanza) {
             None if live.session.later.is_empty() => {}
             None => {
@@ -523,12 +562,12 @@ impl Hosts for PeerHosts {
             register.write(&mut features_before_auth, xmpp_stream::ns::STREAMS);
         }
         let mut features_after_auth = Vec::new();
-        for feature in &self.core.announced.features_after_auth {
+        for feature in self.core.announced.stream_features_of(host) {
             feature.write(&mut features_after_auth, xmpp_stream::ns::STREAMS);
         }
         Some(HostView {
             domain: host.domain.clone(),
-            hashes: vec![ScramHash::Sha1, ScramHash::Sha256, ScramHash::Sha512],
+            hashes: self.core.offers.hashes(&host.domain),
             plain: self.core.config.sasl.plain,
             guest_ns: guest_ns.into(),
             features_before_auth: features_before_auth.into(),
