@@ -28,7 +28,7 @@ use crate::session::ended::EndedStreams;
 use crate::session::inbound::Owed;
 use crate::session::registry::{Lookup, Registry};
 use crate::session::{Session, Sid};
-use crate::store::{CommitError, RowId, RowIds, Store};
+use crate::store::{CommitError, RowId, RowIds, Store, WriteOp};
 use crate::watch::Tap;
 use recipient::{Resent, room_for, sent_by};
 use smallvec::SmallVec;
@@ -431,13 +431,7 @@ impl Core {
                     self.renew(&jid).await;
                 }
                 Effect::Ended(account, entry) => queue.extend(self.unavailable(&account, &entry)),
-                Effect::Write(op) => {
-                    let mut ops = SmallVec::new();
-                    ops.push(op);
-                    if let Err(error) = self.commit(ops).await {
-                        tracing::error!(%error, "write without an asker failed");
-                    }
-                }
+                Effect::Write(op) => self.write_unasked(op).await,
                 Effect::Owed(ticket, stanza) => {
                     if let Some(session) = session {
                         session.owe(Owed { ticket, stanza });
@@ -456,6 +450,25 @@ impl Core {
                     tracing::error!(?effect, "effect without an account in hand");
                 }
             }
+        }
+    }
+
+    /// A write that nobody is told of. A value is not waited for either: a stuck store must not hold
+    /// up presence or the end of a stream.
+    async fn write_unasked(self: &Arc<Self>, op: WriteOp) {
+        let is_value = matches!(op, WriteOp::Kv { .. });
+        let mut ops = SmallVec::new();
+        ops.push(op);
+        let told = |done: Result<(), CommitError>| {
+            if let Err(error) = done {
+                tracing::error!(%error, "write without an asker failed");
+            }
+        };
+        if is_value {
+            let ticket = self.store.submit(ops);
+            tokio::spawn(async move { told(ticket.await) });
+        } else {
+            told(self.commit(ops).await);
         }
     }
 
