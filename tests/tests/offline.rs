@@ -468,6 +468,27 @@ async fn im_of_02_a_flush_that_is_cut_short_leaves_the_rest_in_order() {
 }
 
 #[tokio::test]
+async fn im_of_02_a_stream_that_is_closed_in_the_middle_of_a_flush_ends_at_once() {
+    let lab = TestLab::with(["a.test"], |config| config.limits.outbox_items_soft = 20).await;
+    let lab = lab.expect("a server");
+    lab.account("ann@a.test").await;
+    let mut ben = lab.wire("ben@a.test/one").await;
+    for id in 0..200 {
+        ben.chat("ann@a.test", id).await;
+    }
+    ben.barrier_among_others().await;
+    let mut ann = lab.managed(Over::Memory, "ann@a.test/one").await;
+    ann.send("<presence/>").await;
+    // A page is on its way, and no more is drawn until some of it was acknowledged.
+    assert_eq!(ann.message_ids(50).await, ids(0..50));
+    ann.send("</stream:stream>").await;
+    ann.expect_ack().await;
+    ann.expect_closed().await;
+    let mut two = lab.wire("ann@a.test/two").await;
+    assert_eq!(messages(&come(&mut two, "<presence/>").await), ids(0..200));
+}
+
+#[tokio::test]
 async fn im_of_02_another_device_takes_over_an_unfinished_flush() {
     let lab = lab().await;
     lab.account("ann@a.test").await;

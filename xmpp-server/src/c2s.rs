@@ -256,7 +256,9 @@ impl<F: FnOnce() + Send> Connection<F> {
                     }
                     Visited::Next(next) => return next,
                 }
-                live.look_ahead(&mut self.driver, &self.shared.core);
+                if live.look_ahead(&mut self.driver, &self.shared.core) {
+                    continue;
+                }
                 live.acknowledge(&mut self.driver, &self.shared.core);
                 live.fill(&mut self.driver, &limits);
             }

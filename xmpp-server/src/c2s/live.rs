@@ -161,12 +161,15 @@ impl Live {
         self.is_drawing() || (congested && !self.closing)
     }
 
-    /// While held back, acknowledgements are acted upon all the same.
-    pub(super) fn look_ahead(&mut self, driver: &mut Driver<Responder>, core: &Core) {
-        if self.is_held_back(&core.limits) {
-            let (session, mut aside) = self.apart(0);
-            put_aside(driver, session, &mut aside, core);
+    /// While held back, acknowledgements are acted upon all the same. True when it no longer is: what
+    /// was put aside has its turn.
+    pub(super) fn look_ahead(&mut self, driver: &mut Driver<Responder>, core: &Core) -> bool {
+        if !self.is_held_back(&core.limits) {
+            return false;
         }
+        let (session, mut aside) = self.apart(0);
+        put_aside(driver, session, &mut aside, core);
+        !self.is_held_back(&core.limits)
     }
 
     /// Looks whether somebody wants something.
