@@ -19,6 +19,8 @@ mod configuration;
 mod end;
 #[path = "process/files.rs"]
 mod files;
+#[path = "process/kill.rs"]
+mod kill;
 #[path = "process/kit.rs"]
 mod kit;
 #[path = "process/peer.rs"]
