@@ -115,11 +115,11 @@ impl Server {
         // Before anything is made: a start that finds a port taken leaves no traces.
         let listeners = bind_all(&config).await?;
         let clock = Clock::start();
-        let store = match (config.storage, &data_dir) {
-            (Storage::Sqlite, Some(dir)) => {
-                Store::open_sqlite(&dir.database(), &StoreLimits::from(&config.limits))
-            }
-            _ => Ok(Store::memory()),
+        let limits = StoreLimits::from(&config.limits);
+        let store = match (config.store.clone(), config.storage, &data_dir) {
+            (Some(store), ..) => Ok(store),
+            (None, Storage::Sqlite, Some(dir)) => Store::open_sqlite(&dir.database(), &limits),
+            _ => Ok(Store::memory_within(&limits)),
         };
         let store = store.map_err(StartError::Store)?;
         let secret = store.secret().await.map_err(StartError::Store)?;

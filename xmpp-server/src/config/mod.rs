@@ -14,6 +14,7 @@ pub use error::{ConfigError, Position, Problem};
 pub(crate) use value::Slot;
 
 use crate::limits::Limits;
+use crate::store::Store;
 use error::nearest;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -36,6 +37,8 @@ pub struct Config {
     pub s2s: S2s,
     /// Where accounts and messages are kept.
     pub storage: Storage,
+    /// A store of the caller's instead, e.g. one that a server before left.
+    pub store: Option<Store>,
     /// How other domains are found.
     pub dns: Dns,
     /// Bounds.
@@ -283,6 +286,7 @@ impl Config {
                 ca: Vec::new(),
             },
             storage: Storage::Sqlite,
+            store: None,
             dns: Dns::default(),
             limits: Limits::default(),
             modules: Modules::default(),
@@ -369,6 +373,13 @@ impl Config {
     pub fn memory(mut self) -> Self {
         self.storage = Storage::Memory;
         self
+    }
+
+    /// Keeps everything in a store of the caller's; there is no data directory unless one is set.
+    #[must_use]
+    pub fn store(mut self, store: Store) -> Self {
+        self.store = Some(store);
+        self.memory()
     }
 
     /// Sets the data directory.

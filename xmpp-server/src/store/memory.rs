@@ -1,33 +1,38 @@
 //! The store that is gone with the process: for tests, and for `storage.url = "memory"`.
 //!
 //! A submit is carried out at once, under one lock; its ticket is done when it is handed out. It
-//! holds and refuses what the SQLite store does: both play the same tests.
+//! holds and refuses what the SQLite store does: both play the same tests. What can go wrong with a
+//! store can be made to go wrong with this one (`faults`).
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::fmt;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use bytes::Bytes;
 use xmpp_stream::jid::BareJid;
 
-use super::ticket::Slot;
-use crate::metrics::StoreCounters;
-
+use super::faults::Faults;
 use super::{
-    AccountRecord, Ban, Cleared, Clearing, CommitError, KvRecord, MessageRow, Ops, Print,
-    RosterRecord, RosterRow, RowId, Sent, StoreError, StoreLimits, Ticket, WriteOp, random_secret,
+    AccountRecord, Ban, Cleared, CommitError, KvRecord, MessageRow, Ops, Print, RosterRecord,
+    RosterRow, RowId, Sent, StoreError, StoreLimits, WriteOp, random_secret,
 };
+use crate::metrics::StoreCounters;
 
 /// Everything in maps.
 pub struct MemoryStore {
-    tables: Mutex<Tables>,
-    /// Submits that wait, while a test holds the store.
-    held: Mutex<Held>,
-    secret: OnceLock<[u8; super::SECRET_BYTES]>,
+    kept: Arc<Kept>,
+    pub(super) faults: Faults,
+    closed: AtomicBool,
     counters: StoreCounters,
 }
 
-type Held = Option<VecDeque<(Ops, Arc<Slot>)>>;
+/// What outlives a crash.
+#[derive(Default)]
+pub(super) struct Kept {
+    tables: Mutex<Tables>,
+    secret: OnceLock<[u8; super::SECRET_BYTES]>,
+}
 
 #[derive(Default)]
 struct Tables {
@@ -36,7 +41,6 @@ struct Tables {
     kv_ver: u64,
     /// The greatest row id so far.
     newest: Option<RowId>,
-    closed: bool,
 }
 
 /// All that belongs to one address. A clone shares the values.
@@ -59,13 +63,22 @@ struct Owner {
 struct Unexpected;
 
 impl MemoryStore {
-    pub(super) fn new() -> Self {
+    pub(super) fn new(limits: &StoreLimits) -> Self {
+        Self::over(Arc::default(), limits)
+    }
+
+    /// Goes on with what another one kept.
+    pub(super) fn over(kept: Arc<Kept>, limits: &StoreLimits) -> Self {
         Self {
-            tables: Mutex::default(),
-            held: Mutex::default(),
-            secret: OnceLock::new(),
+            kept,
+            faults: Faults::new(limits),
+            closed: AtomicBool::new(false),
             counters: StoreCounters::default(),
         }
+    }
+
+    pub(super) fn kept(&self) -> Arc<Kept> {
+        Arc::clone(&self.kept)
     }
 
     pub(super) fn account(&self, jid: &BareJid) -> Option<Arc<AccountRecord>> {
@@ -127,7 +140,7 @@ impl MemoryStore {
 
     pub(super) fn secret(&self) -> Result<[u8; super::SECRET_BYTES], StoreError> {
         let made = random_secret()?;
-        Ok(*self.secret.get_or_init(|| made))
+        Ok(*self.kept.secret.get_or_init(|| made))
     }
 
     pub(super) fn due(&self, account: &BareJid) -> Vec<RowId> {
@@ -145,7 +158,8 @@ impl MemoryStore {
         found.cloned().collect()
     }
 
-    pub(super) fn sent(&self, sender: &BareJid, since: RowId) -> Vec<(Print, u128)> {
+    /// What is committed of it.
+    pub(super) fn sent_rows(&self, sender: &BareJid, since: RowId) -> Vec<(Print, u128)> {
         let tables = self.lock();
         let Some(owner) = tables.owners.get(sender) else {
             return Vec::new();
@@ -158,80 +172,38 @@ impl MemoryStore {
         self.lock().newest
     }
 
-    pub(super) fn submit(&self, ops: Ops) -> Ticket {
-        if let Some(held) = &mut *self.held() {
-            let slot = Arc::new(Slot::default());
-            held.push_back((ops, Arc::clone(&slot)));
-            return Ticket::waiting(slot, StoreLimits::default().ticket_max);
-        }
-        Ticket::done(self.commit(&ops))
-    }
-
-    fn commit(&self, ops: &Ops) -> Result<(), CommitError> {
-        let mut tables = self.lock();
-        if tables.closed {
+    pub(super) fn commit(&self, ops: &Ops) -> Result<(), CommitError> {
+        if self.is_closed() {
             return Err(CommitError::Failed);
         }
-        let applied = tables.apply(ops).map_err(|Unexpected| CommitError::Expect);
+        let applied = self.lock().apply(ops);
         if applied.is_ok() {
             self.counters.committed(ops.len());
         }
-        applied
+        applied.map_err(|Unexpected| CommitError::Expect)
+    }
+
+    pub(super) fn set_watermark(&self, cleared: Cleared) {
+        if !self.is_closed() {
+            self.lock().clear(cleared);
+        }
+    }
+
+    pub(super) fn is_closed(&self) -> bool {
+        self.closed.load(Ordering::Acquire)
+    }
+
+    pub(super) fn take_no_more(&self) {
+        self.closed.store(true, Ordering::Release);
     }
 
     pub(super) fn counters(&self) -> &StoreCounters {
         &self.counters
     }
 
-    pub(super) fn clear(&self, clearing: &Clearing) {
-        // Asked before the lock: the other side takes its own.
-        let Some(cleared) = clearing.cleared() else {
-            return;
-        };
-        self.lock().clear(cleared);
-    }
-
-    /// From now on submits wait for `settle`: a store that hangs.
-    pub fn hold(&self) {
-        self.held().get_or_insert_default();
-    }
-
-    /// Settles up to `count` of the submits that wait, in their order: committed, or failed. Gives
-    /// the number of those that still wait.
-    pub fn settle(&self, count: usize, commit: bool) -> usize {
-        for _ in 0..count {
-            let next = self.held().as_mut().and_then(VecDeque::pop_front);
-            let Some((ops, slot)) = next else { break };
-            slot.finish(match commit {
-                true => self.commit(&ops),
-                false => Err(CommitError::Failed),
-            });
-        }
-        self.held().as_ref().map_or(0, VecDeque::len)
-    }
-
-    /// Commits what waits; submits no longer wait.
-    pub fn release(&self) {
-        loop {
-            let mut held = self.held();
-            let Some((ops, slot)) = held.as_mut().and_then(VecDeque::pop_front) else {
-                *held = None;
-                return;
-            };
-            slot.finish(self.commit(&ops));
-        }
-    }
-
-    fn held(&self) -> MutexGuard<'_, Held> {
-        self.held.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    pub(super) fn close(&self) {
-        self.lock().closed = true;
-    }
-
     fn lock(&self) -> MutexGuard<'_, Tables> {
-        self.tables.lock().unwrap_or_else(PoisonError::into_inner)
+        let tables = self.kept.tables.lock();
+        tables.unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -4,6 +4,7 @@
 //! submit is committed as a whole or not at all, and its ticket says which. Compare-and-set by
 //! `expect` stands in for long transactions. Caching accounts is the server's business.
 
+mod faults;
 mod memory;
 mod permit;
 mod row;
@@ -20,6 +21,7 @@ use xmpp_stream::jid::BareJid;
 
 use crate::metrics::StoreCounters;
 
+pub use faults::Crash;
 pub use memory::MemoryStore;
 pub use permit::{Permit, StoreLimits};
 pub use row::{Cleared, Clearing, MessageRow, Print, RowId, RowIds, Sent, Watermark};
@@ -48,7 +50,12 @@ pub enum Store {
 impl Store {
     /// An empty store that is gone with the process.
     pub fn memory() -> Self {
-        Self::Memory(Arc::new(MemoryStore::new()))
+        Self::memory_within(&StoreLimits::default())
+    }
+
+    /// The same with other bounds. They show only while a fault makes its writes wait.
+    pub fn memory_within(limits: &StoreLimits) -> Self {
+        Self::Memory(Arc::new(MemoryStore::new(limits)))
     }
 
     /// Opens a database file, or makes one that only its owner can read; brings an older schema up
@@ -159,7 +166,7 @@ impl Store {
         since: RowId,
     ) -> Result<Vec<(Print, u128)>, StoreError> {
         match self {
-            Self::Memory(store) => Ok(store.sent(sender, since)),
+            Self::Memory(store) => store.sent(sender, since).await,
             Self::Sqlite(store) => store.sent(sender, since).await,
         }
     }
@@ -179,7 +186,7 @@ impl Store {
     #[must_use]
     pub fn try_reserve(&self, ops: usize, bytes: usize) -> Option<Permit> {
         match self {
-            Self::Memory(_) => Some(Permit::free()),
+            Self::Memory(store) => store.try_reserve(ops, bytes),
             Self::Sqlite(store) => store.try_reserve(ops, bytes),
         }
     }
@@ -187,7 +194,7 @@ impl Store {
     /// Waits for room; `None` when the store is closed or has none for as long as a ticket lasts.
     pub async fn reserve(&self, ops: usize, bytes: usize) -> Option<Permit> {
         match self {
-            Self::Memory(_) => Some(Permit::free()),
+            Self::Memory(store) => store.reserve(ops, bytes).await,
             Self::Sqlite(store) => store.reserve(ops, bytes).await,
         }
     }
@@ -196,7 +203,7 @@ impl Store {
     /// to be called under the account's lock.
     pub fn clear(&self, clearing: Clearing) {
         match self {
-            Self::Memory(store) => store.clear(&clearing),
+            Self::Memory(store) => store.clear(clearing),
             Self::Sqlite(store) => store.clear(clearing),
         }
     }
@@ -224,7 +231,7 @@ impl Store {
     /// The same in room that was reserved before.
     pub fn submit_with(&self, permit: Permit, ops: Ops) -> Ticket {
         match self {
-            Self::Memory(store) => store.submit(ops),
+            Self::Memory(store) => store.submit_with(permit, ops),
             Self::Sqlite(store) => store.submit_with(permit, ops),
         }
     }

@@ -22,6 +22,7 @@ use xmpp_stream::jid::BareJid;
 
 use crate::metrics::StoreCounters;
 
+use self::message::{Messages, SharedTail};
 use self::read::Readers;
 use self::write::SqliteWriter;
 use super::writer::Writer;
@@ -39,11 +40,21 @@ const KV_VER_BITS: u32 = 40;
 pub struct SqliteStore {
     readers: Arc<Readers>,
     secret: [u8; SECRET_BYTES],
+    tail: SharedTail,
     writer: Writer,
 }
 
 impl SqliteStore {
     pub(super) fn open(path: &Path, limits: &StoreLimits) -> Result<Self, StoreError> {
+        Self::open_prepared(path, limits, Ok)
+    }
+
+    /// `more`: what else the writing connection needs.
+    fn open_prepared(
+        path: &Path,
+        limits: &StoreLimits,
+        more: impl FnOnce(Connection) -> rusqlite::Result<Connection>,
+    ) -> Result<Self, StoreError> {
         let io_error = |source| StoreError::Io {
             path: path.to_owned(),
             source,
@@ -51,14 +62,19 @@ impl SqliteStore {
         create_private(path).map_err(io_error)?;
         let mut db = connect(path)
             .and_then(prepare)
+            .and_then(more)
             .map_err(|error| fault(&error))?;
         schema::migrate(&mut db)?;
         let secret = load_secret(&db)?;
         let kv_ver = next_epoch(&db).map_err(|error| fault(&error))? << KV_VER_BITS;
-        let writer = Writer::start(SqliteWriter::new(db, kv_ver), limits).map_err(io_error)?;
+        let tail = SharedTail::default();
+        let messages = Messages::load(&db, &tail)?;
+        let writer = SqliteWriter::new(db, kv_ver, messages);
+        let writer = Writer::start(writer, limits).map_err(io_error)?;
         Ok(Self {
             readers: Arc::new(Readers::new(path)),
             secret,
+            tail,
             writer,
         })
     }
@@ -107,8 +123,10 @@ impl SqliteStore {
     }
 
     pub(super) async fn due(&self, account: &BareJid) -> Result<Vec<RowId>, StoreError> {
-        let account = account.clone();
-        self.readers.run(move |db| message::due(db, &account)).await
+        let (account, tail) = (account.clone(), self.tail.clone());
+        self.readers
+            .run(move |db| message::due(db, &tail, &account))
+            .await
     }
 
     pub(super) async fn messages(
@@ -116,9 +134,9 @@ impl SqliteStore {
         account: &BareJid,
         ids: Vec<RowId>,
     ) -> Result<Vec<MessageRow>, StoreError> {
-        let account = account.clone();
+        let (account, tail) = (account.clone(), self.tail.clone());
         self.readers
-            .run(move |db| message::rows(db, &account, &ids))
+            .run(move |db| message::rows(db, &tail, &account, &ids))
             .await
     }
 
@@ -132,9 +150,9 @@ impl SqliteStore {
             Err(CommitError::TimedOut) => return Err(StoreError::TimedOut),
             Err(_) => return Err(StoreError::Closed),
         }
-        let sender = sender.clone();
+        let (sender, tail) = (sender.clone(), self.tail.clone());
         self.readers
-            .run(move |db| message::sent(db, &sender, since))
+            .run(move |db| message::sent(db, &tail, &sender, since))
             .await
     }
 
@@ -248,3 +266,6 @@ fn fault(error: &rusqlite::Error) -> StoreError {
     error!(code, %error, "database failed");
     StoreError::Database { code }
 }
+
+#[cfg(test)]
+mod tests;

@@ -63,6 +63,7 @@ macro_rules! for_both {
     };
 }
 
+mod faults;
 mod messages;
 
 for_both! {

@@ -85,7 +85,6 @@ impl Ticket {
     }
 
     /// A wait for what somebody else submitted, at most for so long.
-    #[must_use]
     pub fn of(view: TicketView, at_most: Duration) -> Self {
         match view.0 {
             ViewState::Done(outcome) => Self::done(outcome),

@@ -39,8 +39,9 @@ pub(super) trait Backend: Send + 'static {
     /// `Fault`: nothing of the whole group was written.
     fn commit(&mut self, group: &[&Ops], cleared: &[Cleared]) -> Result<Vec<Verdict>, Fault>;
 
-    /// Does a bounded piece of what can wait; true: there is more to do.
-    fn tidy(&mut self) -> bool;
+    /// Does a bounded piece of what can wait: a step of a round, now and then, true when it has
+    /// more of them; or after a commit just what has become urgent.
+    fn tidy(&mut self, round: bool) -> bool;
 
     /// Called once, after the last commit.
     fn close(&mut self);
@@ -161,11 +162,13 @@ impl Writer {
             slot: Arc::clone(&slot),
             _permit: permit,
         };
-        let ops = submit.ops.len();
+        let (ops, waiting) = (submit.ops.len(), &self.shared.counters.waiting);
+        // Counted first: the thread may take it at once.
+        waiting.fetch_add(ops, Relaxed);
         if !self.shared.lock().push(submit) {
+            waiting.fetch_sub(ops, Relaxed);
             return Ticket::done(Err(CommitError::Failed));
         }
-        self.shared.counters.waiting.fetch_add(ops, Relaxed);
         self.shared.arrived.notify_one();
         Ticket::waiting(slot, self.shared.room.limits().ticket_max)
     }
@@ -181,7 +184,8 @@ fn count(group: &[&Ops]) -> usize {
     group.iter().map(|ops| ops.len()).sum()
 }
 
-fn bytes(ops: &Ops) -> usize {
+/// What the operations of a submit count as.
+pub(super) fn bytes(ops: &Ops) -> usize {
     ops.iter().map(WriteOp::bytes).sum()
 }
 
@@ -348,10 +352,8 @@ impl<B: Backend> Thread<'_, B> {
     }
 
     fn tidy(&mut self) {
-        if clock::now() < self.tidy_at {
-            return;
-        }
-        if !self.backend.tidy() {
+        let round = clock::now() >= self.tidy_at;
+        if !self.backend.tidy(round) && round {
             self.tidy_at = clock::now() + TIDY_EVERY;
         }
     }

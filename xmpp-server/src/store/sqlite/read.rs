@@ -272,7 +272,7 @@ fn kv_record(row: &Row<'_>) -> rusqlite::Result<KvRecord> {
     })
 }
 
-fn address(text: Option<&str>, table: &'static str) -> Result<BareJid, ReadError> {
+pub(super) fn address(text: Option<&str>, table: &'static str) -> Result<BareJid, ReadError> {
     text.and_then(|text| BareJid::parse(text).ok())
         .ok_or(ReadError::Corrupt(table))
 }

@@ -10,8 +10,8 @@ use xmpp_stream::stream::{ScramHash, StoredKeys};
 
 use super::super::writer::{Backend, Fault, Verdict};
 use super::super::{Cleared, Ops, RosterRow, Subscription, WriteOp};
-use super::message::Trimming;
-use super::{fault, message};
+use super::fault;
+use super::message::{Messages, set_watermark};
 use crate::clock::Clock;
 
 const FORGET_REMOVAL: &str = "DELETE FROM roster_removed WHERE account = ?1 AND jid = ?2";
@@ -23,7 +23,7 @@ pub(super) struct SqliteWriter {
     db: Connection,
     /// Version of the last value written to a key space.
     kv_ver: i64,
-    trimming: Trimming,
+    messages: Messages,
 }
 
 /// Why an operation was not carried out.
@@ -40,16 +40,16 @@ impl From<rusqlite::Error> for Refused {
 
 impl SqliteWriter {
     /// `kv_ver`: greater than any version in the file.
-    pub(super) fn new(db: Connection, kv_ver: i64) -> Self {
+    pub(super) fn new(db: Connection, kv_ver: i64, messages: Messages) -> Self {
         db.set_prepared_statement_cache_capacity(STATEMENTS_MAX);
         Self {
             db,
             kv_ver,
-            trimming: Trimming::default(),
+            messages,
         }
     }
 
-    fn begin(&self) -> Result<(), Fault> {
+    fn begin(&mut self) -> Result<(), Fault> {
         self.run("BEGIN IMMEDIATE", []).map_err(|error| {
             let _ = fault(&error);
             self.rollback();
@@ -58,8 +58,15 @@ impl SqliteWriter {
         Ok(())
     }
 
+    /// What can wait failed; it is tried again another time.
+    fn postpone(&mut self, error: &rusqlite::Error) {
+        let _ = fault(error);
+        self.rollback();
+    }
+
     /// After some faults SQLite has rolled back by itself.
-    fn rollback(&self) {
+    fn rollback(&mut self) {
+        self.messages.back_to(0);
         if !self.db.is_autocommit() && self.run("ROLLBACK", []).is_err() {
             warn!("rollback failed");
         }
@@ -80,9 +87,10 @@ impl SqliteWriter {
             });
         }
         for cleared in cleared {
-            message::set_watermark(&self.db, cleared)?;
+            set_watermark(&self.db, cleared)?;
         }
         self.run("COMMIT", [])?;
+        self.messages.committed();
         Ok(verdicts)
     }
 
@@ -94,8 +102,10 @@ impl SqliteWriter {
             return self.apply(only);
         }
         self.run("SAVEPOINT submit", [])?;
+        let place = self.messages.place();
         let done = ops.iter().try_for_each(|op| self.apply(op));
         if let Err(Refused::Expect) = done {
+            self.messages.back_to(place);
             self.run("ROLLBACK TO submit", [])?;
         }
         self.run("RELEASE submit", [])?;
@@ -148,7 +158,7 @@ impl SqliteWriter {
             }
             WriteOp::Message { account, row, sent } => {
                 let sent = sent.as_deref();
-                ensure(message::insert(&self.db, account, row, sent)?)
+                ensure(self.messages.insert(&self.db, account, row, sent)?)
             }
             WriteOp::Kv {
                 space,
@@ -161,7 +171,7 @@ impl SqliteWriter {
     }
 
     fn create_account(
-        &self,
+        &mut self,
         account: &BareJid,
         keys: &[StoredKeys],
         created: u64,
@@ -198,7 +208,7 @@ impl SqliteWriter {
         Ok(())
     }
 
-    fn remove_account(&self, account: &BareJid) -> rusqlite::Result<()> {
+    fn remove_account(&mut self, account: &BareJid) -> rusqlite::Result<()> {
         for sql in [
             "DELETE FROM account WHERE jid = ?1",
             "DELETE FROM account_key WHERE account = ?1",
@@ -209,7 +219,7 @@ impl SqliteWriter {
         ] {
             self.run(sql, [account.as_str()])?;
         }
-        message::forget(&self.db, account)
+        self.messages.forget(&self.db, account)
     }
 
     fn set_ban(
@@ -338,16 +348,21 @@ impl Backend for SqliteWriter {
         })
     }
 
-    fn tidy(&mut self) -> bool {
-        let now = Clock::start().system_now();
-        self.trimming.step(&self.db, now).unwrap_or_else(|error| {
-            let _ = fault(&error);
-            self.rollback();
+    fn tidy(&mut self, round: bool) -> bool {
+        let done = match round {
+            true => self.messages.tidy(&self.db, Clock::start().system_now()),
+            false => self.messages.index(&self.db, false).map(|()| false),
+        };
+        done.unwrap_or_else(|error| {
+            self.postpone(&error);
             false
         })
     }
 
     fn close(&mut self) {
+        if let Err(error) = self.messages.index(&self.db, true) {
+            self.postpone(&error);
+        }
         // What is not checkpointed now is read from the log at the next start.
         let truncated = self
             .db

@@ -19,7 +19,7 @@ for_both! {
 }
 
 /// Whoever has just one thing to say.
-pub(super) struct Says(Mutex<Option<Cleared>>);
+pub(super) struct Says(pub(super) Mutex<Option<Cleared>>);
 
 impl Watermark for Says {
     fn cleared(&self) -> Option<Cleared> {

@@ -63,7 +63,7 @@ impl Backend for Scripted {
         Ok(verdicts)
     }
 
-    fn tidy(&mut self) -> bool {
+    fn tidy(&mut self, _: bool) -> bool {
         false
     }
 
