@@ -238,7 +238,7 @@ async fn im_of_02_a_login_with_a_stuck_store_waits_ten_seconds_for_what_is_being
     ann.chat("ben@a.test", 1).await;
     ann.chat("ben@a.test", 2).await;
     ann.barrier().await;
-    let mut ben = lab.managed(Over::Memory, "ben@a.test/two").await;
+    let mut ben = lab.wire_in_memory("ben@a.test/two").await;
     let began = Instant::now();
     ben.send("<presence/>").await;
     ann.chat("ben@a.test", 3).await;
@@ -255,7 +255,6 @@ async fn im_of_02_a_login_with_a_stuck_store_waits_ten_seconds_for_what_is_being
         assert_eq!(late.attr("id"), Some(id), "{late}");
         assert!(late.child_ns(ns::DELAY, "delay").is_some(), "{late}");
     }
-    ben.ack().await;
     ben.barrier().await;
 }
 
