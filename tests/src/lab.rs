@@ -3,14 +3,18 @@
 //! Accounts are made on demand, with a password that the lab knows. Until there is federation all
 //! domains of a lab are served by one server; afterwards by one each.
 
+use crate::managed::{Droppable, Link};
 use crate::trust::Trust;
 use crate::wire::{Place, Wire};
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU16, Ordering};
 use xmpp_client::{ConnectError, Event, Stanza, Ty, XmppClient};
 use xmpp_server::config::{Config, Storage};
 use xmpp_server::listener::ListenerKind;
+use xmpp_server::session::account::Account;
+use xmpp_server::store::{MemoryStore, Store};
 use xmpp_server::users::{UserError, Users};
 use xmpp_server::{Handle, Running, Server, StartError};
 use xmpp_stream::jid::{BareJid, FullJid, Jid};
@@ -165,6 +169,29 @@ impl TestLab {
             .expect("the account is removed");
     }
 
+    /// The account of a JID as the server has it loaded, for what cannot be seen from outside.
+    ///
+    /// # Panics
+    /// It is not loaded.
+    #[must_use]
+    pub fn account_of(&self, jid: &str) -> Arc<Account> {
+        let account = Jid::parse(jid).expect("a JID").to_bare();
+        let found = self.handle().core().registry.peek(account.as_str());
+        found.expect("a loaded account")
+    }
+
+    /// The store in memory, whose commits a test may hold up.
+    ///
+    /// # Panics
+    /// The lab has another.
+    #[must_use]
+    pub fn memory(&self) -> Arc<MemoryStore> {
+        match &self.handle().core().store {
+            Store::Memory(store) => Arc::clone(store),
+            Store::Sqlite(_) => panic!("the store is on disk"),
+        }
+    }
+
     /// A raw peer that has connected by TCP and sent nothing.
     pub async fn raw(&self, domain: &str) -> Wire {
         Wire::connect(&self.place(domain)).await
@@ -181,17 +208,30 @@ impl TestLab {
         self.raw_from(domain, Ipv4Addr::LOCALHOST.into())
     }
 
+    /// The same with a link that can go dead.
+    #[must_use]
+    pub fn raw_over_link(&self, domain: &str) -> (Wire, Link) {
+        let link = Link::default();
+        let wire = self.raw_through(domain, Ipv4Addr::LOCALHOST.into(), &link);
+        (wire, link)
+    }
+
     /// The same, as if it had connected from this address.
     #[must_use]
     pub fn raw_from(&self, domain: &str, address: IpAddr) -> Wire {
+        self.raw_through(domain, address, &Link::default())
+    }
+
+    fn raw_through(&self, domain: &str, address: IpAddr, link: &Link) -> Wire {
         let (ours, theirs) = tokio::io::duplex(DUPLEX_BYTES);
+        let theirs = Droppable::new(theirs, link);
         let port = self.in_memory_peers.fetch_add(1, Ordering::Relaxed);
         let handle = self.handle();
         tokio::spawn(async move {
             let peer = SocketAddr::new(address, port);
             handle.serve(Box::new(theirs), peer, false).await;
         });
-        Wire::over(ours, domain).trusting(self.trust.clone())
+        Wire::over(Droppable::new(ours, link), domain).trusting(self.trust.clone())
     }
 
     /// A raw peer that has signed in; not yet available. Without a resource the server makes one.

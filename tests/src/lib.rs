@@ -14,6 +14,7 @@
 pub mod chat;
 pub mod lab;
 pub mod login;
+pub mod managed;
 pub mod pair;
 pub mod talk;
 pub mod tree;
@@ -21,6 +22,7 @@ pub mod trust;
 pub mod wire;
 
 pub use lab::{LabError, TestLab};
+pub use managed::{Link, Lost, Over};
 pub use tree::Tree;
 pub use trust::Trust;
 pub use wire::{Place, Received, Wire};

@@ -176,6 +176,14 @@ impl Wire {
         self.answer(&id).await;
     }
 
+    /// Signs in by SCRAM-SHA-256 and goes no further; the stream must stand at its features.
+    pub async fn authenticate_scram(&mut self, local: &str, password: &str) {
+        let mut scram = scram(local, password, ChannelBinding::None);
+        if let Err(failure) = self.authenticate(&mut scram).await {
+            self.fail("the right password", &failure.to_string());
+        }
+    }
+
     /// The stream stands at its features under TLS.
     pub async fn authenticate_and_bind(
         &mut self,

@@ -120,6 +120,16 @@ impl Wire {
         }
     }
 
+    /// The same when at least so many elements must come first, which may still be on their way.
+    pub async fn barrier_over(&mut self, least: usize) -> Vec<Tree> {
+        let mut seen = Vec::new();
+        while seen.len() < least {
+            seen.push(self.next().await);
+        }
+        seen.extend(self.barrier_seeing().await);
+        seen
+    }
+
     /// What arrived before the answer to a ping.
     pub async fn barrier_seeing(&mut self) -> Vec<Tree> {
         let id = self.ping().await;

@@ -4,6 +4,7 @@
 //! is not as expected is a panic that shows both trees and the whole conversation so far. That
 //! nothing arrives is shown by `barrier`, never by waiting. Signing in is in login.rs.
 
+use crate::managed::Managed;
 use crate::tree::{Growing, Grown, Tree};
 use crate::trust::Trust;
 use rxml::Parse;
@@ -52,6 +53,8 @@ pub struct Wire {
     ids: u32,
     /// `<proceed/>` was received: what comes is TLS, until `secure` has taken over.
     awaits_tls: bool,
+    /// Stream management is enabled.
+    pub(crate) managed: Option<Managed>,
 }
 
 enum Pipe {
@@ -115,6 +118,7 @@ impl Wire {
             log: String::new(),
             ids: 0,
             awaits_tls: false,
+            managed: None,
         }
     }
 
@@ -399,12 +403,34 @@ impl Wire {
     }
 
     async fn receive_unbounded(&mut self) -> Received {
+        loop {
+            let asked = self.managed.as_ref().map(|managed| managed.asked);
+            let received = self.receive_any().await;
+            if self.managed.as_ref().map(|managed| managed.asked) == asked {
+                return received;
+            }
+        }
+    }
+
+    /// The same with the server's `<r/>`, which are passed over elsewhere.
+    pub(crate) async fn receive_even_asking(&mut self) -> Received {
+        match timeout(PATIENCE, self.receive_any()).await {
+            Ok(received) => received,
+            Err(_) => self.fail("anything", &format!("nothing for {PATIENCE:?}")),
+        }
+    }
+
+    async fn receive_any(&mut self) -> Received {
         if let Some(tree) = self.kept.pop_front() {
             return Received::Element(tree);
         }
         loop {
             if let Some(received) = self.parse() {
                 let _ = writeln!(self.log, "< {}", shown(&received));
+                if let (Received::Element(tree), Some(managed)) = (&received, &mut self.managed) {
+                    managed.received += u32::from(tree.ns() == ns::CLIENT);
+                    managed.asked += u32::from(tree.is(ns::SM, "r"));
+                }
                 return received;
             }
             let mut buffer = [0; 4096];

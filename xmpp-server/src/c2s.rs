@@ -5,6 +5,7 @@
 //! the session outlives its connection (`live`).
 
 mod live;
+mod postponed;
 mod writing;
 
 mod login;
@@ -257,7 +258,9 @@ impl<F: FnOnce() + Send> Connection<F> {
                     }
                     Visited::Next(next) => return next,
                 }
-                live.look_ahead(&mut self.driver, &self.shared.core);
+                if live.look_ahead(&mut self.driver, &self.shared.core) {
+                    continue;
+                }
                 live.acknowledge(&mut self.driver, &self.shared.core);
                 live.fill(&mut self.driver, &limits);
             }
@@ -292,16 +295,18 @@ impl<F: FnOnce() + Send> Connection<F> {
         }
     }
 
-    /// What came while a stanza was in hand comes first; nothing while too much is unfinished, or
-    /// while what the session gets at its login is drawn: an answer never overtakes that.
+    /// What came while a stanza was in hand comes first; nothing while too much is unfinished, while
+    /// the session is held back, or when somebody waits for the stanza in hand to be the last.
     fn next_output(&mut self) -> Option<Output> {
         let Some(live) = &mut self.live else {
             return self.driver.machine.poll_output();
         };
-        if live.inbound.is_full(&self.shared.core.limits) || live.is_drawing() {
+        let limits = &self.shared.core.limits;
+        let visited = live.session.outbox.is_visited();
+        if visited || live.inbound.is_full(limits) || live.is_held_back(limits) {
             return None;
         }
-        let postponed = live.postponed.pop_front();
+        let postponed = live.postponed.pop();
         postponed.or_else(|| self.driver.machine.poll_output())
     }
 
@@ -313,7 +318,7 @@ impl<F: FnOnce() + Send> Connection<F> {
     }
 
     fn close(&mut self, condition: StreamCondition) {
-        if let Some(live) = &self.live {
+        if let Some(live) = &mut self.live {
             live.last_ack(&mut self.driver);
         }
         let now = self.shared.core.clock.now();
@@ -443,7 +448,7 @@ impl<F: FnOnce() + Send> Connection<F> {
 
     async fn stanza(&mut self, stanza: Stanza) {
         let live = self.live.as_deref_mut();
-        let Some(live) = live.filter(|live| !live.session.outbox.is_closed()) else {
+        let Some(live) = live.filter(|live| live.takes_stanzas()) else {
             return;
         };
         let core = Arc::clone(&self.shared.core);
@@ -452,18 +457,18 @@ impl<F: FnOnce() + Send> Connection<F> {
         match core.message_now(&live.session, stanza) {
             None if live.session.later.is_empty() => {}
             None => {
-                let (session, mut aside) = live.apart();
+                let (session, mut aside) = live.apart(1);
                 let work = Box::pin(core.finish_later(session));
                 work_on(&mut self.driver, session, &mut aside, &core, work).await;
             }
             Some(stanza) => {
-                let (session, mut aside) = live.apart();
+                let (session, mut aside) = live.apart(1);
                 let work = Box::pin(core.from_session(session, stanza));
                 work_on(&mut self.driver, session, &mut aside, &core, work).await;
             }
         }
         if live.session.pause.swap(false, Ordering::Relaxed) {
-            let (session, mut aside) = live.apart();
+            let (session, mut aside) = live.apart(1);
             let pause = tokio::time::sleep(core.limits.outbox_pause_max);
             work_on(&mut self.driver, session, &mut aside, &core, pause).await;
         }

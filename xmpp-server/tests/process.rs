@@ -21,6 +21,8 @@ mod configuration;
 mod end;
 #[path = "process/files.rs"]
 mod files;
+#[path = "process/kill.rs"]
+mod kill;
 #[path = "process/kit.rs"]
 mod kit;
 #[path = "process/operator.rs"]

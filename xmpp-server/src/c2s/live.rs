@@ -3,6 +3,7 @@
 //!
 //! DESIGN 5 rules 14 to 20 and 22; "sessions outlive sockets".
 
+use super::postponed::Postponed;
 use super::writing::{acknowledged, fill, put_aside, send, work_on};
 use super::{FLUSH, Next, Shared};
 use crate::core::Core;
@@ -13,7 +14,6 @@ use crate::session::inbound::Inbound;
 use crate::session::outbox::TooHigh;
 use crate::session::visit::{Handover, Visit};
 use crate::store::RowId;
-use std::collections::VecDeque;
 use std::future::{Future, poll_fn};
 use std::pin::{Pin, pin};
 use std::sync::Arc;
@@ -25,7 +25,7 @@ use tracing::{info, warn};
 use xmpp_stream::driver::Driver;
 use xmpp_stream::error::{StreamCondition, StreamError};
 use xmpp_stream::features::sm;
-use xmpp_stream::stream::{Output, Responder, Resumption, SmRequest};
+use xmpp_stream::stream::{Responder, Resumption, SmRequest};
 
 /// How far back a client may send again what it was not told of (DESIGN 5 rule 21).
 const RESEND_SPAN: Duration = Duration::from_secs(24 * 3600);
@@ -36,7 +36,7 @@ pub(super) struct Live {
     /// What has come and is not done.
     pub(super) inbound: Inbound,
     /// What came while a stanza was in hand.
-    pub(super) postponed: VecDeque<Output>,
+    pub(super) postponed: Postponed,
     managed: Option<Box<Managed>>,
     /// What draws from the store for it.
     feed: Option<Pin<Box<dyn Future<Output = ()> + Send>>>,
@@ -46,18 +46,22 @@ pub(super) struct Live {
     core: Arc<Core>,
     /// The end of the stream is among what came meanwhile.
     closing: bool,
+    /// The client was told the last count over this transport.
+    told: bool,
     over: bool,
 }
 
 /// Stream management's side of it.
 pub(super) struct Managed {
     token: Option<Arc<str>>,
+    /// Number in the outbox behind `<enabled/>`: nothing is acknowledged before it.
+    pub(super) enabled: u64,
     /// How long the client may stay away.
     resume_within: Duration,
     /// The client has asked up to here and is answered then at the latest.
-    asked: Option<(u32, Instant)>,
+    pub(super) asked: Option<(u32, Instant)>,
     /// It was answered too early: one more follows when this is done.
-    owes: Option<u32>,
+    pub(super) owes: Option<u32>,
     /// Since when our own question waits.
     pub(super) asking: Option<Instant>,
 }
@@ -80,9 +84,21 @@ pub(super) enum Event {
 
 /// What the session keeps aside while a stanza is in hand.
 pub(super) struct Aside<'a> {
-    pub(super) postponed: &'a mut VecDeque<Output>,
+    pub(super) postponed: &'a mut Postponed,
     pub(super) closing: &'a mut bool,
     pub(super) managed: Option<&'a mut Managed>,
+    /// Stanzas handled, and what that will be after all that came before `postponed`.
+    pub(super) h: u32,
+    pub(super) received: u32,
+}
+
+impl Managed {
+    /// The client asks for the count up to here. Asked again, the earlier question is answered by
+    /// the same answer.
+    pub(super) fn ask(&mut self, upto: u32, until: Instant) {
+        let until = self.asked.map_or(until, |(_, until)| until);
+        self.asked = Some((upto, until));
+    }
 }
 
 impl Live {
@@ -90,20 +106,23 @@ impl Live {
         Self {
             session,
             inbound: Inbound::default(),
-            postponed: VecDeque::new(),
+            postponed: Postponed::default(),
             managed: None,
             feed: None,
             timer: None,
             leaving: None,
             core,
             closing: false,
+            told: false,
             over: false,
         }
     }
 
-    /// The session beside what is kept aside.
-    pub(super) fn apart(&mut self) -> (&Session, Aside<'_>) {
+    /// The session beside what is kept aside, with so many stanzas in hand.
+    pub(super) fn apart(&mut self, in_hand: u32) -> (&Session, Aside<'_>) {
         let aside = Aside {
+            h: self.inbound.h(),
+            received: self.inbound.received().wrapping_add(in_hand),
             postponed: &mut self.postponed,
             closing: &mut self.closing,
             managed: self.managed.as_deref_mut(),
@@ -117,37 +136,45 @@ impl Live {
             .managed
             .as_ref()
             .and_then(|managed| managed.token.as_ref());
-        token.is_some() && !self.session.outbox.is_closed()
+        token.is_some() && self.leaving.is_none() && !self.session.outbox.is_closed()
     }
 
     /// Whether more may be read.
     pub(super) fn may_read(&self, limits: &Limits) -> bool {
-        let ahead = match self.managed {
-            Some(_) if self.is_drawing() => limits.stanzas_pending_max,
-            _ => 1,
+        let room = match (self.is_held_back(limits), &self.managed) {
+            // Acknowledgements are read all the same: without them nothing ever leaves.
+            (true, Some(_)) => !self.postponed.is_full(limits),
+            (true, None) => false,
+            (false, _) => self.postponed.is_empty() && !self.session.outbox.is_congested(limits),
         };
-        !self.session.outbox.is_congested(limits)
-            && !self.inbound.is_full(limits)
-            && self.postponed.len() < ahead
-            && (self.managed.is_some() || !self.is_drawing())
+        room && !self.inbound.is_full(limits)
     }
 
-    /// What it is to get at its login is on its way, before all else.
-    pub(super) fn is_drawing(&self) -> bool {
+    /// What it is to get at its login is on its way, and an answer never overtakes that.
+    fn is_drawing(&self) -> bool {
         !self.closing && self.session.outbox.is_gated()
     }
 
-    /// While drawing, acknowledgements are read all the same: without them nothing more is drawn.
-    pub(super) fn look_ahead(&mut self, driver: &mut Driver<Responder>, core: &Core) {
-        if self.is_drawing() {
-            let (session, mut aside) = self.apart();
-            put_aside(driver, session, &mut aside, core);
+    /// What its client says is not acted upon: something is to reach the client first.
+    pub(super) fn is_held_back(&self, limits: &Limits) -> bool {
+        let congested = self.managed.is_some() && self.session.outbox.is_congested(limits);
+        self.is_drawing() || (congested && !self.closing)
+    }
+
+    /// While held back, acknowledgements are acted upon all the same. True when it no longer is: what
+    /// was put aside has its turn.
+    pub(super) fn look_ahead(&mut self, driver: &mut Driver<Responder>, core: &Core) -> bool {
+        if !self.is_held_back(&core.limits) {
+            return false;
         }
+        let (session, mut aside) = self.apart(0);
+        put_aside(driver, session, &mut aside, core);
+        !self.is_held_back(&core.limits)
     }
 
     /// Looks whether somebody wants something.
     pub(super) fn visited(&mut self, driver: &mut Driver<Responder>, core: &Arc<Core>) -> Visited {
-        let outbox = &self.session.outbox;
+        let outbox = Arc::clone(&self.session.outbox);
         if outbox.is_closed() {
             // Somebody else ended the session: the peer is told why, then the stream closes.
             let error = outbox.farewell();
@@ -157,6 +184,7 @@ impl Live {
             self.last_ack(driver);
             self.over = true;
             self.turn_away();
+            self.remember(core);
             driver.machine.close(Some(error), core.clock.now());
             return Visited::Ended(false);
         }
@@ -193,7 +221,9 @@ impl Live {
 
     /// Tells the client what was handled, when it has asked and that is due.
     pub(super) fn acknowledge(&mut self, driver: &mut Driver<Responder>, core: &Core) {
-        let Some(managed) = &mut self.managed else {
+        let sent = self.session.outbox.sent_until();
+        let managed = self.managed.as_mut();
+        let Some(managed) = managed.filter(|managed| sent >= managed.enabled) else {
             return;
         };
         let h = self.inbound.h();
@@ -213,11 +243,17 @@ impl Live {
         }
     }
 
-    /// Before the stream is closed by us.
-    pub(super) fn last_ack(&self, driver: &mut Driver<Responder>) {
+    /// Before the stream is closed by us. What is not counted now the client sends again.
+    pub(super) fn last_ack(&mut self, driver: &mut Driver<Responder>) {
         if self.managed.is_some() {
             send(driver, sm::ack(self.inbound.h()));
+            self.told = true;
         }
+    }
+
+    /// Its client may still have something done.
+    pub(super) fn takes_stanzas(&self) -> bool {
+        !self.told && !self.session.outbox.is_closed()
     }
 
     /// Something that the client says of stream management.
@@ -229,7 +265,7 @@ impl Live {
     ) {
         match request {
             SmRequest::Enable { resume, max } => {
-                let (session, mut aside) = self.apart();
+                let (session, mut aside) = self.apart(0);
                 let since = RowId::first_at(core.clock.system_now() - RESEND_SPAN);
                 let look = core.store.sent(&session.account.jid, since);
                 let sent = work_on(driver, session, &mut aside, core, look).await;
@@ -239,9 +275,7 @@ impl Live {
                 let until = core.clock.now() + core.limits.sm_ack_wait;
                 let received = self.inbound.received();
                 if let Some(managed) = &mut self.managed {
-                    // Asked again: the earlier question is answered by the same answer.
-                    let until = managed.asked.map_or(until, |(_, until)| until);
-                    managed.asked = Some((received, until));
+                    managed.ask(received, until);
                 }
             }
             SmRequest::Ack(h) => {
@@ -287,6 +321,7 @@ impl Live {
             .resend(prints.map(|(print, _)| print).collect());
         self.managed = Some(Box::new(Managed {
             token,
+            enabled: self.session.outbox.end_number(),
             resume_within: within,
             asked: None,
             owes: None,
@@ -322,7 +357,7 @@ impl Live {
             entry.hibernating = true;
         }
         // Not read, so never handled: the client sends it again.
-        self.postponed = VecDeque::new();
+        self.postponed = Postponed::default();
         self.closing = false;
         self.timer = None;
         if let Some(managed) = &mut self.managed {
@@ -381,8 +416,8 @@ impl Live {
             h,
             back,
         } = handover;
-        self.postponed = VecDeque::new();
-        (self.closing, self.timer) = (false, None);
+        self.postponed = Postponed::default();
+        (self.closing, self.told, self.timer) = (false, false, None);
         {
             let (session, inbound) = (&self.session, &mut self.inbound);
             let all =
@@ -435,18 +470,20 @@ impl Live {
         core.session_over(&self.session).await;
         self.turn_away();
         drop(self.leaving.take());
-        if let Some(token) = self
-            .managed
-            .as_ref()
-            .and_then(|managed| managed.token.clone())
-        {
-            core.remember_ended(&self.session, &token, self.inbound.h());
-            if !self.inbound.is_done() {
-                let h = self.finished(core).await;
-                core.remember_ended(&self.session, &token, h);
-            }
+        self.remember(core);
+        if self.managed.is_some() && !self.inbound.is_done() {
+            self.finished(core).await;
+            self.remember(core);
         }
         info!("session over");
+    }
+
+    /// What was handled may be asked for although the stream cannot be resumed any more.
+    fn remember(&self, core: &Core) {
+        let token = self.managed.as_ref();
+        if let Some(token) = token.and_then(|managed| managed.token.as_ref()) {
+            core.remember_ended(&self.session, token, self.inbound.h());
+        }
     }
 
     /// Whoever wanted something of the session finds nobody.

@@ -9,6 +9,7 @@ use crate::session::Session;
 use crate::session::outbox::TooHigh;
 use std::future::{Future, poll_fn};
 use std::pin::pin;
+use std::time::Instant;
 use xmpp_stream::driver::{Driver, Turn};
 use xmpp_stream::features::sm;
 use xmpp_stream::stanza::Item;
@@ -70,10 +71,14 @@ pub(super) async fn work_on<T>(
     let mut work = pin!(work);
     let began = crate::clock::now();
     let asking = aside.managed.as_ref().and_then(|managed| managed.asking);
+    if aside.managed.is_some() {
+        // Acknowledgements may have come in the same packet.
+        put_aside(driver, session, aside, core);
+    }
     let done = loop {
         fill(driver, session, aside.managed.as_deref_mut(), &core.limits);
-        let read =
-            aside.managed.is_some() && aside.postponed.len() < core.limits.stanzas_pending_max;
+        let read = aside.managed.is_some() && !aside.postponed.is_full(&core.limits);
+        let answer = aside.answer_at(session);
         let idle = driver.pending() == 0 && driver.machine.is_open();
         tokio::select! {
             biased;
@@ -84,8 +89,10 @@ pub(super) async fn work_on<T>(
                 // The transport is gone; what is being done is done to its end all the same.
                 Err(_) => return work.await,
             },
-            () = poll_fn(|cx| session.outbox.poll_ready(cx, true, &core.limits)),
+            // Whoever else wants something of the session waits for the stanza in hand.
+            () = poll_fn(|cx| session.outbox.poll_more(cx, &core.limits)),
                 if idle && !session.outbox.is_closed() => {}
+            () = until(answer), if answer.is_some() => aside.answer(driver),
         }
     };
     // No deadline of the client's runs meanwhile.
@@ -98,6 +105,33 @@ pub(super) async fn work_on<T>(
     done
 }
 
+async fn until(at: Option<Instant>) {
+    match at {
+        Some(at) => tokio::time::sleep_until(at.into()).await,
+        None => std::future::pending().await,
+    }
+}
+
+impl Aside<'_> {
+    /// When the client is to be told what was handled, if it has asked.
+    fn answer_at(&self, session: &Session) -> Option<Instant> {
+        let managed = self.managed.as_ref()?;
+        let (_, until) = managed.asked?;
+        (session.outbox.sent_until() >= managed.enabled).then_some(until)
+    }
+
+    /// Tells it, and owes the rest.
+    fn answer(&mut self, driver: &mut Driver<Responder>) {
+        if let Some(managed) = &mut self.managed
+            && let Some((upto, _)) = managed.asked.take()
+        {
+            managed.owes = Some(upto);
+            send(driver, sm::ack(self.h));
+        }
+    }
+}
+
+/// Acts upon what the client says of stream management, and keeps the rest for later.
 pub(super) fn put_aside(
     driver: &mut Driver<Responder>,
     session: &Session,
@@ -105,13 +139,20 @@ pub(super) fn put_aside(
     core: &Core,
 ) {
     while let Some(output) = driver.machine.poll_output() {
-        if let Output::Sm(SmRequest::Ack(h)) = output {
-            let managed = aside.managed.as_deref_mut();
-            if acknowledged(session, managed, core, h).is_ok() {
+        match (&output, &mut aside.managed) {
+            (Output::Sm(SmRequest::Ack(h)), managed) => {
+                if acknowledged(session, managed.as_deref_mut(), core, *h).is_ok() {
+                    continue;
+                }
+            }
+            (Output::Sm(SmRequest::Ask), Some(managed)) => {
+                let upto = aside.received.wrapping_add(aside.postponed.stanzas());
+                managed.ask(upto, core.clock.now() + core.limits.sm_ack_wait);
                 continue;
             }
+            _ => {}
         }
         *aside.closing |= matches!(output, Output::Closed(_) | Output::PeerClosing);
-        aside.postponed.push_back(output);
+        aside.postponed.push(output);
     }
 }

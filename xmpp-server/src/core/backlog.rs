@@ -97,7 +97,7 @@ impl Core {
         entry.priority = presence.as_deref().map_or(0, priority);
         entry.presence = presence;
         let (is_here, wants) = (entry.is_available(), entry.wants_messages());
-        if wants && !wanted && (state.claim.is_none() || !rules::hold(Rule::OneClaim)) {
+        if wants && !wanted && state.claim.is_none() {
             state.claim = Some(sid);
             self.begin_rows(state, sid);
         }
@@ -190,19 +190,19 @@ impl Core {
                 continue;
             }
             let Some(rows) = &feed.rows else {
-                self.drawn(&account, sid);
-                return;
+                if self.drawn(&account, sid, &feed) {
+                    return;
+                }
+                continue;
             };
             let page = self.read_page(&account, sid, &feed, rows);
             match self.before_the_gate_opens(&feed, &outbox, page).await {
                 Ok(Some((ids, found))) => {
                     retry = RETRY.0;
-                    self.place_page(&host, &account, sid, &ids, found);
+                    self.place_page(&host, &account, sid, rows, (&ids, found));
                 }
-                Ok(None) => {
-                    self.drawn(&account, sid);
-                    return;
-                }
+                Ok(None) if self.drawn(&account, sid, &feed) => return,
+                Ok(None) => {}
                 Err(error) => {
                     tracing::error!(%error, jid = %account.jid, "waiting messages not read");
                     outbox.open_gate();
@@ -245,7 +245,7 @@ impl Core {
     }
 
     /// The numbers of the next page and the rows that were found; `None`: nothing is left.
-    async fn read_page(
+    pub(super) async fn read_page(
         &self,
         account: &Account,
         sid: Sid,
@@ -273,19 +273,21 @@ impl Core {
         Ok(Some((ids, found)))
     }
 
-    fn place_page(
+    /// Puts what was read into the queue, unless the session has begun anew meanwhile.
+    pub(super) fn place_page(
         &self,
         host: &Host,
         account: &Arc<Account>,
         sid: Sid,
-        ids: &[RowId],
-        found: Vec<MessageRow>,
+        rows: &Rows,
+        (ids, found): (&[RowId], Vec<MessageRow>),
     ) {
         let mut state = account.lock();
         let Some(entry) = state.session(sid) else {
             return;
         };
-        if entry.feed.as_ref().is_none_or(|feed| feed.rows.is_none()) {
+        let now = entry.feed.as_ref().and_then(|feed| feed.rows.as_ref());
+        if !now.is_some_and(|now| now.is_at(rows)) {
             return;
         }
         let outbox = Arc::clone(&entry.outbox);
@@ -345,16 +347,21 @@ impl Core {
         state.wake_later(&outbox);
     }
 
-    /// Nothing is left to be drawn: what waited behind the gate follows.
-    fn drawn(&self, account: &Account, sid: Sid) {
+    /// Nothing is left to be drawn: what waited behind the gate follows. False when something has
+    /// been added meanwhile.
+    fn drawn(&self, account: &Account, sid: Sid, seen: &Feed) -> bool {
         let mut state = account.lock();
         let Some(entry) = state.session_mut(sid) else {
-            return;
+            return true;
         };
+        if entry.feed.as_ref().is_some_and(|now| !now.is_at(seen)) {
+            return false;
+        }
         entry.feed = None;
         entry.outbox.open_gate();
         let outbox = Arc::clone(&entry.outbox);
         state.wake_later(&outbox);
+        true
     }
 
     /// A session took these rows.
@@ -430,8 +437,9 @@ impl Core {
                 effects.extend(state.apply(wish, &self.limits, received));
                 state.in_hand = None;
             }
-            // With a row it waits; nobody would ever get it without one.
-            None if delivery.row.is_none() => {
+            // With a row it waits; nobody would ever get it without one, and is told so unless it
+            // was of the moment only.
+            None if delivery.row.is_none() && !im::is_fleeting(stanza) => {
                 let error = im::expired_error(account, stanza);
                 effects.extend(refuse(stanza, &error));
             }

@@ -222,3 +222,44 @@ async fn a_domain_that_leaves_binds_nobody() {
     assert_eq!(again.err(), Some(StanzaError::not_authorized()));
     assert_eq!(core.registry.sessions.load(Ordering::Relaxed), 1);
 }
+
+/// A page was read slowly; meanwhile its session went unavailable, which leaves what was not sent to
+/// others, and came again: the page is not placed, as what stood before it would be skipped.
+#[tokio::test]
+async fn im_of_02_a_page_of_an_earlier_draw_is_not_placed() {
+    let config = Config::default_zero().memory().listen([]).listen_tls([]);
+    let running = Server::start(config).await.unwrap();
+    let handle = running.handle();
+    let core = handle.core();
+    let (ann, ben) = (session(core, "ann").await, session(core, "ben").await);
+    for id in 0..120 {
+        let xml = format!("<message to='ann@localhost' id='{id}'><body>b</body></message>");
+        sends(core, &ben, &xml).await;
+    }
+    sends(core, &ann, "<presence/>").await;
+    let feed = || ann.account.lock().session(ann.sid).unwrap().feed.clone();
+    let draw = || async {
+        let feed = feed().unwrap();
+        let rows = feed.rows.clone().unwrap();
+        let page = core.read_page(&ann.account, ann.sid, &feed, &rows).await;
+        (rows, page.unwrap().unwrap())
+    };
+    let (rows, (ids, found)) = draw().await;
+    core.place_page(&ann.host, &ann.account, ann.sid, &rows, (&ids, found));
+    assert_eq!(ann.outbox.load().0, ids.len() + 1, "its own presence waits");
+    let (late, (late_ids, late_found)) = draw().await;
+    sends(core, &ann, "<presence type='unavailable'/>").await;
+    sends(core, &ann, "<presence/>").await;
+    let before = ann.outbox.load();
+    core.place_page(
+        &ann.host,
+        &ann.account,
+        ann.sid,
+        &late,
+        (&late_ids, late_found),
+    );
+    assert_eq!(ann.outbox.load(), before);
+    let (_, (again, _)) = draw().await;
+    assert_eq!(again, ids, "from the first that was not sent");
+    running.shutdown().await;
+}

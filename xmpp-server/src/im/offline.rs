@@ -82,7 +82,7 @@ pub(crate) fn is_storable(stanza: &Stanza) -> bool {
 }
 
 /// Only chat states, receipts, markers and what goes with them.
-fn is_fleeting(stanza: &Stanza) -> bool {
+pub(crate) fn is_fleeting(stanza: &Stanza) -> bool {
     !stanza.kids.is_empty() && stanza.kids.iter().all(is_volatile)
 }
 

@@ -32,3 +32,21 @@ pub struct Rows {
     /// What was still being written then.
     pub ticket: Option<TicketView>,
 }
+
+impl Feed {
+    /// Nothing has been drawn or added between the two.
+    pub(crate) fn is_at(&self, other: &Self) -> bool {
+        let rows = match (&self.rows, &other.rows) {
+            (Some(one), Some(other)) => one.is_at(other),
+            (one, other) => one.is_none() && other.is_none(),
+        };
+        rows && self.requests == other.requests
+    }
+}
+
+impl Rows {
+    /// The same stretch is still to be drawn.
+    pub(crate) fn is_at(&self, other: &Self) -> bool {
+        (self.after, self.upto) == (other.after, other.upto)
+    }
+}

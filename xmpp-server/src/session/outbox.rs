@@ -206,6 +206,15 @@ impl Outbox {
         }
     }
 
+    /// Ready when there is something that can be sent.
+    pub fn poll_more(&self, cx: &mut Context<'_>, limits: &Limits) -> Poll<()> {
+        self.waker.register(cx.waker());
+        match self.lock().has_more(limits) {
+            true => Poll::Ready(()),
+            false => Poll::Pending,
+        }
+    }
+
     /// Hands unsent items to `write` until it says that it has enough; they stay until taken.
     pub fn send(&self, limits: &Limits, write: impl FnMut(&OutItem) -> bool) -> Sent {
         self.lock().send(limits, write)

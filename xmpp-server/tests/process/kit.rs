@@ -131,6 +131,11 @@ impl Process {
         assert!(done.unwrap().success(), "kill -s {name} {pid}");
     }
 
+    /// Ends it at once, without a chance to do anything about it.
+    pub(crate) fn kill(&mut self) {
+        self.child.kill().unwrap();
+    }
+
     /// True when it ends before `bound` is over.
     pub(crate) fn ends_within(&mut self, bound: Duration) -> bool {
         // A program that closes its output ends; one that ends closes it.

@@ -144,7 +144,8 @@ impl OutQ {
     /// Over the hard bound. A session that comes back to a full queue may draw it first: a quarter
     /// more fits meanwhile, and twice the bound is the end of it.
     fn is_over(&self, limits: &Limits) -> bool {
-        let bound = |hard: usize, grace: usize| hard.max((grace + hard / 4).min(hard * 2));
+        let bound =
+            |hard: usize, grace: usize| hard.max((grace + hard / 4).min(hard.saturating_mul(2)));
         self.pushed.items > bound(limits.outbox_items_hard, self.grace.items)
             || self.pushed.bytes > bound(limits.outbox_bytes_hard_total(), self.grace.bytes)
     }
