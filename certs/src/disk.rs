@@ -64,11 +64,7 @@ impl DevCa {
         now: SystemTime,
     ) -> Result<DomainFiles, CertError> {
         create_folder(dir)?;
-        let stem = names::file_stem(domain)?;
-        let (certificate, key) = (
-            dir.join(format!("{stem}.pem")),
-            dir.join(format!("{stem}.key")),
-        );
+        let (certificate, key) = domain_paths(dir, domain)?;
         let written = !self.is_good(&certificate, &key, now)?;
         if written {
             self.issue_for_domain(domain, now)?
@@ -98,6 +94,18 @@ impl DevCa {
         let fits = key.is_some_and(|key| belongs(&key, &cert));
         Ok(fits && self.issued(&cert) && !ends_soon(&cert, now)?)
     }
+}
+
+/// Where `ensure_domain` keeps the certificate of a domain and its key, there or not.
+///
+/// # Errors
+/// `Name` when it is no domain.
+pub fn domain_paths(dir: &Path, domain: &str) -> Result<(PathBuf, PathBuf), CertError> {
+    let stem = names::file_stem(domain)?;
+    Ok((
+        dir.join(format!("{stem}.pem")),
+        dir.join(format!("{stem}.key")),
+    ))
 }
 
 impl Leaf {

@@ -20,12 +20,12 @@ use ring::rand::{SecureRandom, SystemRandom};
 use time::{Duration, OffsetDateTime};
 use x509_parser::prelude::{ParsedExtension, X509Certificate};
 
-pub use disk::DomainFiles;
+pub use disk::{DomainFiles, domain_paths};
 pub use error::CertError;
 
 /// Begins the common name of every authority made here, so that its leaves can be told from
 /// certificates that somebody else put in their place.
-const CA_NAME: &str = "XMPP Development CA";
+pub const CA_NAME: &str = "XMPP Development CA";
 const CA_VALIDITY: Duration = Duration::days(3650);
 const LEAF_VALIDITY: Duration = Duration::days(365);
 /// A certificate with less than this left is made anew at start.

@@ -144,6 +144,11 @@ impl Wire {
         &self.domain
     }
 
+    /// Opens its next streams to another domain than its handshake named.
+    pub fn turn_to(&mut self, domain: &str) {
+        domain.clone_into(&mut self.domain);
+    }
+
     /// The bound JID without its resource.
     #[must_use]
     pub fn bare_jid(&self) -> &str {

@@ -274,7 +274,14 @@ async fn c6120_st_05_st_06_what_was_said_before_the_footer_counts_and_tls_is_clo
 #[tokio::test]
 async fn c6120_st_07_liveness_is_asked_for_at_most_every_five_minutes() {
     let lab = lab().await;
-    let silence = lab.handle().core().limits.stream.silence_max;
+    let silence = lab
+        .handle()
+        .core()
+        .settings()
+        .config
+        .limits
+        .stream
+        .silence_max;
     assert!(silence >= Duration::from_secs(300), "{silence:?}");
 }
 
@@ -463,7 +470,10 @@ async fn c6120_6_bad_resource_text_is_replaced() {
 #[tokio::test]
 async fn c6120_6_a_resource_in_use_stays_where_it_is_by_default() {
     let lab = lab().await;
-    assert_eq!(lab.handle().core().config.c2s.conflict, Conflict::Generate);
+    assert_eq!(
+        lab.handle().core().settings().config.c2s.conflict,
+        Conflict::Generate
+    );
     let mut old = lab.wire("ann@a.test/one").await;
     let mut new = unbound(&lab, "ann").await;
     let jid = new.bind(Some("one")).await;

@@ -60,7 +60,7 @@ impl Core {
         let salt = self.fake_salt(account, hash);
         Credentials::Fake {
             salt,
-            iterations: self.config.sasl.scram_iterations,
+            iterations: self.settings().config.sasl.scram_iterations,
         }
     }
 
@@ -93,7 +93,7 @@ impl Core {
             .as_ref()
             .is_some_and(|record| record.banned.is_some());
         let salt = self.fake_salt(account, ScramHash::Sha256);
-        let iterations = self.config.sasl.scram_iterations;
+        let iterations = self.settings().config.sasl.scram_iterations;
         let Ok(_permit) = self.kdf.acquire().await else {
             return Verdict::TryLater;
         };
@@ -119,7 +119,7 @@ impl Core {
 
     /// Salted keys of a password for every hash we offer, off the task and at most one per core.
     pub async fn derive_keys(&self, password: String) -> Vec<StoredKeys> {
-        let iterations = self.config.sasl.scram_iterations;
+        let iterations = self.settings().config.sasl.scram_iterations;
         let Ok(_permit) = self.kdf.acquire().await else {
             return Vec::new();
         };
@@ -144,15 +144,16 @@ impl Core {
             .await?
             .ok_or_else(StanzaError::not_authorized)?;
         let host = self
-            .hosts
-            .get(jid.domain())
+            .host(jid.domain())
+            .filter(|host| !host.is_leaving())
             .ok_or_else(StanzaError::not_authorized)?;
         let full = wanted.and_then(|wanted| jid.with_resource(wanted).ok());
         let full = match full {
             Some(full) => self.settle_conflict(&account, full).await,
             None => None,
         };
-        if self.registry.sessions.fetch_add(1, Ordering::Relaxed) >= self.limits.sessions_max {
+        let sessions_max = self.settings().config.limits.sessions_max;
+        if self.registry.sessions.fetch_add(1, Ordering::Relaxed) >= sessions_max {
             self.registry.sessions.fetch_sub(1, Ordering::Relaxed);
             return Err(StanzaError::resource_constraint());
         }
@@ -162,11 +163,17 @@ impl Core {
             self.registry.sessions.fetch_sub(1, Ordering::Relaxed);
         }
         let entry = bound?;
+        // Looked at again, now that whoever takes the domain away would find the session.
+        if host.is_leaving() {
+            let effects = self.end_with(&account, &entry, StreamCondition::HostGone);
+            self.run(None, effects.into()).await;
+            return Err(StanzaError::not_authorized());
+        }
         Ok(Session {
             sid: entry.sid,
             jid: entry.jid,
             account,
-            host: Arc::clone(host),
+            host,
             outbox: entry.outbox,
             peer,
             tap: Arc::clone(&self.tap),
@@ -187,7 +194,8 @@ impl Core {
     ) -> Option<FullJid> {
         let taken = account.lock().resource(full.resource_str()).cloned();
         let Some(old) = taken else { return Some(full) };
-        if self.config.c2s.conflict == Conflict::Generate && !old.hibernating {
+        let conflict = self.settings().config.c2s.conflict;
+        if conflict == Conflict::Generate && !old.hibernating {
             return None;
         }
         // Rule 17: the old session ends first, by its own task after the stanza in hand; then the
@@ -216,11 +224,12 @@ impl Core {
         full: Option<FullJid>,
         link: Link,
     ) -> Result<SessionEntry, StanzaError> {
+        let resources_max = self.settings().config.limits.resources_per_account_max;
         let mut state = account.lock();
         if state.removed {
             return Err(StanzaError::not_authorized());
         }
-        if state.sessions.len() >= self.limits.resources_per_account_max {
+        if state.sessions.len() >= resources_max {
             return Err(StanzaError::resource_constraint());
         }
         let free = full.filter(|full| state.resource(full.resource_str()).is_none());

@@ -68,7 +68,8 @@ pub async fn serve(
     );
     let connection = async move {
         debug!("connection accepted");
-        let tls = match (direct_tls, shared.core.config.c2s.require_tls) {
+        let settings = shared.core.settings();
+        let tls = match (direct_tls, settings.config.c2s.require_tls) {
             (true, _) => TlsRule::Direct,
             (false, true) => TlsRule::Required,
             (false, false) => TlsRule::Optional,
@@ -79,15 +80,16 @@ pub async fn serve(
         };
         let config = ResponderConfig {
             hosts: Arc::new(hosts),
-            limits: shared.core.limits.stream,
+            limits: settings.config.limits.stream,
             tls,
-            downgrade_protection: shared.core.config.sasl.downgrade_protection,
+            downgrade_protection: settings.config.sasl.downgrade_protection,
             manage: true,
         };
         let now = shared.core.clock.now();
         let machine = Responder::new(config, Box::new(random::fill), now);
         let mut driver = Driver::new(machine, transport);
-        driver.set_stall_max(shared.core.limits.write_stall_max);
+        driver.set_stall_max(settings.config.limits.write_stall_max);
+        drop(settings);
         let mut link = Link::from(peer);
         if direct_tls {
             let mut shutdown = shared.shutdown.clone();
@@ -428,10 +430,9 @@ impl<F: FnOnce() + Send> Connection<F> {
     async fn guest(&mut self, stanza: Stanza) {
         let core = Arc::clone(&self.shared.core);
         let domain = stanza.head.to.as_ref().map_or("", |to| to.domain());
-        let host = core
-            .hosts
-            .get(domain)
-            .or_else(|| core.hosts.values().next());
+        let settings = core.settings();
+        let host = settings.hosts.get(domain);
+        let host = host.or_else(|| settings.hosts.values().next());
         let reply = match host {
             Some(host) => {
                 core.iq_from_guest(host, self.peer.ip(), stanza.clone())
@@ -554,9 +555,14 @@ struct PeerHosts {
 
 impl Hosts for PeerHosts {
     fn host(&self, domain: &str) -> Option<HostView> {
-        let host = self.core.hosts.get(domain)?;
+        let settings = self.core.settings();
+        let host = settings.hosts.get(domain)?;
+        if host.is_leaving() {
+            return None;
+        }
+        let announced = &host.modules().announced;
         // Also where this peer may not register: it is told so (XEP-0077 section 3.1.1).
-        let guest_ns = self.core.announced.guest_ns.clone();
+        let guest_ns = announced.guest_ns.clone();
         let mut features_before_auth = Vec::new();
         if host.may_register(self.peer.ip()) && !guest_ns.is_empty() {
             let register =
@@ -564,13 +570,13 @@ impl Hosts for PeerHosts {
             register.write(&mut features_before_auth, xmpp_stream::ns::STREAMS);
         }
         let mut features_after_auth = Vec::new();
-        for feature in self.core.announced.stream_features_of(host) {
+        for feature in announced.stream_features_of(host) {
             feature.write(&mut features_after_auth, xmpp_stream::ns::STREAMS);
         }
         Some(HostView {
             domain: host.domain.clone(),
             hashes: self.core.offers.hashes(&host.domain),
-            plain: self.core.config.sasl.plain,
+            plain: settings.config.sasl.plain,
             guest_ns: guest_ns.into(),
             features_before_auth: features_before_auth.into(),
             features_after_auth: features_after_auth.into(),
@@ -578,11 +584,6 @@ impl Hosts for PeerHosts {
     }
 
     fn fallback(&self) -> Box<str> {
-        self.core
-            .config
-            .domains
-            .first()
-            .map_or("", |domain| domain.name.as_str())
-            .into()
+        crate::reload::fallback(&self.core.settings().config)
     }
 }

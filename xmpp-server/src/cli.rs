@@ -60,6 +60,12 @@ struct Serving {
 enum CommandWord {
     /// Run the server (the default)
     Run(Serving),
+    /// Look for what is wrong with configuration, certificates, DNS records and ports
+    ///
+    /// Changes nothing. Prints one finding a line; exit code 1 when one of them is an error. Ports
+    /// that the running server of this data directory holds are no finding.
+    #[command(verbatim_doc_comment)]
+    Check(CheckArgs),
     /// Add, import, ban, remove and list accounts; works beside a running server and without one
     User(UserArgs),
     /// List, end and watch the sessions of the running server
@@ -68,11 +74,25 @@ enum CommandWord {
     Stats(StatsArgs),
 }
 
+#[derive(Args, Clone, Debug)]
+struct CheckArgs {
+    /// Print one JSON object a line
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    serving: Serving,
+}
+
 /// What the command line asks for.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum Command {
     /// Serve.
     Run,
+    /// Say what is wrong with what a start needs.
+    Check {
+        /// Print JSON.
+        json: bool,
+    },
     /// Work on accounts.
     User {
         /// What is to be done.
@@ -107,11 +127,8 @@ impl Cli {
     ) -> Result<Self, clap::Error> {
         let mut cli = Self::try_parse_from(arguments)?;
         match &mut cli.command {
-            Some(CommandWord::Run(after)) => {
-                cli.serving.domain.append(&mut after.domain);
-                cli.serving.listen.append(&mut after.listen);
-                cli.serving.listen_tls.append(&mut after.listen_tls);
-            }
+            Some(CommandWord::Run(after)) => cli.serving.append(after),
+            Some(CommandWord::Check(after)) => cli.serving.append(&mut after.serving),
             Some(CommandWord::User(after)) => cli.serving.domain.append(&mut after.domain),
             Some(CommandWord::Session(after)) => cli.serving.domain.append(&mut after.domain),
             Some(CommandWord::Stats(after)) => cli.serving.domain.append(&mut after.domain),
@@ -126,7 +143,7 @@ impl Cli {
             let refused = match (&cli.options.config, &cli.command) {
                 (Some(_), _) => "cannot be used with '--config': the file says it",
                 (None, Some(word)) if option != "--domain" => match word {
-                    CommandWord::Run(_) => continue,
+                    CommandWord::Run(_) | CommandWord::Check(_) => continue,
                     CommandWord::User(_) => "cannot be used with 'user': it is for the server",
                     CommandWord::Session(_) => {
                         "cannot be used with 'session': it is for the server"
@@ -192,6 +209,7 @@ impl Cli {
     pub fn command_word(&self) -> Command {
         let user = match &self.command {
             None | Some(CommandWord::Run(_)) => return Command::Run,
+            Some(CommandWord::Check(check)) => return Command::Check { json: check.json },
             Some(CommandWord::Stats(StatsArgs { json, .. })) => {
                 return Command::Stats { json: *json };
             }
@@ -219,6 +237,15 @@ impl Cli {
             what,
             json: user.json,
         }
+    }
+}
+
+impl Serving {
+    /// What stands behind the command word counts like what stands before it.
+    fn append(&mut self, after: &mut Self) {
+        self.domain.append(&mut after.domain);
+        self.listen.append(&mut after.listen);
+        self.listen_tls.append(&mut after.listen_tls);
     }
 }
 
@@ -317,6 +344,23 @@ mod tests {
     }
 
     #[test]
+    fn checks() {
+        let check = |line: &str, json: bool| {
+            let word = parse(line).unwrap().command_word();
+            assert_eq!(word, Command::Check { json }, "{line}");
+        };
+        check("check", false);
+        check("--data x check --json --log info", true);
+        check_config(
+            "--domain a.test check --domain b.test --listen 127.0.0.1:7",
+            |config| {
+                let names: Vec<_> = config.domains.iter().map(|d| d.name.as_str()).collect();
+                names == ["a.test", "b.test"] && addresses(&config.c2s.listen) == "127.0.0.1:7"
+            },
+        );
+    }
+
+    #[test]
     fn user_commands() {
         let check = |line: &str, what: UserCommand, json: bool| {
             let word = parse(line).unwrap().command_word();
@@ -396,6 +440,10 @@ mod tests {
             assert!(text.contains(want), "{line}: {text}");
         };
         check(
+            "check --config f --domain a.test",
+            "'--domain' cannot be used with '--config'",
+        );
+        check(
             "--config f --domain a.test",
             "'--domain' cannot be used with '--config'",
         );
@@ -437,6 +485,7 @@ mod tests {
         for line in [
             "--help",
             "run --help",
+            "check --help",
             "user --help",
             "user add --help",
             "--version",

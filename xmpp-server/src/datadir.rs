@@ -11,6 +11,7 @@ use std::net::SocketAddr;
 use std::os::fd::AsRawFd;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
+use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -168,6 +169,31 @@ pub fn database(path: &Path) -> PathBuf {
 #[must_use]
 pub fn ca_certificate(path: &Path) -> PathBuf {
     path.join("ca").join("ca.pem")
+}
+
+/// The server that works in a data directory at this moment, and where it listens.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct RunningServer {
+    /// Its process.
+    pub pid: u32,
+    /// Its listeners, with real ports.
+    pub addresses: Vec<SocketAddr>,
+}
+
+/// The running server: one that answers on its control socket. Nothing is changed, no lock taken.
+#[must_use]
+pub fn running(path: &Path) -> Option<RunningServer> {
+    let control = socket(path).ok()?;
+    UnixStream::connect(&control.path).ok()?;
+    let text = std::fs::read_to_string(path.join(ADDRESSES)).ok()?;
+    let written: serde_json::Map<String, serde_json::Value> = serde_json::from_str(&text).ok()?;
+    let pid = written.get("pid").and_then(serde_json::Value::as_u64)?;
+    let lists = written.values().filter_map(serde_json::Value::as_array);
+    let addresses = lists.flatten().filter_map(|a| a.as_str()?.parse().ok());
+    Some(RunningServer {
+        pid: u32::try_from(pid).ok()?,
+        addresses: addresses.collect(),
+    })
 }
 
 /// Waits while a user command holds the lock, for at most 5 s: a server that starts just then

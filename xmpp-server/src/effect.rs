@@ -68,6 +68,8 @@ pub enum Effect {
     RosterRemove(BareJid),
     /// Any other write.
     Write(WriteOp),
+    /// A write that nobody waits for: when it fails, the log says so.
+    Note(WriteOp),
 
     // Beyond the account in hand:
     /// A stanza with `from` set, passed on as if it had just arrived from there (local or remote).

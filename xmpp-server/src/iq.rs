@@ -116,10 +116,10 @@ impl Iq {
         }
     }
 
-    /// What all modules announce (for discovery).
+    /// What the domain's modules announce (for discovery).
     #[must_use]
-    pub fn announced(&self) -> &crate::modules::Announced {
-        &self.core.announced
+    pub fn announced(&self) -> Arc<crate::modules::Announced> {
+        Arc::clone(&self.host.modules().announced)
     }
 
     /// Bounds of this server.
@@ -329,7 +329,7 @@ impl Core {
                 Some(Arc::clone(&session.account)),
                 At::Own,
             ),
-            Some(to) => match target(&self.hosts, to) {
+            Some(to) => match target(&self.settings().hosts, to) {
                 Target::Host(host) => (host, None, At::Host),
                 _ => return effects.push_back(Effect::route(stanza)),
             },
@@ -386,7 +386,8 @@ impl Core {
         let refused = stanza.error_reply(&StanzaError::service_unavailable());
         let payload = stanza.first_element()?;
         let kind = kind(&stanza.head.ty)?;
-        let Some(registered) = self.iqs.get(kind, payload.ns(), payload.name()) else {
+        let modules = host.modules();
+        let Some(registered) = modules.iqs.get(kind, payload.ns(), payload.name()) else {
             return refused;
         };
         if !registered.guest {
@@ -430,7 +431,8 @@ impl Core {
         let Some(payload) = stanza.first_element() else {
             return refuse(&StanzaError::bad_request());
         };
-        let registered = self.iqs.get(kind, payload.ns(), payload.name());
+        let modules = host.modules();
+        let registered = modules.iqs.get(kind, payload.ns(), payload.name());
         let Some(registered) = registered.filter(|registered| registered.at.has(at)) else {
             return refuse(&StanzaError::service_unavailable());
         };

@@ -41,6 +41,23 @@ macro_rules! limits {
         }
 
         impl Limits {
+            /// Takes from a newer configuration what concerns connections; names the keys of
+            /// other bounds that differ there.
+            pub(crate) fn reloaded(&self, new: &Self) -> (Self, Vec<&'static str>) {
+                let mut merged = Self {
+                    loopback_exempt: new.loopback_exempt,
+                    stream: new.stream,
+                    ..*self
+                };
+                let mut kept = Vec::new();
+                $(if RELOADED.contains(&stringify!($name)) {
+                    merged.$name = new.$name;
+                } else if self.$name != new.$name {
+                    kept.push(stringify!($name));
+                })+
+                (merged, kept)
+            }
+
             /// The keys of `[limits]` and where each value goes.
             pub(crate) fn slots(&mut self) -> Vec<(&'static str, Slot<'_>)> {
                 let mut slots = vec![("loopback_exempt", Slot::Flag(&mut self.loopback_exempt))];
@@ -227,6 +244,18 @@ impl Limits {
     }
 }
 
+/// Bounds whose new value counts at once after a reload, for connections and sessions that begin
+/// then; so do all of a stream's. What is sized at the start, and what two sides have to agree on
+/// while a stanza is under way, stays.
+const RELOADED: &[&str] = &[
+    "drain_max",
+    "resources_per_account_max",
+    "sessions_max",
+    "unauthenticated_max",
+    "unauthenticated_per_address_max",
+    "write_stall_max",
+];
+
 /// Keys that have no effect until their feature is built.
 pub(crate) const LATER: &[&str] = &[
     "archive_page_max",
@@ -287,6 +316,29 @@ mod tests {
         for key in LATER {
             assert!(keys.contains(key), "{key}");
         }
+    }
+
+    #[test]
+    fn a_reload_takes_the_bounds_of_connections() {
+        let mut limits = Limits::default();
+        let keys: BTreeSet<_> = limits.slots().iter().map(|(key, _)| *key).collect();
+        assert!(RELOADED.iter().all(|key| keys.contains(key)));
+        let mut new = Limits {
+            loopback_exempt: false,
+            sessions_max: 7,
+            effects_max: 8,
+            roster_items_max: 9,
+            ..limits
+        };
+        new.stream.login_failures_max = 6;
+        let (merged, kept) = limits.reloaded(&new);
+        assert_eq!(kept, ["effects_max", "roster_items_max"]);
+        assert!(!merged.loopback_exempt);
+        assert_eq!(
+            (merged.sessions_max, merged.stream.login_failures_max),
+            (7, 6)
+        );
+        assert_eq!(merged.effects_max, limits.effects_max);
     }
 
     #[test]

@@ -107,7 +107,7 @@ fn admit(
 ) {
     let peer = SocketAddr::new(peer.ip().to_canonical(), peer.port());
     let metrics = &shared.core.tap.metrics;
-    let place = match gate.enter(peer.ip(), &shared.core.limits) {
+    let place = match gate.enter(peer.ip(), &shared.core.settings().config.limits) {
         Ok(place) => place,
         Err(bound) => {
             metrics.connections_refused.count_at(bound as usize);
@@ -217,7 +217,11 @@ fn network(peer: IpAddr) -> IpAddr {
 
 /// The certificate of each served domain.
 pub struct Certificates {
-    by_domain: RwLock<HashMap<Box<str>, Arc<DomainTls>>>,
+    served: RwLock<Served>,
+}
+
+struct Served {
+    by_domain: HashMap<Box<str>, Arc<DomainTls>>,
     fallback: Box<str>,
 }
 
@@ -236,18 +240,34 @@ impl Certificates {
     #[must_use]
     pub fn new(by_domain: HashMap<Box<str>, Arc<DomainTls>>, fallback: Box<str>) -> Self {
         Self {
-            by_domain: RwLock::new(by_domain),
-            fallback,
+            served: RwLock::new(Served {
+                by_domain,
+                fallback,
+            }),
         }
     }
 
-    fn get(&self, name: &str) -> Option<Arc<DomainTls>> {
-        let by_domain = self
-            .by_domain
-            .read()
-            .unwrap_or_else(PoisonError::into_inner);
+    /// From the next handshake on; connections keep what they have.
+    pub fn replace(&self, by_domain: HashMap<Box<str>, Arc<DomainTls>>, fallback: Box<str>) {
+        *self.served.write().unwrap_or_else(PoisonError::into_inner) = Served {
+            by_domain,
+            fallback,
+        };
+    }
+
+    /// The same for one domain; nothing when it is not served.
+    pub fn renew(&self, domain: &str, tls: Arc<DomainTls>) {
+        let mut served = self.served.write().unwrap_or_else(PoisonError::into_inner);
+        if let Some(place) = served.by_domain.get_mut(domain) {
+            *place = tls;
+        }
+    }
+}
+
+impl Served {
+    fn get(&self, name: &str) -> Option<&Arc<DomainTls>> {
         let name = xmpp_stream::jid::Jid::domain_only(name).ok()?;
-        by_domain.get(name.domain()).map(Arc::clone)
+        self.by_domain.get(name.domain())
     }
 }
 
@@ -258,11 +278,12 @@ impl TlsSource for Certificates {
         to: Option<&str>,
         direct: bool,
     ) -> Option<(Arc<ServerConfig>, CertificateDer<'static>)> {
-        let names = [sni, to, Some(&*self.fallback)];
+        let served = self.served.read().unwrap_or_else(PoisonError::into_inner);
+        let names = [sni, to, Some(&*served.fallback)];
         let tls = names
             .into_iter()
             .flatten()
-            .find_map(|name| self.get(name))?;
+            .find_map(|name| served.get(name))?;
         let config = if direct { &tls.direct } else { &tls.starttls };
         Some((Arc::clone(config), tls.leaf.clone()))
     }

@@ -3,14 +3,15 @@
 //! DESIGN 1. stdout is for scripts and people who start it, stderr for the log.
 
 use std::fmt::Display;
-use std::io::{self, IsTerminal, Write};
+use std::io::{self, Write};
 use std::process::ExitCode;
 use tokio::signal::unix::{SignalKind, signal};
-use tracing::{info, warn};
-use tracing_subscriber::EnvFilter;
+use tracing::{error, info, warn};
+use xmpp_server::check::{self, Finding};
 use xmpp_server::cli::{Cli, Command};
-use xmpp_server::config::{Config, Log, LogFormat};
-use xmpp_server::server::Server;
+use xmpp_server::config::Config;
+use xmpp_server::log::{self, SetFilter};
+use xmpp_server::server::{Handle, Server};
 use xmpp_server::{console, datadir, guide};
 
 #[tokio::main]
@@ -18,11 +19,15 @@ async fn main() -> ExitCode {
     let cli = Cli::from_process();
     let config = match cli.config() {
         Ok(config) => config,
-        Err(error) => return failed(&error),
+        Err(error) => match cli.command_word() {
+            Command::Check { json } => return report(&[check::of_error(&error)], json),
+            _ => return failed(&error),
+        },
     };
-    start_log(&config.log);
+    let log = log::start(&config.log);
     match cli.command_word() {
-        Command::Run => run(config, cli.is_bare()).await,
+        Command::Run => run(cli, config, log).await,
+        Command::Check { json } => report(&check::run(&config).await, json),
         Command::User { what, json } => match console::run(&what, json, &config).await {
             Ok(()) => ExitCode::SUCCESS,
             Err(error) => failed(&error),
@@ -38,13 +43,12 @@ async fn main() -> ExitCode {
     }
 }
 
-/// `bare`: nothing was configured, so a first start explains itself.
-async fn run(config: Config, bare: bool) -> ExitCode {
+async fn run(cli: Cli, config: Config, log: SetFilter) -> ExitCode {
     if let Err(error) = rlimit::increase_nofile_limit(u64::MAX) {
         warn!(%error, "the limit of open files stays as it is");
     }
     // The first start makes the development CA.
-    let first = bare && !datadir::ca_certificate(config.data_dir()).exists();
+    let first = cli.is_bare() && !datadir::ca_certificate(config.data_dir()).exists();
     datadir::wait_for_command(config.data_dir()).await;
     // Before the start, so that no signal between start and `ready` ends the process undrained.
     let signals = [
@@ -67,7 +71,8 @@ async fn run(config: Config, bare: bool) -> ExitCode {
         tokio::select! {
             _ = terminate.recv() => break,
             _ = interrupt.recv() => break,
-            _ = hangup.recv() => info!("SIGHUP: reload is not available yet; nothing changed"),
+            // Beside the loop: ending must not wait for it.
+            _ = hangup.recv() => drop(tokio::spawn(reload(cli.clone(), running.handle(), log.clone()))),
         }
     }
     tokio::select! {
@@ -78,16 +83,30 @@ async fn run(config: Config, bare: bool) -> ExitCode {
     }
 }
 
-fn start_log(log: &Log) {
-    // The filter has been parsed once already, by the file's or the command line's reader.
-    let filter = EnvFilter::try_new(&log.filter).unwrap_or_default();
-    let output = tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_ansi(io::stderr().is_terminal())
-        .with_writer(io::stderr);
-    match log.format {
-        LogFormat::Text => output.init(),
-        LogFormat::Json => output.json().init(),
+/// SIGHUP: the file and the command line once more; what does not load changes nothing.
+async fn reload(cli: Cli, server: Handle, set_filter: SetFilter) {
+    let config = match cli.config() {
+        Ok(config) => config,
+        Err(error) => {
+            return error!(%error, "configuration not reloaded; the old one stays in force");
+        }
+    };
+    let filter = config.log.filter.clone();
+    match server.reload(config).await {
+        Ok(()) => {
+            set_filter(&filter);
+            info!("configuration reloaded");
+        }
+        Err(error) => error!(%error, "configuration not reloaded; the old one stays in force"),
+    }
+}
+
+/// Findings to stdout; exit code 1 when one of them is an error.
+fn report(findings: &[Finding], json: bool) -> ExitCode {
+    let _ = io::stdout().write_all(check::lines(findings, json).as_bytes());
+    match check::is_well(findings) {
+        true => ExitCode::SUCCESS,
+        false => ExitCode::FAILURE,
     }
 }
 

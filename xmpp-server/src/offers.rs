@@ -8,6 +8,7 @@ use crate::store::{KvRecord, Store, StoreError, WriteOp};
 use bytes::Bytes;
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::{PoisonError, RwLock, RwLockReadGuard};
 use xmpp_stream::jid::{BareJid, Jid};
 use xmpp_stream::stream::{ScramHash, StoredKeys};
 
@@ -21,37 +22,47 @@ const KEY: &str = "hashes";
 
 /// Hashes by domain, as sets.
 #[derive(Debug, Default)]
-pub struct Offers(HashMap<Box<str>, AtomicU8>);
+pub struct Offers(RwLock<HashMap<Box<str>, AtomicU8>>);
 
 impl Offers {
-    /// What the accounts in a store allow.
+    /// Learns what the accounts in a store allow, of domains that are not known yet.
     ///
     /// # Errors
     /// `StoreError` when the store does not answer.
-    pub async fn load<'a>(
+    pub async fn learn<'a>(
+        &self,
         store: &Store,
         domains: impl Iterator<Item = &'a str>,
-    ) -> Result<Self, StoreError> {
-        let mut offers = HashMap::new();
+    ) -> Result<(), StoreError> {
         for domain in domains {
-            let held = held(store, domain).await?;
-            offers.insert(domain.into(), AtomicU8::new(held));
+            let known = self.read().contains_key(domain);
+            if !known {
+                let held = AtomicU8::new(held(store, domain).await?);
+                let mut offers = self.0.write().unwrap_or_else(PoisonError::into_inner);
+                offers.entry(domain.into()).or_insert(held);
+            }
         }
-        Ok(Self(offers))
+        Ok(())
+    }
+
+    fn read(&self) -> RwLockReadGuard<'_, HashMap<Box<str>, AtomicU8>> {
+        self.0.read().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Hashes that the domain offers.
     #[must_use]
     pub fn hashes(&self, domain: &str) -> Vec<ScramHash> {
-        let held = self.0.get(domain);
-        let held = held.map_or(ALL, |held| held.load(Ordering::Relaxed));
+        let offers = self.read();
+        let held = offers
+            .get(domain)
+            .map_or(ALL, |held| held.load(Ordering::Relaxed));
         let hashes = HASHES.iter().filter(|hash| held & bit(**hash) != 0);
         hashes.copied().collect()
     }
 
     /// An account with these keys was made.
     pub fn narrow(&self, domain: &str, keys: u8) {
-        if let Some(held) = self.0.get(domain) {
+        if let Some(held) = self.read().get(domain) {
             held.fetch_and(keys, Ordering::Relaxed);
         }
     }
@@ -119,7 +130,11 @@ mod tests {
     async fn a_domain_offers_what_all_accounts_hold() {
         let store = Store::memory();
         let domains = ["a.test", "b.test"];
-        let load = async || Offers::load(&store, domains.into_iter()).await.unwrap();
+        let load = async || {
+            let offers = Offers::default();
+            offers.learn(&store, domains.into_iter()).await.unwrap();
+            offers
+        };
         let offers = load().await;
         assert_eq!(offers.hashes("a.test"), HASHES);
         for (keys, hashes) in [

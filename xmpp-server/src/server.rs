@@ -4,31 +4,31 @@
 //! embeds the server, and by every test.
 
 use crate::c2s::{self, Shared};
+use crate::certificates::Source;
 use crate::clock::Clock;
-use crate::config::{Config, ConfigError, DomainConfig, Storage, without_effect};
+use crate::config::{Config, ConfigError, Storage, without_effect};
 use crate::core::Core;
 use crate::datadir::{DataDir, DataDirError};
-use crate::host::Host;
-use crate::listener::{self, Certificates, DomainTls, Gate, ListenerKind};
+use crate::listener::{self, Certificates, Gate, ListenerKind};
 use crate::modules::{self, Module, RegisterError};
-use crate::offers::Offers;
-use crate::router::HostMap;
+use crate::reload::{self, Reload};
+use crate::settings::Settings;
 use crate::store::{Store, StoreError, StoreLimits};
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::fmt;
 use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tracing::{info, warn};
-use xmpp_certs::{CertError, DevCa};
+use xmpp_certs::CertError;
 use xmpp_stream::driver::Transport;
 use xmpp_stream::error::StreamCondition;
-use xmpp_stream::jid::{FullJid, Jid, JidError};
-use xmpp_stream::tls::{self, TlsError};
+use xmpp_stream::jid::{FullJid, JidError};
+use xmpp_stream::tls::TlsError;
 
 /// How often the system's clock is compared: a stamp may be wrong for this long.
 const CLOCK_CHECK: Duration = Duration::from_secs(10);
@@ -53,7 +53,8 @@ pub struct Running {
 /// What an embedder or a test may do with a running server.
 #[derive(Clone)]
 pub struct Handle {
-    shared: Arc<Shared>,
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) reload: Arc<Reload>,
 }
 
 /// Why a server does not start.
@@ -124,22 +125,28 @@ impl Server {
         let store = store.map_err(StartError::Store)?;
         let secret = store.secret().await.map_err(StartError::Store)?;
         let newest = store.newest().await.map_err(StartError::Store)?;
-        let hosts = hosts(&config)?;
-        let (certificates, ca_pem) = certificates(&config, data_dir.as_ref(), &clock)?;
-        let mut modules = modules::enabled(&config.modules.off);
-        modules.extend_from_slice(more);
-        let offers = Offers::load(&store, hosts.keys().map(AsRef::as_ref)).await;
-        let core = Core::new(config, hosts, store, clock, (secret, newest), &modules);
-        let mut core = core.map_err(StartError::Module)?;
-        core.offers = offers.map_err(StartError::Store)?;
+        let mut source = Source::new(data_dir.as_ref().map(DataDir::path));
+        let by_domain = source.load(&config, clock.system_now())?;
+        let ca_pem = source.ca_pem().map(str::to_owned);
+        let certificates = Certificates::new(by_domain, reload::fallback(&config));
+        let settings = Settings::new(config, more, None).map_err(reload::to_start)?;
+        let core = Core::new(settings, store, clock, (secret, newest));
         let core = Arc::new(core);
+        core.learn_offers(core.settings().hosts.keys())
+            .await
+            .map_err(StartError::Store)?;
         let (shutdown, down) = watch::channel(false);
         let shared = Arc::new(Shared {
             core,
             certificates: Arc::new(certificates),
             shutdown: down,
         });
-        let handle = Handle { shared };
+        let reload = Arc::new(Reload {
+            more: more.to_vec(),
+            source: Mutex::new(source),
+            busy: tokio::sync::Mutex::default(),
+        });
+        let handle = Handle { shared, reload };
         let mut running = Running {
             handle,
             addresses: Addresses::new(),
@@ -168,6 +175,8 @@ impl Running {
             let accepting = listener::accept(listener, kind, shared, Arc::clone(&gate));
             self.accepting.push(tokio::spawn(accepting));
         }
+        self.accepting
+            .push(tokio::spawn(reload::watch_certificates(self.handle())));
         if let Some(dir) = &self.data_dir {
             let backend = Arc::clone(&self.handle.shared.core);
             let admin = crate::admin::serve(dir, backend).map_err(StartError::DataDir)?;
@@ -222,7 +231,8 @@ impl Running {
             }
         };
         // Most of the time is for connections; the store gets its share whatever they do.
-        let (most, rest) = (core.limits.drain_max * 4 / 5, core.limits.drain_max / 10);
+        let drain_max = core.settings().config.limits.drain_max;
+        let (most, rest) = (drain_max * 4 / 5, drain_max / 10);
         if tokio::time::timeout(most, ended).await.is_err() {
             warn!("not every connection ended in time");
             // Their connections end with them.
@@ -288,99 +298,6 @@ async fn follow_system_clock(shared: Arc<Shared>) {
             _ = ticks.tick() => shared.core.clock.follow_system(),
         }
     }
-}
-
-fn hosts(config: &Config) -> Result<HostMap, StartError> {
-    let mut hosts = HostMap::new();
-    for domain in &config.domains {
-        let jid = Jid::domain_only(&domain.name).map_err(StartError::Domain)?;
-        let name: Box<str> = jid.domain().into();
-        let host = Host {
-            domain: name.clone(),
-            jid,
-            config: domain.clone(),
-        };
-        hosts.insert(name, Arc::new(host));
-    }
-    Ok(hosts)
-}
-
-/// Certificates as configured; a domain without gets one from the development CA, which is made
-/// when first needed: on disk, or in memory for a server without a data directory.
-fn certificates(
-    config: &Config,
-    dir: Option<&DataDir>,
-    clock: &Clock,
-) -> Result<(Certificates, Option<String>), StartError> {
-    let mut by_domain = HashMap::new();
-    let mut ca = None;
-    for domain in &config.domains {
-        let (chain, key) = match &domain.certificate {
-            Some(files) => (read(&files.certificate)?, read(&files.key)?),
-            None => issue(domain, dir, clock, &mut ca)?,
-        };
-        let tls = domain_tls(&domain.name, &chain, &key)?;
-        by_domain.insert(domain.name.as_str().into(), Arc::new(tls));
-    }
-    let fallback = config
-        .domains
-        .first()
-        .map_or("", |domain| &*domain.name)
-        .into();
-    Ok((
-        Certificates::new(by_domain, fallback),
-        ca.map(|ca| ca.pem().to_owned()),
-    ))
-}
-
-fn issue(
-    domain: &DomainConfig,
-    dir: Option<&DataDir>,
-    clock: &Clock,
-    ca: &mut Option<DevCa>,
-) -> Result<(String, String), StartError> {
-    let now = clock.system_now();
-    if ca.is_none() {
-        let made = match dir {
-            Some(dir) => DevCa::load_or_create(&dir.ca(), now),
-            None => DevCa::new(now),
-        };
-        *ca = Some(made.map_err(StartError::Certificate)?);
-    }
-    let Some(ca) = ca else {
-        return Ok(Default::default());
-    };
-    match dir {
-        Some(dir) => {
-            let files = ca.ensure_domain(&dir.certs(), &domain.name, now);
-            let files = files.map_err(StartError::Certificate)?;
-            Ok((read(&files.certificate)?, read(&files.key)?))
-        }
-        None => {
-            let leaf = ca
-                .issue_for_domain(&domain.name, now)
-                .map_err(StartError::Certificate)?;
-            Ok((leaf.chain_pem, leaf.key_pem))
-        }
-    }
-}
-
-fn read(path: &std::path::Path) -> Result<String, StartError> {
-    std::fs::read_to_string(path).map_err(|error| StartError::TlsFile(path.to_owned(), error))
-}
-
-fn domain_tls(domain: &str, chain: &str, key: &str) -> Result<DomainTls, StartError> {
-    let error = |error| StartError::Tls {
-        domain: domain.into(),
-        error,
-    };
-    let (starttls, leaf) = tls::server_config(chain, key, false).map_err(error)?;
-    let (direct, _) = tls::server_config(chain, key, true).map_err(error)?;
-    Ok(DomainTls {
-        starttls,
-        direct,
-        leaf,
-    })
 }
 
 async fn bind_all(

@@ -300,7 +300,7 @@ impl Users {
 
     fn check_domain(&self, domain: &str) -> Result<(), UserError> {
         let served = match self {
-            Self::Running(core) => core.hosts.contains_key(domain),
+            Self::Running(core) => core.host(domain).is_some(),
             Self::Stopped(stopped) => match &stopped.domains {
                 Some(domains) => domains.iter().any(|name| name == domain),
                 None => true,

@@ -13,6 +13,8 @@
 
 #[path = "process/certificates.rs"]
 mod certificates;
+#[path = "process/check.rs"]
+mod check;
 #[path = "process/configuration.rs"]
 mod configuration;
 #[path = "process/end.rs"]
@@ -25,6 +27,8 @@ mod kill;
 mod kit;
 #[path = "process/peer.rs"]
 mod peer;
+#[path = "process/reload.rs"]
+mod reload;
 #[path = "process/start.rs"]
 mod start;
 #[path = "process/user.rs"]

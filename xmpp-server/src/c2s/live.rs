@@ -202,7 +202,8 @@ impl Live {
             }
             None => {}
         }
-        if self.session.outbox.feed_due() && self.feed.is_none() {
+        // An earlier one draws for what the session was then.
+        if self.session.outbox.feed_due() {
             self.feed = Some(Box::pin(Arc::clone(core).feed(
                 Arc::clone(&self.session.host),
                 Arc::clone(&self.session.account),
@@ -380,7 +381,8 @@ impl Live {
                 break;
             }
             self.session.outbox.was_cut();
-            if self.session.outbox.feed_due() && self.feed.is_none() {
+            // An earlier one draws for what the session was then.
+            if self.session.outbox.feed_due() {
                 self.feed = Some(Box::pin(Arc::clone(&core).feed(
                     Arc::clone(&self.session.host),
                     Arc::clone(&self.session.account),

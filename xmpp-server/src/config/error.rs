@@ -94,6 +94,16 @@ impl ConfigError {
     }
 }
 
+impl ConfigError {
+    /// The problem with its place, for lines that name the file themselves.
+    pub(crate) fn without_file(&self) -> String {
+        match self.at {
+            Some(at) => format!("line {} column {}: {}", at.line, at.column, self.problem),
+            None => self.problem.to_string(),
+        }
+    }
+}
+
 impl fmt::Display for ConfigError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if let Some(file) = &self.file {

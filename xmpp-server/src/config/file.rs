@@ -8,6 +8,7 @@ use super::{
 };
 use serde::Deserialize;
 use serde::de::IntoDeserializer;
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use toml::de::{DeTable, DeValue};
 use tracing_subscriber::EnvFilter;
@@ -114,6 +115,7 @@ fn read_domain(r: &Reader<'_>, key: &str, value: &Value<'_>) -> Result<DomainCon
     let mut domain = DomainConfig::localhost(Registration::Closed);
     let mut certificate: Option<PathBuf> = None;
     let mut private_key: Option<PathBuf> = None;
+    let mut off = Default::default();
     let mut contact = Vec::new();
     r.section(
         key,
@@ -133,6 +135,16 @@ fn read_domain(r: &Reader<'_>, key: &str, value: &Value<'_>) -> Result<DomainCon
             ("anonymous", Slot::Flag(&mut domain.anonymous)),
             ("strict_iq", Slot::Flag(&mut domain.strict_iq)),
             (
+                "modules",
+                Slot::Other(&mut |key, value| {
+                    let mut read_off = |key: &str, value: &Value<'_>| {
+                        off = read_off(r, key, value)?;
+                        Ok(())
+                    };
+                    r.section(key, value, &mut [("off", Slot::Other(&mut read_off))])
+                }),
+            ),
+            (
                 "contact",
                 Slot::Other(&mut |key, value| {
                     contact = read_contact(r, key, value)?;
@@ -141,6 +153,7 @@ fn read_domain(r: &Reader<'_>, key: &str, value: &Value<'_>) -> Result<DomainCon
             ),
         ],
     )?;
+    (domain.modules_off, domain.modules_at) = off;
     let missing = |name: &str, why| {
         r.fail(
             value.span(),
@@ -333,12 +346,8 @@ fn read_modules(
     for (name, value) in r.as_table(key, value)?.iter() {
         let whole = format!("{key}.{}", name.get_ref());
         if name.get_ref() == "off" {
-            let off: Vec<String> =
-                r.list(&whole, value, "names of modules", |text| Some(text.into()))?;
-            let at = r.position(value.span());
-            modules
-                .at
-                .extend(off.iter().map(|name| (name.as_str().into(), at)));
+            let (off, at) = read_off(r, &whole, value)?;
+            modules.at.extend(at);
             modules.off.extend(off);
         } else {
             let table = plain_table(r, &whole, value)?;
@@ -349,6 +358,16 @@ fn read_modules(
         }
     }
     Ok(())
+}
+
+/// Names of modules, and where they stand.
+type Off = (Vec<String>, BTreeMap<Box<str>, Position>);
+
+fn read_off(r: &Reader<'_>, key: &str, value: &Value<'_>) -> Result<Off, ConfigError> {
+    let off: Vec<String> = r.list(key, value, "names of modules", |text| Some(text.into()))?;
+    let at = r.position(value.span());
+    let places = off.iter().map(|name| (name.as_str().into(), at)).collect();
+    Ok((off, places))
 }
 
 /// The table without its places: modules read theirs with serde.

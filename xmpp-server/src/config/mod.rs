@@ -70,6 +70,10 @@ pub struct DomainConfig {
     pub anonymous: bool,
     /// IQs to a full JID only where presence is shared (RFC 6121 section 8.5.3.1).
     pub strict_iq: bool,
+    /// Modules that are not loaded for this domain, beside those that are for none.
+    pub modules_off: Vec<String>,
+    /// Where the file names them.
+    modules_at: BTreeMap<Box<str>, Position>,
     /// Whom to turn to (XEP-0157): kind of address, e.g. "abuse", and URIs.
     pub contact: Vec<(&'static str, Vec<String>)>,
 }
@@ -398,15 +402,55 @@ impl Config {
         self
     }
 
+    /// Takes over from the configuration in force what only a start changes; gives the keys that
+    /// differ there.
+    pub(crate) fn keep_fixed(&mut self, in_force: &Self) -> Vec<String> {
+        fn keep<T: Clone + PartialEq>(new: &mut T, old: &T) -> bool {
+            let differs = new != old;
+            new.clone_from(old);
+            differs
+        }
+        let data_dir = self.data_dir() != in_force.data_dir();
+        self.data_dir.clone_from(&in_force.data_dir);
+        let (limits, limit_keys) = in_force.limits.reloaded(&self.limits);
+        self.limits = limits;
+        let fixed = [
+            ("data_dir", data_dir),
+            (
+                "c2s.listen",
+                keep(&mut self.c2s.listen, &in_force.c2s.listen),
+            ),
+            (
+                "c2s.listen_tls",
+                keep(&mut self.c2s.listen_tls, &in_force.c2s.listen_tls),
+            ),
+            ("storage.url", keep(&mut self.storage, &in_force.storage)),
+            (
+                "log.format",
+                keep(&mut self.log.format, &in_force.log.format),
+            ),
+        ];
+        let fixed = fixed.into_iter().filter(|(_, differs)| *differs);
+        let fixed = fixed.map(|(key, _)| key.to_owned());
+        let limits = limit_keys.into_iter().map(|key| format!("limits.{key}"));
+        fixed.chain(limits).collect()
+    }
+
     /// Checks the names under `[modules]`: `known` are the modules there are, beside those that
     /// are planned.
     ///
     /// # Errors
     /// `Problem::UnknownModule` for the first other one.
     pub fn check_modules(&self, known: &[&str]) -> Result<(), ConfigError> {
+        let at_all = |name: &str| self.modules.at.get(name).copied();
         let off = self.modules.off.iter().map(String::as_str);
         let named = off.chain(self.modules.tables.keys().map(|name| &**name));
-        for name in named {
+        let named = named.map(|name| (name, at_all(name)));
+        let of_domains = self.domains.iter().flat_map(|domain| {
+            let off = domain.modules_off.iter().map(String::as_str);
+            off.map(|name| (name, domain.modules_at.get(name).copied()))
+        });
+        for (name, at) in named.chain(of_domains) {
             let mut all = known.iter().chain(MODULES_LATER).copied();
             if all.clone().any(|module| module == name) {
                 continue;
@@ -414,7 +458,7 @@ impl Config {
             let nearest = nearest(name, &mut all).into();
             return Err(ConfigError {
                 file: self.file.clone(),
-                at: self.modules.at.get(name).copied(),
+                at,
                 problem: Problem::UnknownModule {
                     name: name.into(),
                     nearest,
@@ -446,6 +490,8 @@ impl DomainConfig {
             admins: Vec::new(),
             anonymous: false,
             strict_iq: false,
+            modules_off: Vec::new(),
+            modules_at: BTreeMap::new(),
             contact: Vec::new(),
         }
     }
@@ -454,10 +500,12 @@ impl DomainConfig {
 /// What the file sets without effect, because its feature is not built yet; whole keys.
 #[must_use]
 pub fn without_effect(config: &Config) -> Vec<String> {
+    // Switched off is what they are.
+    let no_s2s = |key: &str| key == "s2s.enabled" && !config.s2s.enabled;
     let mut keys: Vec<String> = config
         .seen
         .iter()
-        .filter(|key| is_later(key))
+        .filter(|key| is_later(key) && !no_s2s(key))
         .cloned()
         .collect();
     let tables = config

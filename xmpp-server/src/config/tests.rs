@@ -513,7 +513,6 @@ fn keys_without_effect_are_named_and_no_error() {
         "domain.anonymous",
         "limits.rooms_max",
         "s2s.dialback",
-        "s2s.enabled",
         "modules.muc",
     ];
     assert_eq!(keys, want);
@@ -535,6 +534,13 @@ fn modules_are_known_by_name() {
         "[modules]\nvcards.photo = 1",
         "2:1: unknown module `vcards`; the nearest known module is `vcard`",
     );
+    check(
+        "[[domain]]\nname = \"a.test\"\nmodules = { off = [\"pong\"] }",
+        "3:19: unknown module `pong`; the nearest known module is `ping`",
+    );
+    let own = good("[[domain]]\nname = \"a.test\"\n[domain.modules]\noff = [\"ping\"]");
+    own.check_modules(&known).unwrap();
+    assert_eq!(own.domains[0].modules_off, ["ping"]);
     let fine = good("[modules]\noff = [\"ping\", \"carbons\"]\n[modules.muc]\nhost = \"x\"");
     fine.check_modules(&known).unwrap();
     let mut built = Config::default_zero();

@@ -184,7 +184,7 @@ impl Core {
                 Some((feed, Arc::clone(&entry.outbox)))
             });
             let Some((feed, outbox)) = found else { return };
-            self.not_soft(&outbox).await;
+            self.may_draw(&outbox).await;
             if feed.requests.is_some() {
                 self.draw_requests(&account, sid);
                 continue;
@@ -214,11 +214,11 @@ impl Core {
         }
     }
 
-    async fn not_soft(&self, outbox: &Outbox) {
+    async fn may_draw(&self, outbox: &Outbox) {
         poll_fn(
-            |_| match outbox.is_soft(&self.limits) && !outbox.is_closed() {
-                true => Poll::Pending,
-                false => Poll::Ready(()),
+            |_| match outbox.may_draw(&self.limits) || outbox.is_closed() {
+                true => Poll::Ready(()),
+                false => Poll::Pending,
             },
         )
         .await;

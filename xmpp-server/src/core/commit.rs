@@ -214,7 +214,7 @@ impl Core {
         effects: Vec<Effect>,
         room: (Option<Permit>, Option<Box<Sent>>),
     ) -> Vec<Effect> {
-        let Some(host) = self.hosts.get(account.jid.domain()) else {
+        let Some(host) = self.host(account.jid.domain()) else {
             return effects;
         };
         let mut rest = Vec::new();
@@ -225,7 +225,7 @@ impl Core {
                 Effect::Show(contact) => rest.extend(state.current_presence(&contact)),
                 Effect::Vanish(contact) => rest.extend(state.vanish(&contact)),
                 Effect::SetPresence(sid, presence) => {
-                    self.set_presence(host, account, state, sid, presence, &mut rest);
+                    self.set_presence(&host, account, state, sid, presence, &mut rest);
                 }
                 Effect::Keep(stanza) => {
                     let room = room.take().unwrap_or_default();
@@ -243,7 +243,7 @@ impl Core {
             }
         }
         state.in_hand = None;
-        self.reap(host, account, state, &mut rest);
+        self.reap(&host, account, state, &mut rest);
         rest
     }
 }

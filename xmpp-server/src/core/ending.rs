@@ -27,10 +27,18 @@ impl Core {
     /// Ends a session if it is still there.
     pub(crate) fn end_session(&self, account: &Arc<Account>, sid: Sid) -> Vec<Effect> {
         let mut effects = Vec::new();
-        if let Some(host) = self.hosts.get(account.jid.domain()) {
-            let mut state = account.lock();
-            self.end_locked(host, account, &mut state, sid, &mut effects);
-            self.reap(host, account, &mut state, &mut effects);
+        let host = self.host(account.jid.domain());
+        let mut state = account.lock();
+        match host {
+            Some(host) => {
+                self.end_locked(&host, account, &mut state, sid, &mut effects);
+                self.reap(&host, account, &mut state, &mut effects);
+            }
+            // The domain went away while the session was bound: nobody is to be told.
+            None if state.end(sid).is_some() => {
+                self.registry.sessions.fetch_sub(1, Ordering::Relaxed);
+            }
+            None => {}
         }
         effects
     }
@@ -64,13 +72,13 @@ impl Core {
     pub(crate) async fn end_unless_visited(self: &Arc<Self>, session: &Session) -> bool {
         let account = &session.account;
         let mut effects = Vec::new();
-        if let Some(host) = self.hosts.get(account.jid.domain()) {
+        if let Some(host) = self.host(account.jid.domain()) {
             let mut state = account.lock();
             if session.outbox.is_visited() {
                 return false;
             }
-            self.end_locked(host, account, &mut state, session.sid, &mut effects);
-            self.reap(host, account, &mut state, &mut effects);
+            self.end_locked(&host, account, &mut state, session.sid, &mut effects);
+            self.reap(&host, account, &mut state, &mut effects);
         }
         self.run(None, effects.into()).await;
         true
@@ -173,11 +181,11 @@ impl Core {
         if entry.presence.is_none() && entry.directed.is_empty() {
             return Vec::new();
         }
-        let Some(host) = self.hosts.get(account.jid.domain()) else {
+        let Some(host) = self.host(account.jid.domain()) else {
             return Vec::new();
         };
         let mut stanza = Stanza::presence(Ty::Unavailable).with_from(entry.jid.clone());
-        self.route_stage(host, account, Sender::Ended(entry), &mut stanza)
+        self.route_stage(&host, account, Sender::Ended(entry), &mut stanza)
             .1
     }
 

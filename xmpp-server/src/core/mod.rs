@@ -7,35 +7,35 @@
 mod backlog;
 mod commit;
 mod ending;
+#[cfg(test)]
+mod model;
 mod recipient;
 #[cfg(test)]
 mod tests;
 
 use crate::clock::Clock;
-use crate::config::Config;
 use crate::effect::Effect;
-use crate::hooks::{AccountCx, Cx, Flow, Hooks, Stage};
+use crate::hooks::{AccountCx, Cx, Flow, Stage};
 use crate::host::Host;
-use crate::iq::IqTable;
 use crate::limits::Limits;
 use crate::login_delay::LoginDelays;
-use crate::modules::{Announced, Module, RegisterError, Scope};
 use crate::offers::Offers;
 use crate::registrations::Registrations;
-use crate::router::{HostMap, Target, target};
+use crate::router::{Target, target};
 use crate::session::account::{Account, SessionEntry};
 use crate::session::ended::EndedStreams;
 use crate::session::inbound::Owed;
 use crate::session::registry::{Lookup, Registry};
 use crate::session::{Session, Sid};
-use crate::store::{CommitError, RowId, RowIds, Store, WriteOp};
+use crate::settings::Settings;
+use crate::store::{CommitError, RowId, RowIds, Store};
 use crate::watch::Tap;
 use recipient::{Resent, room_for, sent_by};
-use smallvec::SmallVec;
+use smallvec::smallvec;
 use std::collections::VecDeque;
 use std::future::poll_fn;
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, RwLock};
 use std::task::Poll;
 use xmpp_stream::error::{ErrorType, StanzaCondition, StanzaError};
 use xmpp_stream::ns;
@@ -55,17 +55,16 @@ const BREATH: usize = 64;
 
 /// Everything that sessions share.
 pub struct Core {
-    /// Served domains.
-    pub hosts: HostMap,
-    /// The configuration as given.
-    pub config: Config,
+    /// Configuration and served domains; `settings()`, `host()`.
+    pub(crate) settings: RwLock<Arc<Settings>>,
     /// Loaded accounts.
     pub registry: Registry,
     /// The store.
     pub store: Store,
     /// The clock.
     pub clock: Clock,
-    /// Bounds.
+    /// Bounds of accounts, queues and the store: those of the start. Bounds of connections are in
+    /// the settings.
     pub limits: Limits,
     /// Counters, and whoever watches sessions.
     pub tap: Arc<Tap>,
@@ -75,10 +74,6 @@ pub struct Core {
     pub registrations: Registrations,
     /// SCRAM hashes by domain.
     pub offers: Offers,
-    /// What modules announce.
-    pub announced: Announced,
-    pub(crate) hooks: Hooks,
-    pub(crate) iqs: IqTable,
     pub(crate) secret: [u8; 32],
     pub(crate) renewals: tokio::sync::Mutex<()>,
     pub(crate) kdf: Arc<tokio::sync::Semaphore>,
@@ -89,56 +84,32 @@ pub struct Core {
 }
 
 impl Core {
-    /// Puts the parts together and lets each module register.
-    ///
-    /// # Errors
-    /// The first query that two modules claim.
+    /// Puts the parts together.
+    #[must_use]
     pub fn new(
-        config: Config,
-        hosts: HostMap,
+        settings: Settings,
         store: Store,
         clock: Clock,
         (secret, newest): ([u8; 32], Option<RowId>),
-        modules: &[&dyn Module],
-    ) -> Result<Self, RegisterError> {
-        let (mut hooks, mut iqs, mut announced) =
-            (Hooks::default(), IqTable::default(), Announced::default());
-        let mut errors = Vec::new();
-        for module in modules {
-            let info = module.info();
-            announced.infos.push(info);
-            module.register(&mut Scope {
-                module: info.name,
-                hooks: &mut hooks,
-                iqs: &mut iqs,
-                announced: &mut announced,
-                errors: &mut errors,
-            });
-        }
-        if let Some(error) = errors.into_iter().next() {
-            return Err(error);
-        }
+    ) -> Self {
+        let limits = settings.config.limits;
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
-        Ok(Self {
-            registry: Registry::new(&config.limits),
+        Self {
+            registry: Registry::new(&limits),
             tap: Arc::new(Tap::new(clock.clone())),
-            login_delays: LoginDelays::new(&config.limits),
-            registrations: Registrations::new(&config.limits),
+            login_delays: LoginDelays::new(&limits),
+            registrations: Registrations::new(&limits),
             offers: Offers::default(),
-            limits: config.limits,
-            hosts,
-            config,
+            limits,
+            settings: RwLock::new(Arc::new(settings)),
             store,
             clock,
-            announced,
-            hooks,
-            iqs,
             secret,
             renewals: tokio::sync::Mutex::default(),
             kdf: Arc::new(tokio::sync::Semaphore::new(cores)),
             row_ids: RowIds::after(newest),
             ended: EndedStreams::default(),
-        })
+        }
     }
 
     /// A stanza that a session of ours received. Resolves when the stanza has had all its effects.
@@ -185,7 +156,7 @@ impl Core {
         let Some(to) = stanza.head.to.as_ref().filter(|to| to.local().is_some()) else {
             return Some(stanza);
         };
-        let Some(host) = self.hosts.get(to.domain()) else {
+        let Some(host) = self.host(to.domain()) else {
             return Some(stanza);
         };
         let Lookup::Here(account) = self.registry.get(to.bare_str(), self.clock.now()) else {
@@ -208,7 +179,7 @@ impl Core {
             Resent::New(sent) => Some(sent),
             Resent::Unmarked => None,
         };
-        for effect in self.deliver(host, &account, stanza, (Some(permit), sent)) {
+        for effect in self.deliver(&host, &account, stanza, (Some(permit), sent)) {
             match effect {
                 Effect::Owed(ticket, stanza) => session.owe(Owed { ticket, stanza }),
                 Effect::Route(reply) if reply.head.to.as_ref() == Some(session.jid.as_jid()) => {
@@ -242,7 +213,11 @@ impl Core {
 
     /// Stages of the sender's side that no await may interrupt.
     fn sender_stages(&self, session: &Session, stanza: &mut Stanza) -> Flow {
-        if SENDER.iter().all(|stage| !self.hooks.any(*stage, stanza)) {
+        let modules = session.host.modules();
+        if SENDER
+            .iter()
+            .all(|stage| !modules.hooks.any(*stage, stanza))
+        {
             return Flow::Continue;
         }
         let roster = session.account.roster();
@@ -266,7 +241,7 @@ impl Core {
                 undelivered: None,
                 keep: false,
             };
-            flow = self.hooks.run(stage, stanza, &mut cx);
+            flow = modules.hooks.run(stage, stanza, &mut cx);
             let edits = std::mem::take(&mut cx.edits);
             effects.append(&mut cx.effects);
             edit(stanza, &edits);
@@ -377,7 +352,7 @@ impl Core {
             undelivered: None,
             keep: false,
         };
-        let flow = self.hooks.run(Stage::Route, stanza, &mut cx);
+        let flow = host.modules().hooks.run(Stage::Route, stanza, &mut cx);
         let (edits, mut effects) = (cx.edits, cx.effects);
         edit(stanza, &edits);
         if !effects.iter().any(Effect::is_write) {
@@ -431,7 +406,12 @@ impl Core {
                     self.renew(&jid).await;
                 }
                 Effect::Ended(account, entry) => queue.extend(self.unavailable(&account, &entry)),
-                Effect::Write(op) => self.write_unasked(op).await,
+                // Nobody waits for it, and nobody's presence should (a logout notes its time).
+                Effect::Note(op) => {
+                    let ticket = self.store.submit(smallvec![op]);
+                    tokio::spawn(async move { written(ticket.await) });
+                }
+                Effect::Write(op) => written(self.commit(smallvec![op]).await),
                 Effect::Owed(ticket, stanza) => {
                     if let Some(session) = session {
                         session.owe(Owed { ticket, stanza });
@@ -450,25 +430,6 @@ impl Core {
                     tracing::error!(?effect, "effect without an account in hand");
                 }
             }
-        }
-    }
-
-    /// A write that nobody is told of. A value is not waited for either: a stuck store must not hold
-    /// up presence or the end of a stream.
-    async fn write_unasked(self: &Arc<Self>, op: WriteOp) {
-        let is_value = matches!(op, WriteOp::Kv { .. });
-        let mut ops = SmallVec::new();
-        ops.push(op);
-        let told = |done: Result<(), CommitError>| {
-            if let Err(error) = done {
-                tracing::error!(%error, "write without an asker failed");
-            }
-        };
-        if is_value {
-            let ticket = self.store.submit(ops);
-            tokio::spawn(async move { told(ticket.await) });
-        } else {
-            told(self.commit(ops).await);
         }
     }
 
@@ -507,7 +468,7 @@ impl Core {
         {
             return self.answer(session, Some(stanza));
         }
-        match target(&self.hosts, &to) {
+        match target(&self.settings().hosts, &to) {
             Target::Remote => {
                 // Federation comes with its own release; until then no other domain is reachable.
                 let error = StanzaError::remote_server_not_found();
@@ -532,6 +493,12 @@ impl Core {
                 .push(Item::One(Box::new(stanza)), &self.limits);
             session.outbox.wake();
         }
+    }
+}
+
+fn written(outcome: Result<(), CommitError>) {
+    if let Err(error) = outcome {
+        tracing::error!(%error, "write without an asker failed");
     }
 }
 

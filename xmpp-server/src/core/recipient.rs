@@ -85,8 +85,8 @@ impl Core {
         let mut state = account.lock();
         let entry = state.resource(resource);
         let is_last = is_last(stanza);
-        let is_strict = host.config.strict_iq || is_last;
-        if is_strict && is_request && from != account.jid.as_str() {
+        let is_strict = || is_last || host.policy().config.strict_iq;
+        if is_request && from != account.jid.as_str() && is_strict() {
             let shared = account.roster().may_see_us(from)
                 || entry.is_some_and(|entry| is_directed(entry, stanza));
             if !shared {
@@ -198,8 +198,9 @@ impl Core {
             undelivered: None,
             keep: false,
         };
+        let modules = host.modules();
         for stage in RECIPIENT {
-            let flow = self.hooks.run(stage, &stanza, &mut cx);
+            let flow = modules.hooks.run(stage, &stanza, &mut cx);
             let edits = std::mem::take(&mut cx.edits);
             edit(&mut stanza, &edits);
             match flow {
@@ -254,7 +255,7 @@ impl Core {
 
     /// Availability for one recipient of a broadcast: only who is here gets it.
     pub(super) fn fan_one(&self, rendered: &Arc<Rendered>, jid: &Jid) -> Vec<Effect> {
-        let Some(host) = self.hosts.get(jid.domain()) else {
+        let Some(host) = self.host(jid.domain()) else {
             return Vec::new();
         };
         let Some(account) = self.registry.peek(jid.bare_str()) else {
@@ -265,7 +266,7 @@ impl Core {
         let wish = Effect::Local(available, To::Bare, Arc::clone(rendered));
         let mut effects = Vec::new();
         effects.extend(state.apply(wish, &self.limits, 0));
-        self.reap(host, &account, &mut state, &mut effects);
+        self.reap(&host, &account, &mut state, &mut effects);
         effects
     }
 }

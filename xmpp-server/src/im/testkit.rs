@@ -2,11 +2,10 @@
 
 use crate::config::{DomainConfig, Registration};
 use crate::effect::{Effect, Which};
-use crate::hooks::{AccountCx, Cx, Flow, Hooks, Stage, Undelivered};
-use crate::host::Host;
-use crate::iq::IqTable;
+use crate::hooks::{AccountCx, Cx, Flow, Stage, Undelivered};
+use crate::host::{Host, Policy};
 use crate::limits::Limits;
-use crate::modules::{Announced, Scope};
+use crate::modules::ModuleSet;
 use crate::session::Sid;
 use crate::session::account::{AccountState, RosterView, SessionEntry};
 use crate::store::{RosterRow, Subscription};
@@ -208,7 +207,7 @@ impl Bench {
             undelivered: None,
             keep: false,
         };
-        let flow = hooks().run(stage, stanza, &mut cx);
+        let flow = host().modules().hooks.run(stage, stanza, &mut cx);
         assert!(cx.edits.is_empty());
         Outcome {
             flow,
@@ -224,29 +223,13 @@ impl Bench {
 
 fn host() -> &'static Host {
     static HOST: OnceLock<Host> = OnceLock::new();
-    HOST.get_or_init(|| Host {
-        domain: "a.test".into(),
-        jid: jid("a.test"),
-        config: DomainConfig::new("a.test", Registration::Closed).unwrap(),
+    HOST.get_or_init(|| {
+        Host::new(Policy {
+            config: DomainConfig::new("a.test", Registration::Closed).unwrap(),
+            modules: Arc::new(ModuleSet::new(super::ALL).unwrap()),
+        })
+        .unwrap()
     })
-}
-
-/// The hooks of all modules here, as the server registers them.
-fn hooks() -> Hooks {
-    let (mut hooks, mut iqs, mut announced) =
-        (Hooks::default(), IqTable::default(), Announced::default());
-    let mut errors = Vec::new();
-    for module in super::ALL {
-        module.register(&mut Scope {
-            module: module.info().name,
-            hooks: &mut hooks,
-            iqs: &mut iqs,
-            announced: &mut announced,
-            errors: &mut errors,
-        });
-    }
-    assert!(errors.is_empty());
-    hooks
 }
 
 impl Outcome {

@@ -28,8 +28,10 @@ impl Module for Feature {
 }
 
 fn addresses(host: &Host) -> Option<Element> {
-    let contact = &host.config.contact;
-    let fields: Vec<_> = contact
+    let policy = host.policy();
+    let fields: Vec<_> = policy
+        .config
+        .contact
         .iter()
         .map(|(kind, uris)| (format!("{kind}-addresses"), &**uris))
         .collect();
@@ -40,14 +42,20 @@ fn addresses(host: &Host) -> Option<Element> {
 mod tests {
     use super::*;
     use crate::config::Registration;
+    use crate::host::Policy;
     use crate::modules::tests::{element, host};
+    use std::sync::Arc;
 
     #[test]
     fn im_co_01_addresses_are_a_form() {
-        let mut host = host(Registration::Closed);
+        let host = host(Registration::Closed);
         assert_eq!(addresses(&host), None);
         let uris = ["mailto:abuse@localhost", "xmpp:abuse@localhost"].map(str::to_owned);
-        host.config.contact = vec![("abuse", uris.to_vec())];
+        let policy = host.policy();
+        let mut config = policy.config.clone();
+        config.contact = vec![("abuse", uris.to_vec())];
+        let modules = Arc::clone(&policy.modules);
+        host.set_policy(Arc::new(Policy { config, modules }));
         let form = "<x xmlns='jabber:x:data' type='result'>\
             <field var='FORM_TYPE' type='hidden'>\
             <value>http://jabber.org/network/serverinfo</value></field>\

@@ -41,7 +41,7 @@ impl Module for Feature {
 
 async fn info(iq: Iq) -> Result<Answer, StanzaError> {
     let entity = entity(iq.at, iq.account.is_some(), iq.is_authorized());
-    info_of(entity, iq.announced(), &iq.host, &iq.payload).map(Answer::with)
+    info_of(entity, &iq.announced(), &iq.host, &iq.payload).map(Answer::with)
 }
 
 async fn items(iq: Iq) -> Result<Answer, StanzaError> {

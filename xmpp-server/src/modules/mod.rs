@@ -8,7 +8,9 @@ use crate::hooks::{Cx, Filter, Flow, Hooks, Registered, Stage};
 use crate::host::Host;
 pub use crate::iq::{Answer, At, AtSet, Iq, IqKind, KeySpace};
 use crate::iq::{IqTable, Registered as IqRegistered};
+use std::fmt;
 use std::future::Future;
+use std::sync::Arc;
 use xmpp_stream::error::StanzaError;
 use xmpp_stream::ns;
 use xmpp_stream::stanza::Stanza;
@@ -100,7 +102,7 @@ pub struct Announced {
     /// disco#info nodes that stand for a domain itself.
     pub host_nodes: Vec<HostNode>,
     /// What clients can do.
-    pub caps: std::sync::Arc<Caps>,
+    pub caps: Arc<Caps>,
     /// Name and specs of each loaded module.
     pub infos: Vec<&'static Info>,
 }
@@ -132,6 +134,52 @@ impl Announced {
     pub fn forms_of(&self, host: &Host) -> Vec<Element> {
         let forms = self.host_forms.iter();
         forms.filter_map(|form| form(host)).collect()
+    }
+}
+
+/// The modules that are on for a domain, compiled: a stanza meets only those that asked for it.
+pub struct ModuleSet {
+    pub(crate) hooks: Hooks,
+    pub(crate) iqs: IqTable,
+    /// What they announce.
+    pub announced: Arc<Announced>,
+}
+
+impl ModuleSet {
+    /// Lets each module register.
+    ///
+    /// # Errors
+    /// The first query that two modules claim.
+    pub fn new(modules: &[&dyn Module]) -> Result<Self, RegisterError> {
+        let (mut hooks, mut iqs, mut announced) =
+            (Hooks::default(), IqTable::default(), Announced::default());
+        let mut errors = Vec::new();
+        for module in modules {
+            let info = module.info();
+            announced.infos.push(info);
+            module.register(&mut Scope {
+                module: info.name,
+                hooks: &mut hooks,
+                iqs: &mut iqs,
+                announced: &mut announced,
+                errors: &mut errors,
+            });
+        }
+        match errors.into_iter().next() {
+            Some(error) => Err(error),
+            None => Ok(Self {
+                hooks,
+                iqs,
+                announced: Arc::new(announced),
+            }),
+        }
+    }
+}
+
+impl fmt::Debug for ModuleSet {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let names = self.announced.infos.iter().map(|info| info.name);
+        f.debug_list().entries(names).finish()
     }
 }
 
@@ -265,8 +313,8 @@ impl Scope<'_> {
 
     /// What clients can do, as far as they were asked.
     #[must_use]
-    pub fn caps(&self) -> std::sync::Arc<Caps> {
-        std::sync::Arc::clone(&self.announced.caps)
+    pub fn caps(&self) -> Arc<Caps> {
+        Arc::clone(&self.announced.caps)
     }
 
     /// Offered in stream features after login.

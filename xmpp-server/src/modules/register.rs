@@ -41,7 +41,7 @@ impl Module for Feature {
 
 /// Section 10: shown where some peer may register.
 fn is_possible(host: &Host) -> bool {
-    host.config.registration != Registration::Closed
+    host.policy().config.registration != Registration::Closed
 }
 
 async fn get(iq: Iq) -> Result<Answer, StanzaError> {

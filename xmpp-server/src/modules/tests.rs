@@ -5,13 +5,15 @@ use crate::clock::Clock;
 use crate::config::{Config, DomainConfig, Registration};
 use crate::core::Core;
 use crate::effect::Effect;
+use crate::host::Policy;
 use crate::limits::Limits;
 use crate::session::account::Account;
+use crate::settings::Settings;
 use crate::store::{RosterRow, Store, Subscription, WriteOp};
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 use xmpp_stream::error::{ErrorType, StanzaCondition};
-use xmpp_stream::jid::{BareJid, Jid};
+use xmpp_stream::jid::BareJid;
 use xmpp_stream::stanza::Stanza;
 
 /// What one module registers.
@@ -75,11 +77,11 @@ pub(super) fn announced() -> Announced {
 /// A domain with this policy.
 pub(super) fn host(registration: Registration) -> Host {
     let domain = "localhost";
-    Host {
-        domain: domain.into(),
-        jid: Jid::domain_only(domain).unwrap(),
+    Host::new(Policy {
         config: DomainConfig::new(domain, registration).unwrap(),
-    }
+        modules: Arc::new(ModuleSet::new(ALL).unwrap()),
+    })
+    .unwrap()
 }
 
 /// An element from its text.
@@ -193,8 +195,13 @@ impl Server {
         let mut config = Config::default_zero();
         config.sasl.scram_iterations = 1;
         let hosts = [(host.domain.clone(), Arc::clone(&host))].into();
+        let settings = Settings {
+            config,
+            hosts,
+            sets: Default::default(),
+        };
         let (store, clock) = (Store::memory(), Clock::start());
-        let core = Core::new(config, hosts, store, clock, ([0; 32], None), ALL).unwrap();
+        let core = Core::new(settings, store, clock, ([0; 32], None));
         let server = Self {
             core: Arc::new(core),
             host,

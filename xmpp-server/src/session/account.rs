@@ -217,7 +217,7 @@ impl Account {
     /// The last available resource has gone, now; gives the wish to store that.
     pub fn leave(&self, now: u64) -> Effect {
         self.left.store(now, Ordering::Relaxed);
-        Effect::Write(WriteOp::Kv {
+        Effect::Note(WriteOp::Kv {
             space: LEFT_SPACE,
             owner: self.jid.clone(),
             key: LEFT_KEY.to_owned(),

@@ -7,8 +7,9 @@ use crate::store::{RowId, TicketView};
 use std::time::Instant;
 use xmpp_stream::jid::BareJid;
 
-/// Requests or messages of one page: the first screen of a client.
-pub(crate) const PAGE: usize = 50;
+/// Requests or messages of one page: the first screen of a client. Small in unit tests, so that they
+/// see what happens between two.
+pub(crate) const PAGE: usize = if cfg!(test) { 2 } else { 50 };
 
 /// Where a session is in what it draws.
 #[derive(Clone, Debug)]

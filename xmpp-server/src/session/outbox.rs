@@ -163,9 +163,10 @@ impl Outbox {
         self.lock().is_gated()
     }
 
-    /// True over the soft bound: nothing is drawn from the store until the client has taken some.
-    pub fn is_soft(&self, limits: &Limits) -> bool {
-        self.lock().is_soft(limits)
+    /// False over the soft bound: nothing is drawn from the store until the client has taken some.
+    /// What waits behind the gate does not count.
+    pub fn may_draw(&self, limits: &Limits) -> bool {
+        self.lock().may_draw(limits)
     }
 
     /// True half-way to the hard bound: the session's own requests wait until it has taken some.
@@ -263,6 +264,18 @@ impl Outbox {
     /// longer wants any (rule 12).
     pub fn withdraw(&self, own: &str) -> Vec<OutItem> {
         self.lock().withdraw(own)
+    }
+
+    /// Items that others pushed.
+    #[cfg(test)]
+    pub(crate) fn pushed(&self) -> usize {
+        self.lock().pushed()
+    }
+
+    /// The queue by the ids of its stanzas: sent | unsent # behind the gate.
+    #[cfg(test)]
+    pub(crate) fn ids(&self) -> String {
+        self.lock().ids()
     }
 
     /// Number of items and their bytes.

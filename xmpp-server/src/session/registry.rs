@@ -200,6 +200,20 @@ impl Registry {
             .map(|entry| Arc::clone(&entry.account))
     }
 
+    /// The loaded accounts of a domain.
+    pub fn of_domain(&self, domain: &str) -> Vec<Arc<Account>> {
+        let mut found = Vec::new();
+        for shard in &self.shards {
+            let shard = shard.read().unwrap_or_else(PoisonError::into_inner);
+            let all = shard.accounts.values().map(|entry| &entry.account);
+            found.extend(
+                all.filter(|account| account.jid.domain() == domain)
+                    .cloned(),
+            );
+        }
+        found
+    }
+
     /// The account was removed from the store.
     pub fn removed(&self, jid: &BareJid) -> Option<Arc<Account>> {
         let mut shard = self.write(jid.as_str());

@@ -41,6 +41,30 @@ pub(crate) enum Rule {
     Resends,
 }
 
+#[cfg(test)]
+impl Rule {
+    /// Every rule that can be taken out.
+    pub(crate) const ALL: [Self; 17] = [
+        Self::DueAtReceipt,
+        Self::TakenMarks,
+        Self::EndAtBound,
+        Self::PassOn,
+        Self::PassOnOnce,
+        Self::HeldNotDrawn,
+        Self::Gate,
+        Self::WaitForTicket,
+        Self::OneClaim,
+        Self::ClaimPasses,
+        Self::Replay,
+        Self::SmBound,
+        Self::Hibernating,
+        Self::CommittedOnly,
+        Self::FailedTold,
+        Self::TicketsBeforeResumed,
+        Self::Resends,
+    ];
+}
+
 /// False when a test has taken this rule out.
 #[cfg(not(test))]
 pub(crate) const fn hold(_: Rule) -> bool {

@@ -18,7 +18,7 @@ const DAY: Duration = Duration::from_secs(24 * 60 * 60);
     clippy::disallowed_methods,
     reason = "the binary under test reads the same clock"
 )]
-fn today() -> SystemTime {
+pub(crate) fn today() -> SystemTime {
     SystemTime::now()
 }
 

@@ -213,6 +213,7 @@ fn help_and_version() {
     for line in [
         "--help",
         "run --help",
+        "check --help",
         "user --help",
         "user add --help",
         "--version",

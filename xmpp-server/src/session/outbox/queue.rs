@@ -24,8 +24,10 @@ pub(super) struct OutQ {
     pushed: Load,
     own: Load,
     /// What waits behind a shut gate.
-    gate: Option<Box<VecDeque<OutItem>>>,
+    gate: Option<Box<Gated>>,
     sm: Option<Box<Counted>>,
+    /// What there was when the client came back.
+    grace: Load,
     /// Where the newest availability of each sender stands: kept only over the soft bound.
     presence: Option<Box<HashMap<Jid, u64>>>,
     /// Over the hard bound, and nothing was done about it yet.
@@ -49,6 +51,13 @@ struct Counted {
     /// Items that were sent over any transport and are still here, and how many of them count.
     reached: usize,
     ever: usize,
+}
+
+/// What waits behind a shut gate.
+#[derive(Default)]
+struct Gated {
+    items: VecDeque<OutItem>,
+    load: Load,
 }
 
 /// Items and their bytes.
@@ -111,16 +120,17 @@ impl OutQ {
             false => self.own.add(bytes),
         }
         match &mut self.gate {
-            Some(waiting) if others => waiting.push_back(item),
+            Some(gated) if others => {
+                gated.load.add(bytes);
+                gated.items.push_back(item);
+            }
             _ => {
                 self.items.push_back(item);
                 self.coalesce(limits);
             }
         }
         let pushed = self.pushed;
-        if pushed.items > limits.outbox_items_hard
-            || pushed.bytes > limits.outbox_bytes_hard_total()
-        {
+        if self.is_over(limits) {
             self.marked = true;
             Push::Full
         } else if pushed.items > limits.outbox_items_soft || pushed.bytes > limits.outbox_bytes_soft
@@ -129,6 +139,14 @@ impl OutQ {
         } else {
             Push::Ok
         }
+    }
+
+    /// Over the hard bound. A session that comes back to a full queue may draw it first: a quarter
+    /// more fits meanwhile, and twice the bound is the end of it.
+    fn is_over(&self, limits: &Limits) -> bool {
+        let bound = |hard: usize, grace: usize| hard.max((grace + hard / 4).min(hard * 2));
+        self.pushed.items > bound(limits.outbox_items_hard, self.grace.items)
+            || self.pushed.bytes > bound(limits.outbox_bytes_hard_total(), self.grace.bytes)
     }
 
     pub(super) fn place(&mut self, item: OutItem) {
@@ -182,8 +200,8 @@ impl OutQ {
     }
 
     pub(super) fn open_gate(&mut self) {
-        if let Some(waiting) = self.gate.take() {
-            self.items.extend(*waiting);
+        if let Some(gated) = self.gate.take() {
+            self.items.extend(gated.items);
         }
     }
 
@@ -195,9 +213,22 @@ impl OutQ {
         self.pushed.items > limits.outbox_items_soft || self.pushed.bytes > limits.outbox_bytes_soft
     }
 
+    /// The same without what waits behind the gate, which is no reason to draw less.
+    pub(super) fn may_draw(&self, limits: &Limits) -> bool {
+        let gated = self.gated();
+        self.pushed.items.saturating_sub(gated.items) <= limits.outbox_items_soft
+            && self.pushed.bytes.saturating_sub(gated.bytes) <= limits.outbox_bytes_soft
+    }
+
     pub(super) fn is_congested(&self, limits: &Limits) -> bool {
-        let (items, bytes) = self.load();
-        items > limits.outbox_items_hard / 2 || bytes > limits.outbox_bytes_hard_total() / 2
+        let ((items, bytes), gated) = (self.load(), self.gated());
+        items.saturating_sub(gated.items) > limits.outbox_items_hard / 2
+            || bytes.saturating_sub(gated.bytes) > limits.outbox_bytes_hard_total() / 2
+    }
+
+    fn gated(&self) -> Load {
+        let gate = self.gate.as_ref();
+        gate.map_or(Load::default(), |gated| gated.load)
     }
 
     pub(super) fn load(&self) -> (usize, usize) {
@@ -305,6 +336,7 @@ impl OutQ {
     fn tidy(&mut self) {
         if self.items.is_empty() {
             self.items.shrink_to(4);
+            self.grace = Load::default();
             self.presence = None;
         }
     }
@@ -358,6 +390,34 @@ impl OutQ {
     }
 
     #[cfg(test)]
+    pub(super) fn pushed(&self) -> usize {
+        self.pushed.items
+    }
+
+    /// The queue by the ids of its stanzas: sent | unsent | behind the gate.
+    #[cfg(test)]
+    pub(super) fn ids(&self) -> String {
+        let id = |item: &OutItem| match item {
+            Item::Shared(_, rendered, _) => rendered
+                .stanza()
+                .head
+                .id
+                .as_deref()
+                .unwrap_or("-")
+                .to_owned(),
+            _ => ".".to_owned(),
+        };
+        let list = |items: &mut dyn Iterator<Item = &OutItem>| -> String {
+            items.map(|item| id(item) + " ").collect()
+        };
+        let sent = list(&mut self.items.iter().take(self.sent));
+        let unsent = list(&mut self.items.iter().skip(self.sent));
+        let gate = if self.gate.is_some() { "# " } else { "" };
+        let gated = list(&mut self.gate.iter().flat_map(|gated| gated.items.iter()));
+        format!("{sent}| {unsent}{gate}{gated}")
+    }
+
+    #[cfg(test)]
     pub(super) fn set_acknowledged(&mut self, h: u32) {
         if let Some(sm) = &mut self.sm {
             sm.acknowledged = h;
@@ -386,6 +446,7 @@ impl OutQ {
             }
         }
         self.sent = 0;
+        self.grace = self.pushed;
         if let Some(sm) = &mut self.sm {
             sm.unacknowledged = Load::default();
         }

@@ -1,0 +1,214 @@
+//! Certificates of the served domains: from configured files, else from the development CA; and
+//! whether they changed since they were read.
+//!
+//! DESIGN 1. A pair is taken when it parses and the key belongs to it; until then the one in use
+//! stays. Nothing here replaces what is in use: `server.rs` and `reload.rs` do.
+
+use crate::check::Level;
+use crate::check::certificates::{Pair, service_hosts};
+use crate::config::{CertificateFiles, Config, DomainConfig};
+use crate::listener::DomainTls;
+use crate::server::StartError;
+use std::collections::HashMap;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::SystemTime;
+use tracing::warn;
+use xmpp_certs::DevCa;
+use xmpp_stream::tls;
+
+/// TLS settings by domain.
+pub(crate) type ByDomain = HashMap<Box<str>, Arc<DomainTls>>;
+
+/// Where certificates come from, and what was read from there.
+pub(crate) struct Source {
+    /// The data directory; without one the development CA lives in memory.
+    dir: Option<PathBuf>,
+    ca: Option<DevCa>,
+    read: HashMap<Box<str>, Read>,
+}
+
+/// The certificate of a domain as it was read.
+struct Read {
+    tls: Arc<DomainTls>,
+    /// `None`: issued in memory.
+    files: Option<CertificateFiles>,
+    stamp: Stamp,
+    /// A newer pair that does not fit, so that it is told once.
+    refused: Option<Stamp>,
+}
+
+/// When two are the same, neither file was written in between.
+type Stamp = [Option<(u64, u64, i64, i64)>; 2];
+
+impl Source {
+    pub(crate) fn new(dir: Option<&Path>) -> Self {
+        Self {
+            dir: dir.map(Path::to_owned),
+            ca: None,
+            read: HashMap::new(),
+        }
+    }
+
+    /// The development CA's certificate, once some domain needed it.
+    pub(crate) fn ca_pem(&self) -> Option<&str> {
+        self.ca.as_ref().map(DevCa::pem)
+    }
+
+    /// False when all was issued in memory: then nothing can change.
+    pub(crate) fn has_files(&self) -> bool {
+        self.read.values().any(|one| one.files.is_some())
+    }
+
+    /// Reads or issues the certificates of all domains. After an error everything is as before.
+    pub(crate) fn load(
+        &mut self,
+        config: &Config,
+        now: SystemTime,
+    ) -> Result<ByDomain, StartError> {
+        let mut read = HashMap::new();
+        for domain in &config.domains {
+            let one = match self.files(domain, now)? {
+                Some(files) => {
+                    let one = read_pair(&domain.name, files)?;
+                    report(config, &domain.name, &one, now);
+                    one
+                }
+                None => self.in_memory(&domain.name, now)?,
+            };
+            read.insert(Box::from(domain.name.as_str()), one);
+        }
+        self.read = read;
+        let all = self.read.iter();
+        Ok(all
+            .map(|(name, one)| (name.clone(), Arc::clone(&one.tls)))
+            .collect())
+    }
+
+    /// Certificates whose files changed and are in order again.
+    pub(crate) fn changed(&mut self, config: &Config, now: SystemTime) -> ByDomain {
+        let mut changed = ByDomain::new();
+        for (domain, one) in &mut self.read {
+            let Some(files) = &one.files else { continue };
+            let stamp = stamp_of(files);
+            if stamp == one.stamp {
+                continue;
+            }
+            match read_pair(domain, files.clone()) {
+                Ok(new) => {
+                    report(config, domain, &new, now);
+                    changed.insert(domain.clone(), Arc::clone(&new.tls));
+                    *one = new;
+                }
+                Err(error) if one.refused != Some(stamp) => {
+                    warn!(%error, "certificate changed, but is not usable; the old one stays");
+                    one.refused = Some(stamp);
+                }
+                Err(_) => {}
+            }
+        }
+        changed
+    }
+
+    /// The files of a domain, made by the development CA where none are configured.
+    fn files(
+        &mut self,
+        domain: &DomainConfig,
+        now: SystemTime,
+    ) -> Result<Option<CertificateFiles>, StartError> {
+        if let Some(files) = &domain.certificate {
+            return Ok(Some(files.clone()));
+        }
+        let Some(dir) = self.dir.clone() else {
+            return Ok(None);
+        };
+        let ca = DevCa::load_or_create(&dir.join("ca"), now).map_err(StartError::Certificate)?;
+        let made = ca.ensure_domain(&dir.join("certs"), &domain.name, now);
+        let made = made.map_err(StartError::Certificate)?;
+        self.ca = Some(ca);
+        Ok(Some(CertificateFiles {
+            certificate: made.certificate,
+            key: made.key,
+        }))
+    }
+
+    fn in_memory(&mut self, domain: &str, now: SystemTime) -> Result<Read, StartError> {
+        if self.ca.is_none() {
+            self.ca = Some(DevCa::new(now).map_err(StartError::Certificate)?);
+        }
+        let issued = self.read.get(domain).filter(|one| one.files.is_none());
+        let tls = match (issued, &self.ca) {
+            (Some(one), _) => Arc::clone(&one.tls),
+            (None, Some(ca)) => {
+                let leaf = ca.issue_for_domain(domain, now);
+                let leaf = leaf.map_err(StartError::Certificate)?;
+                Arc::new(domain_tls(domain, &leaf.chain_pem, &leaf.key_pem)?)
+            }
+            (None, None) => return Err(StartError::Certificate(xmpp_certs::CertError::Sign)),
+        };
+        Ok(Read {
+            tls,
+            files: None,
+            stamp: [None, None],
+            refused: None,
+        })
+    }
+}
+
+fn read_pair(domain: &str, files: CertificateFiles) -> Result<Read, StartError> {
+    // Before the reading: what is written meanwhile is read again.
+    let stamp = stamp_of(&files);
+    let (chain, key) = (text(&files.certificate)?, text(&files.key)?);
+    Ok(Read {
+        tls: Arc::new(domain_tls(domain, &chain, &key)?),
+        files: Some(files),
+        stamp,
+        refused: None,
+    })
+}
+
+fn text(path: &Path) -> Result<String, StartError> {
+    std::fs::read_to_string(path).map_err(|error| StartError::TlsFile(path.to_owned(), error))
+}
+
+fn stamp_of(files: &CertificateFiles) -> Stamp {
+    [&files.certificate, &files.key].map(|path| {
+        let data = std::fs::metadata(path).ok()?;
+        Some((data.ino(), data.len(), data.mtime(), data.mtime_nsec()))
+    })
+}
+
+fn domain_tls(domain: &str, chain: &str, key: &str) -> Result<DomainTls, StartError> {
+    let error = |error| StartError::Tls {
+        domain: domain.into(),
+        error,
+    };
+    let (starttls, leaf) = tls::server_config(chain, key, false).map_err(error)?;
+    let (direct, _) = tls::server_config(chain, key, true).map_err(error)?;
+    Ok(DomainTls {
+        starttls,
+        direct,
+        leaf,
+    })
+}
+
+/// It is used all the same, but clients will not like it.
+fn report(config: &Config, domain: &str, one: &Read, now: SystemTime) {
+    let Some(files) = &one.files else { return };
+    let (Ok(chain), Ok(key)) = (text(&files.certificate), text(&files.key)) else {
+        return;
+    };
+    let pair = Pair {
+        domain,
+        hosts: &service_hosts(config, domain),
+        chain: &chain,
+        key: &key,
+        in_data_directory: false,
+    };
+    for finding in pair.check(now) {
+        if finding.level != Level::Ok {
+            warn!(domain, reason = %finding.text, "certificate is not in order");
+        }
+    }
+}

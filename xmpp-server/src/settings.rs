@@ -1,0 +1,144 @@
+//! What a reload replaces while the server runs: the configuration, the served domains and which
+//! modules are on for each. One value behind one lock; readers take the `Arc` and let go.
+
+use crate::config::Config;
+use crate::core::Core;
+use crate::host::{Host, Policy};
+use crate::modules::{self, Module, ModuleSet, RegisterError};
+use crate::router::HostMap;
+use crate::store::StoreError;
+use std::collections::HashMap;
+use std::sync::{Arc, PoisonError};
+use xmpp_stream::error::StreamCondition;
+use xmpp_stream::jid::JidError;
+
+/// Configuration and domains in force.
+#[derive(Debug)]
+pub struct Settings {
+    /// The configuration, without what only a start changes.
+    pub config: Config,
+    /// Served domains.
+    pub hosts: HostMap,
+    /// Modules by the names of those that are off: most domains have the same, and what a module
+    /// remembers stays over a reload.
+    pub(crate) sets: HashMap<Vec<String>, Arc<ModuleSet>>,
+}
+
+/// Why a configuration makes no settings.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum SettingsError {
+    /// A domain name.
+    Domain(JidError),
+    /// Two modules want the same query.
+    Module(RegisterError),
+}
+
+impl Settings {
+    /// Domains with the modules of this package that are on for them, and `more` on all. What was
+    /// in force `before` gives its modules, where they are the same.
+    ///
+    /// # Errors
+    /// `SettingsError`.
+    pub fn new(
+        config: Config,
+        more: &[&'static dyn Module],
+        before: Option<&Self>,
+    ) -> Result<Self, SettingsError> {
+        let mut hosts = HostMap::new();
+        let mut sets = HashMap::new();
+        for domain in &config.domains {
+            let off = config.modules.off.iter().chain(&domain.modules_off);
+            let mut off: Vec<String> = off.cloned().collect();
+            off.sort_unstable();
+            off.dedup();
+            let known = sets.get(&off);
+            let known = known.or_else(|| before.and_then(|before| before.sets.get(&off)));
+            let modules = match known {
+                Some(modules) => Arc::clone(modules),
+                None => {
+                    let mut on = modules::enabled(&off);
+                    on.extend_from_slice(more);
+                    let made = ModuleSet::new(&on).map_err(SettingsError::Module)?;
+                    Arc::new(made)
+                }
+            };
+            sets.insert(off, Arc::clone(&modules));
+            let policy = Policy {
+                config: domain.clone(),
+                modules,
+            };
+            let host = Host::new(policy).map_err(SettingsError::Domain)?;
+            hosts.insert(host.domain.clone(), Arc::new(host));
+        }
+        Ok(Self {
+            config,
+            hosts,
+            sets,
+        })
+    }
+}
+
+impl Core {
+    /// The settings of this moment; whoever decides several things together takes them once.
+    #[must_use]
+    pub fn settings(&self) -> Arc<Settings> {
+        Arc::clone(&self.settings.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// A served domain.
+    #[must_use]
+    pub fn host(&self, domain: &str) -> Option<Arc<Host>> {
+        let settings = self.settings.read().unwrap_or_else(PoisonError::into_inner);
+        settings.hosts.get(domain).map(Arc::clone)
+    }
+
+    /// Puts new settings in force. Domains that stay keep their `Host`; sessions of those that go
+    /// end with host-gone, and their contacts are told, before nobody knows the domain any more.
+    pub(crate) async fn replace_settings(self: &Arc<Self>, new: Settings) {
+        let old = self.settings();
+        let mut hosts = new.hosts;
+        for (domain, host) in &mut hosts {
+            if let Some(stays) = old.hosts.get(domain) {
+                stays.set_policy(host.policy());
+                *host = Arc::clone(stays);
+            }
+        }
+        let gone = old.hosts.values();
+        for host in gone.filter(|host| !hosts.contains_key(&host.domain)) {
+            host.leave();
+            self.end_sessions_of(host).await;
+        }
+        let settings = Settings {
+            config: new.config,
+            hosts,
+            sets: new.sets,
+        };
+        let mut place = self
+            .settings
+            .write()
+            .unwrap_or_else(PoisonError::into_inner);
+        *place = Arc::new(settings);
+    }
+
+    /// Before a domain is served: which SCRAM hashes its accounts allow.
+    pub(crate) async fn learn_offers<'a>(
+        &self,
+        domains: impl Iterator<Item = &'a Box<str>>,
+    ) -> Result<(), StoreError> {
+        self.offers
+            .learn(&self.store, domains.map(|name| &**name))
+            .await
+    }
+
+    async fn end_sessions_of(self: &Arc<Self>, host: &Host) {
+        for account in self.registry.of_domain(&host.domain) {
+            let sessions = account.lock().sessions.clone();
+            let mut effects = Vec::new();
+            for entry in sessions {
+                effects.extend(self.end_with(&account, &entry, StreamCondition::HostGone));
+            }
+            self.run(None, effects.into()).await;
+        }
+    }
+}
