@@ -194,35 +194,6 @@ async fn a_roster_changed_elsewhere_is_read_again() {
     running.shutdown().await;
 }
 
-/// A session that was bound just when its domain went away stayed in its account for good.
-#[tokio::test]
-async fn a_session_outlives_its_domain_in_no_count() {
-    let config = Config::default_zero().memory().listen([]).listen_tls([]);
-    let running = Server::start(config).await.unwrap();
-    let handle = running.handle();
-    let core = handle.core();
-    let ann = session(core, "ann").await;
-    let other = Config::default_zero().with_domain("b.test").unwrap();
-    let settings = Settings::new(other, &[], None).unwrap();
-    *core.settings.write().unwrap() = Arc::new(settings);
-    core.session_over(&ann).await;
-    assert_eq!(core.registry.sessions.load(Ordering::Relaxed), 0);
-    assert!(ann.account.lock().sessions.is_empty());
-}
-
-#[tokio::test]
-async fn a_domain_that_leaves_binds_nobody() {
-    let config = Config::default_zero().memory().listen([]).listen_tls([]);
-    let running = Server::start(config).await.unwrap();
-    let handle = running.handle();
-    let core = handle.core();
-    let ann = session(core, "ann").await;
-    core.host("localhost").unwrap().leave();
-    let again = core.bind(&ann.account.jid, None, ann.peer.into()).await;
-    assert_eq!(again.err(), Some(StanzaError::not_authorized()));
-    assert_eq!(core.registry.sessions.load(Ordering::Relaxed), 1);
-}
-
 /// A page was read slowly; meanwhile its session went unavailable, which leaves what was not sent to
 /// others, and came again: the page is not placed, as what stood before it would be skipped.
 #[tokio::test]
@@ -262,4 +233,33 @@ async fn im_of_02_a_page_of_an_earlier_draw_is_not_placed() {
     let (_, (again, _)) = draw().await;
     assert_eq!(again, ids, "from the first that was not sent");
     running.shutdown().await;
+}
+
+/// A session that was bound just when its domain went away stayed in its account for good.
+#[tokio::test]
+async fn a_session_outlives_its_domain_in_no_count() {
+    let config = Config::default_zero().memory().listen([]).listen_tls([]);
+    let running = Server::start(config).await.unwrap();
+    let handle = running.handle();
+    let core = handle.core();
+    let ann = session(core, "ann").await;
+    let other = Config::default_zero().with_domain("b.test").unwrap();
+    let settings = Settings::new(other, &[], None).unwrap();
+    *core.settings.write().unwrap() = Arc::new(settings);
+    core.session_over(&ann).await;
+    assert_eq!(core.registry.sessions.load(Ordering::Relaxed), 0);
+    assert!(ann.account.lock().sessions.is_empty());
+}
+
+#[tokio::test]
+async fn a_domain_that_leaves_binds_nobody() {
+    let config = Config::default_zero().memory().listen([]).listen_tls([]);
+    let running = Server::start(config).await.unwrap();
+    let handle = running.handle();
+    let core = handle.core();
+    let ann = session(core, "ann").await;
+    core.host("localhost").unwrap().leave();
+    let again = core.bind(&ann.account.jid, None, ann.peer.into()).await;
+    assert_eq!(again.err(), Some(StanzaError::not_authorized()));
+    assert_eq!(core.registry.sessions.load(Ordering::Relaxed), 1);
 }

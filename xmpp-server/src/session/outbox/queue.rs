@@ -14,11 +14,13 @@ use xmpp_stream::stanza::{Class, Item};
 /// Everything under the lock. What few sessions need stands in boxes: most queues are empty.
 #[derive(Default)]
 pub(super) struct OutQ {
-    items: VecDeque<OutItem>,
+    items: VecDeque<Queued>,
     /// The first so many were copied to the transport's buffer.
     sent: usize,
-    /// Number of the first item, counted from the session's begin.
-    first: u64,
+    /// Number of the next item, counted from the session's begin.
+    next: u64,
+    /// Items that a newer one has taken the place of, and that are still here.
+    gone: usize,
     /// What others pushed, behind the gate too, and what the session brought upon itself: that never
     /// counts against it, since it is not read while it leaves it.
     pushed: Load,
@@ -38,6 +40,12 @@ pub(super) struct OutQ {
     /// What the peer is told when somebody else ended the session.
     pub(super) farewell: Option<Box<StreamError>>,
     pub(super) visit: Option<Visit>,
+}
+
+/// An item with its number: numbers rise, but some may be missing.
+struct Queued {
+    number: u64,
+    item: OutItem,
 }
 
 /// Stream management's side of the queue.
@@ -100,9 +108,13 @@ fn delivery(item: &OutItem) -> Option<&Arc<Delivery>> {
     }
 }
 
-/// Where an item used to stand that a newer one has taken the place of.
+/// Where an item used to stand that is not sent after all. It counts for nothing.
 fn nothing() -> OutItem {
     Item::Nonza(Box::default())
+}
+
+fn is_nothing(item: &OutItem) -> bool {
+    matches!(item, Item::Nonza(bytes) if bytes.is_empty())
 }
 
 impl OutQ {
@@ -125,7 +137,7 @@ impl OutQ {
                 gated.items.push_back(item);
             }
             _ => {
-                self.items.push_back(item);
+                self.append(item);
                 self.coalesce(limits);
             }
         }
@@ -144,10 +156,18 @@ impl OutQ {
     /// Over the hard bound. A session that comes back to a full queue may draw it first: a quarter
     /// more fits meanwhile, and twice the bound is the end of it.
     fn is_over(&self, limits: &Limits) -> bool {
-        let bound =
-            |hard: usize, grace: usize| hard.max((grace + hard / 4).min(hard.saturating_mul(2)));
+        let bound = |hard: usize, grace: usize| {
+            let more = grace.saturating_add(hard / 4);
+            hard.max(more.min(hard.saturating_mul(2)))
+        };
         self.pushed.items > bound(limits.outbox_items_hard, self.grace.items)
             || self.pushed.bytes > bound(limits.outbox_bytes_hard_total(), self.grace.bytes)
+    }
+
+    fn append(&mut self, item: OutItem) {
+        let number = self.next;
+        self.next += 1;
+        self.items.push_back(Queued { number, item });
     }
 
     pub(super) fn place(&mut self, item: OutItem) {
@@ -159,7 +179,7 @@ impl OutQ {
         }
         // Drawn under the soft bound, and by the session itself.
         self.pushed.add(size(&item));
-        self.items.push_back(item);
+        self.append(item);
     }
 
     /// Over the soft bound only the newest availability of each sender is kept, at the tail, so that
@@ -169,31 +189,59 @@ impl OutQ {
             self.presence = None;
             return;
         }
+        let fixed = self.fixed();
         let index = self.presence.get_or_insert_with(|| {
-            let unsent = self.items.iter().enumerate().skip(self.sent);
-            let found = unsent.filter_map(|(at, item)| {
-                Some((available_from(item)?.clone(), self.first + at as u64))
-            });
+            let unsent = self.items.iter().skip(fixed);
+            let found = unsent
+                .filter_map(|queued| Some((available_from(&queued.item)?.clone(), queued.number)));
             // The last one is the newcomer itself.
-            Box::new(found.take(self.items.len() - self.sent - 1).collect())
+            Box::new(found.take(self.items.len() - fixed - 1).collect())
         });
-        let Some(from) = self.items.back().and_then(available_from).cloned() else {
+        let Some(newcomer) = self.items.back() else {
             return;
         };
-        let number = self.first + self.items.len() as u64 - 1;
-        let Some(older) = index.insert(from, number) else {
+        let Some(from) = available_from(&newcomer.item).cloned() else {
             return;
         };
-        // What was sent meanwhile stays.
-        let at = older.checked_sub(self.first).map(|at| at as usize);
-        let Some(at) = at.filter(|at| *at >= self.sent) else {
-            return;
-        };
-        if let Some(item) = self.items.get_mut(at) {
-            self.pushed.remove(size(item));
-            *item = nothing();
-            self.own.add(0);
+        let older = index.insert(from, newcomer.number);
+        if index.len() > 2 * self.items.len() + 64 {
+            let first = self.items.front().map_or(0, |queued| queued.number);
+            index.retain(|_, number| *number >= first);
         }
+        let Some(older) = older else {
+            return;
+        };
+        // What was sent meanwhile stays, as the client may have counted it.
+        let at = self.items.binary_search_by_key(&older, |q| q.number).ok();
+        let Some(at) = at.filter(|at| *at >= fixed) else {
+            return;
+        };
+        if let Some(queued) = self.items.get_mut(at) {
+            self.pushed.remove(size(&queued.item));
+            queued.item = nothing();
+            self.gone += 1;
+        }
+        self.compact();
+    }
+
+    /// Items that were sent over any transport: they are not touched.
+    fn fixed(&self) -> usize {
+        let reached = self.sm.as_ref().map_or(0, |sm| sm.reached);
+        self.sent.max(reached)
+    }
+
+    /// Gives back the places of items that are gone, once they are the most of the queue.
+    fn compact(&mut self) {
+        let fixed = self.fixed();
+        if self.gone < 64 || self.gone <= self.items.len() / 2 {
+            return;
+        }
+        let mut at = 0;
+        self.items.retain(|queued| {
+            at += 1;
+            at <= fixed || !is_nothing(&queued.item)
+        });
+        self.gone = 0;
     }
 
     pub(super) fn shut_gate(&mut self) {
@@ -202,7 +250,7 @@ impl OutQ {
 
     pub(super) fn open_gate(&mut self) {
         if let Some(gated) = self.gate.take() {
-            self.items.extend(gated.items);
+            gated.items.into_iter().for_each(|item| self.append(item));
         }
     }
 
@@ -254,7 +302,7 @@ impl OutQ {
     pub(super) fn has_more(&self, limits: &Limits) -> bool {
         match self.items.get(self.sent) {
             None => false,
-            Some(item) if is_stanza(item) => !self.is_paused(limits),
+            Some(queued) if is_stanza(&queued.item) => !self.is_paused(limits),
             Some(_) => true,
         }
     }
@@ -265,16 +313,16 @@ impl OutQ {
         mut write: impl FnMut(&OutItem) -> bool,
     ) -> Sent {
         let mut done = Sent::default();
-        while let Some(item) = self.items.get(self.sent) {
-            let number = self.first + self.sent as u64;
+        while let Some(Queued { number, item }) = self.items.get(self.sent) {
+            let number = *number;
             let counts = is_stanza(item) && self.sm.as_ref().is_some_and(|sm| number >= sm.from);
             if counts && self.is_paused(limits) {
                 done.paused = true;
                 break;
             }
-            let more = write(item);
+            let (more, bytes) = (write(item), size(item));
             if counts && let Some(sm) = &mut self.sm {
-                sm.unacknowledged.add(size(item));
+                sm.unacknowledged.add(bytes);
                 done.counted = true;
             }
             self.sent += 1;
@@ -292,8 +340,8 @@ impl OutQ {
     pub(super) fn flushed(&mut self) -> Vec<RowId> {
         let mut taken = Vec::new();
         while self.sent > 0
-            && let Some(item) = self.items.front()
-            && !self.counts_first(item)
+            && let Some(first) = self.items.front()
+            && !self.counts(first)
         {
             self.pop(&mut taken);
         }
@@ -301,21 +349,21 @@ impl OutQ {
         taken
     }
 
-    /// The first item is one that the client acknowledges.
-    fn counts_first(&self, item: &OutItem) -> bool {
-        is_stanza(item) && self.sm.as_ref().is_some_and(|sm| self.first >= sm.from)
+    /// The client acknowledges it.
+    fn counts(&self, queued: &Queued) -> bool {
+        let sm = self.sm.as_ref();
+        is_stanza(&queued.item) && sm.is_some_and(|sm| queued.number >= sm.from)
     }
 
     /// The first item leaves: it is taken.
     fn pop(&mut self, taken: &mut Vec<RowId>) {
-        let Some(item) = self.items.pop_front() else {
+        let Some(Queued { item, .. }) = self.items.pop_front() else {
             return;
         };
         self.sent = self.sent.saturating_sub(1);
         if let Some(sm) = &mut self.sm {
             sm.reached = sm.reached.saturating_sub(1);
         }
-        self.first += 1;
         self.forget(&item);
         if let Some(delivery) = delivery(&item) {
             if rules::hold(Rule::TakenMarks) {
@@ -330,6 +378,7 @@ impl OutQ {
     fn forget(&mut self, item: &OutItem) {
         match item {
             Item::Shared(..) => self.pushed.remove(size(item)),
+            item if is_nothing(item) => self.gone = self.gone.saturating_sub(1),
             _ => self.own.remove(size(item)),
         }
     }
@@ -367,9 +416,9 @@ impl OutQ {
         let mut taken = Vec::new();
         let mut left = newly;
         while self.sm.as_ref().is_some_and(|sm| sm.reached > 0)
-            && let Some(item) = self.items.front()
+            && let Some(first) = self.items.front()
         {
-            let counts = self.counts_first(item);
+            let (counts, bytes) = (self.counts(first), size(&first.item));
             if counts && left == 0 {
                 break;
             }
@@ -377,7 +426,6 @@ impl OutQ {
             if !counts && self.sent == 0 {
                 break;
             }
-            let bytes = size(item);
             if counts {
                 left -= 1;
                 if let Some(sm) = self.sm.as_mut().filter(|_| self.sent > 0) {
@@ -411,8 +459,8 @@ impl OutQ {
         let list = |items: &mut dyn Iterator<Item = &OutItem>| -> String {
             items.map(|item| id(item) + " ").collect()
         };
-        let sent = list(&mut self.items.iter().take(self.sent));
-        let unsent = list(&mut self.items.iter().skip(self.sent));
+        let sent = list(&mut self.items.iter().take(self.sent).map(|queued| &queued.item));
+        let unsent = list(&mut self.items.iter().skip(self.sent).map(|queued| &queued.item));
         let gate = if self.gate.is_some() { "# " } else { "" };
         let gated = list(&mut self.gate.iter().flat_map(|gated| gated.items.iter()));
         format!("{sent}| {unsent}{gate}{gated}")
@@ -439,11 +487,11 @@ impl OutQ {
         }
         // What was said beside stanzas was said to the old transport.
         let reached = self.sm.as_ref().map_or(self.sent, |sm| sm.reached);
-        for item in self.items.iter_mut().take(reached) {
-            if !is_stanza(item) {
-                let bytes = size(item);
-                self.own.bytes = self.own.bytes.saturating_sub(bytes);
-                *item = nothing();
+        for queued in self.items.iter_mut().take(reached) {
+            if !is_stanza(&queued.item) && !is_nothing(&queued.item) {
+                self.own.remove(size(&queued.item));
+                queued.item = nothing();
+                self.gone += 1;
             }
         }
         self.sent = 0;
@@ -454,20 +502,22 @@ impl OutQ {
     }
 
     pub(super) fn sent_until(&self) -> u64 {
-        self.first + self.sent as u64
+        let first = self.items.get(self.sent);
+        first.map_or(self.next, |queued| queued.number)
     }
 
     pub(super) fn end_number(&self) -> u64 {
-        self.first + self.items.len() as u64
+        self.next
     }
 
     pub(super) fn withdraw(&mut self, own: &str) -> Vec<OutItem> {
         self.open_gate();
-        let unsent = self.items.split_off(self.sent);
+        // What was sent over an earlier transport was sent, too.
+        let unsent = self.items.split_off(self.fixed().min(self.items.len()));
         self.presence = None;
         let mut withdrawn = Vec::new();
-        for item in unsent {
-            let message = match &item {
+        for queued in unsent {
+            let message = match &queued.item {
                 Item::Shared(_, rendered, _) => {
                     let to = rendered.stanza().head.to.as_ref().map_or("", Jid::as_str);
                     rendered.class() == Class::Message && to != own
@@ -475,13 +525,13 @@ impl OutQ {
                 _ => false,
             };
             if message {
-                self.forget(&item);
-                if let Some(delivery) = delivery(&item) {
+                self.forget(&queued.item);
+                if let Some(delivery) = delivery(&queued.item) {
                     delivery.let_go();
                 }
-                withdrawn.push(item);
+                withdrawn.push(queued.item);
             } else {
-                self.items.push_back(item);
+                self.items.push_back(queued);
             }
         }
         withdrawn
@@ -493,8 +543,9 @@ impl OutQ {
         self.marked = false;
         (self.sent, self.pushed, self.own) = (0, Load::default(), Load::default());
         self.presence = None;
-        let items: Vec<_> = std::mem::take(&mut self.items).into();
-        self.first += items.len() as u64;
+        let items = std::mem::take(&mut self.items);
+        let items: Vec<_> = items.into_iter().map(|queued| queued.item).collect();
+        self.gone = 0;
         items.iter().filter_map(delivery).for_each(|d| d.let_go());
         items
     }

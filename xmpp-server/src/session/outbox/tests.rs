@@ -297,3 +297,71 @@ fn the_end_gives_back_what_nobody_took_in_order() {
     assert!(!first.is_held() && !second.is_held() && !first.is_taken());
     assert_eq!(outbox.push(message("m"), &limits()), Push::Closed);
 }
+
+#[test]
+fn a_flood_of_presence_leaves_nothing_behind() {
+    let outbox = managed();
+    for id in 0..8 {
+        outbox.push(message(&id.to_string()), &limits());
+    }
+    assert_eq!(
+        sent(&outbox),
+        ["0", "1", "2"],
+        "the bound of acknowledgements"
+    );
+    for _ in 0..10_000 {
+        outbox.push(presence("ann"), &limits());
+        outbox.push(presence("ben"), &limits());
+    }
+    assert_eq!(outbox.load().0, 8 + 2);
+    let slots = outbox.ids().split_whitespace().count();
+    assert!(slots < 200, "{slots} places");
+    // What an error waits behind is found all the same.
+    let end = outbox.end_number();
+    let mut left = outbox.unacknowledged().unwrap() as u32;
+    let mut all = Vec::new();
+    while outbox.sent_until() < end {
+        outbox.acknowledged(left).unwrap();
+        all.extend(sent(&outbox));
+        left = (all.len() + 3) as u32;
+    }
+    assert_eq!(all, ["3", "4", "5", "6", "7", "ann", "ben"]);
+}
+
+/// One that had been sent, and was to be sent again, gave way to a newer one: the client's count then
+/// covered less than it had received, and the rest came twice.
+#[test]
+fn im_sm_14_presence_that_the_client_may_have_counted_stays() {
+    let outbox = managed();
+    for item in [message("0"), presence("ann"), message("1")] {
+        outbox.push(item, &limits());
+    }
+    assert_eq!(sent(&outbox), ["0", "ann", "1"]);
+    outbox.rewind();
+    for id in 2..5 {
+        outbox.push(message(&id.to_string()), &limits());
+    }
+    outbox.push(presence("ann+"), &limits());
+    // It had received all three.
+    outbox.acknowledged(3).unwrap();
+    assert_eq!(sent(&outbox), ["2", "3", "4"]);
+    outbox.acknowledged(6).unwrap();
+    assert_eq!(sent(&outbox), ["ann+"]);
+    outbox.acknowledged(7).unwrap();
+    assert_eq!(outbox.load(), (0, 0));
+}
+
+/// A session that no longer wants messages gave back what it had been sent before it was resumed.
+#[test]
+fn im_sm_08_what_was_sent_before_resumption_stays_with_the_session() {
+    let outbox = managed();
+    outbox.push(message("1"), &limits());
+    assert_eq!(sent(&outbox), ["1"]);
+    outbox.rewind();
+    outbox.push(message("2"), &limits());
+    assert_eq!(outbox.withdraw("x").len(), 1);
+    assert_eq!(sent(&outbox), ["1"]);
+    outbox.push(presence("ann"), &limits());
+    outbox.acknowledged(1).unwrap();
+    assert_eq!(sent(&outbox), ["ann"]);
+}
