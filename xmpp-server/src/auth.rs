@@ -210,6 +210,8 @@ impl Core {
                 .map_err(|_| StanzaError::internal_server_error())?,
         };
         let entry = SessionEntry::new(Sid(random::number()), full);
+        // Most accounts have one session, and a vector would make room for four.
+        state.sessions.reserve_exact(1);
         state.sessions.push(entry.clone());
         Ok(entry)
     }

@@ -76,27 +76,18 @@ pub async fn serve(
         };
         let now = shared.core.clock.now();
         let machine = Responder::new(config, Box::new(random::fill), now);
-        let mut driver = Driver::new(machine, transport);
-        driver.set_stall_max(shared.core.limits.write_stall_max);
-        if direct_tls {
-            let mut shutdown = shared.shutdown.clone();
-            let handshake = driver.accept_tls(&*shared.certificates, None, true);
-            let done = tokio::select! {
-                done = handshake => done,
-                () = down(&mut shutdown) => return,
-            };
-            if let Err(error) = done {
-                info!(%error, "TLS handshake failed");
-                return;
-            }
-        }
         let mut connection = Connection {
+            driver: Driver::new(machine, transport),
             shared,
-            driver,
             peer,
             session: None,
             on_login: Some(on_login),
         };
+        let limits = &connection.shared.core.limits;
+        connection.driver.set_stall_max(limits.write_stall_max);
+        if direct_tls && !Box::pin(connection.secure(None)).await {
+            return;
+        }
         connection.run().await;
     };
     connection.instrument(span).await;
@@ -131,7 +122,7 @@ impl<F: FnOnce() + Send> Connection<F> {
             session.outbox.taken();
         }
         if let Some(session) = self.session.take() {
-            self.shared.core.session_over(&session).await;
+            Box::pin(self.shared.core.session_over(&session)).await;
             info!("session over");
         }
         if closed {
@@ -139,14 +130,33 @@ impl<F: FnOnce() + Send> Connection<F> {
         }
     }
 
+    /// The TLS handshake; false when there is none.
+    async fn secure(&mut self, to: Option<&str>) -> bool {
+        let certificates = Arc::clone(&self.shared.certificates);
+        let mut shutdown = self.shared.shutdown.clone();
+        let done = tokio::select! {
+            done = self.driver.accept_tls(&*certificates, to, to.is_none()) => done,
+            () = down(&mut shutdown) => return false,
+        };
+        if let Err(error) = &done {
+            info!(%error, "TLS handshake failed");
+        }
+        done.is_ok()
+    }
+
     /// Until the stream or the transport ends; true when there may be bytes left to write.
     async fn live(&mut self) -> bool {
         let mut shutdown = self.shared.shutdown.clone();
-        let limits = self.shared.core.limits;
         loop {
             while let Some(output) = self.driver.machine.poll_output() {
-                if !self.act(output).await {
-                    return true;
+                match output {
+                    Output::Stanza(stanza) => self.stanza(stanza).await,
+                    // In a box, as a session has its place for this as long as it lives.
+                    rare => {
+                        if !Box::pin(self.act(rare)).await {
+                            return true;
+                        }
+                    }
                 }
             }
             if self
@@ -159,10 +169,11 @@ impl<F: FnOnce() + Send> Connection<F> {
             }
             self.fill();
             let session = self.session.as_ref();
+            let limits = &self.shared.core.limits;
             let idle = self.driver.pending() == 0 && self.driver.machine.is_open();
             // A peer that does not take its answers gets no more of them.
             let read = self.driver.pending() < UNREAD_BYTES
-                && !session.is_some_and(|session| session.outbox.is_congested(&limits));
+                && !session.is_some_and(|session| session.outbox.is_congested(limits));
             let turn = tokio::select! {
                 biased;
                 () = down(&mut shutdown), if self.driver.machine.accepts_close() => {
@@ -220,18 +231,7 @@ impl<F: FnOnce() + Send> Connection<F> {
     async fn act(&mut self, output: Output) -> bool {
         let core = Arc::clone(&self.shared.core);
         match output {
-            Output::StartTls { to } => {
-                let certificates = Arc::clone(&self.shared.certificates);
-                let mut shutdown = self.shared.shutdown.clone();
-                let done = tokio::select! {
-                    done = self.driver.accept_tls(&*certificates, Some(&to), false) => done,
-                    () = down(&mut shutdown) => return false,
-                };
-                if let Err(error) = done {
-                    info!(%error, "TLS handshake failed");
-                    return false;
-                }
-            }
+            Output::StartTls { to } => return self.secure(Some(&to)).await,
             Output::NeedCredentials { account, hash } => {
                 let credentials = core.credentials(&account, hash).await;
                 self.driver
