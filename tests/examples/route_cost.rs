@@ -99,13 +99,14 @@ fn one(core: &Arc<Core>, reader: &mut Reader, from: &Session, to: &Session, wire
         "not the fast path"
     );
     wire.clear();
-    to.outbox.send(|item| {
+    to.outbox.send(&core.limits, |item| {
         match item {
             Item::Shared(how, rendered, _) => rendered.write(wire, *how, Some(&to.jid)),
             _ => panic!("not a shared rendering"),
         }
         true
     });
-    to.outbox.taken();
+    core.took(&to.account, &to.outbox.flushed());
+    drop(from.take_owed());
     black_box(&wire);
 }

@@ -111,6 +111,7 @@ impl Pair {
             limits: plan.limits,
             tls: plan.tls,
             downgrade_protection: true,
+            manage: true,
         };
         let initiator = InitiatorConfig {
             account,

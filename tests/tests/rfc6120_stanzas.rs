@@ -206,7 +206,7 @@ async fn c6120_se_06_unknown_account_answers_like_one_that_is_not_there() {
         "<iq type='get' id='i' to='TO'><ping xmlns='urn:xmpp:ping'/></iq>",
         "<iq type='set' id='i' to='TO'><q xmlns='urn:test:x'/></iq>",
         "<message type='normal' id='i' to='TO/gone'><body>b</body></message>",
-        "<message type='chat' id='i' to='TO'><body>b</body></message>",
+        "<message type='groupchat' id='i' to='TO'><body>b</body></message>",
     ] {
         ann.send(payload.replace("TO", "ben@a.test")).await;
         let known = ann.next().await.to_string().replace("ben@a.test", "TO");

@@ -1,8 +1,7 @@
 //! RFC 6121 section 8 over the wire: which session gets a message, by type and address.
 //!
 //! Rows of the checklist: section 5.1, the matrix of its table as played from a table here, and
-//! de-01 to de-06. Offline storage is not built yet: where the table offers it, the answer is
-//! service-unavailable.
+//! de-01 to de-06. Where the table offers it, messages wait for the next session (XEP-0160).
 
 use xmpp_testkit::TestLab;
 use xmpp_testkit::wire::Wire;
@@ -14,10 +13,12 @@ enum Want {
     Error,
     /// Nobody gets it, no error.
     Silent,
+    /// Nobody gets it now, the next session with a priority that is not negative does.
+    Stored,
     /// These sessions get it, by index.
     To(&'static [usize]),
 }
-use Want::{Error, Silent, To};
+use Want::{Error, Silent, Stored, To};
 
 const TYPES: [&str; 4] = ["normal", "chat", "groupchat", "headline"];
 
@@ -36,19 +37,19 @@ const MATRIX: &[Situation] = &[
         name: "no resources, bare",
         sessions: &[],
         to: "",
-        want: [Error, Error, Error, Silent],
+        want: [Stored, Stored, Error, Silent],
     },
     Situation {
         name: "no resources, full",
         sessions: &[],
         to: "gone",
-        want: [Error, Error, Error, Silent],
+        want: [Error, Stored, Error, Silent],
     },
     Situation {
         name: "connected only, bare",
         sessions: &[None],
         to: "",
-        want: [Error, Error, Error, Silent],
+        want: [Stored, Stored, Error, Silent],
     },
     Situation {
         name: "connected only, full match",
@@ -60,7 +61,7 @@ const MATRIX: &[Situation] = &[
         name: "negative only, bare",
         sessions: &[Some(-1)],
         to: "",
-        want: [Error, Error, Error, Silent],
+        want: [Stored, Stored, Error, Silent],
     },
     Situation {
         name: "negative only, full match",
@@ -72,7 +73,7 @@ const MATRIX: &[Situation] = &[
         name: "negative only, full no match",
         sessions: &[Some(-1)],
         to: "gone",
-        want: [Error, Error, Error, Silent],
+        want: [Error, Stored, Error, Silent],
     },
     Situation {
         name: "one, bare",
@@ -132,6 +133,21 @@ async fn c6121_message_type_deliver_matrix() {
             .await;
             check(&mut ann, &mut sessions, &to, ty, want, &what).await;
         }
+        let stored = TYPES.iter().zip(situation.want);
+        let stored = stored.filter_map(|(ty, want)| (want == Stored).then_some(*ty));
+        let mut later = lab.wire(&format!("{local}@a.test/later")).await;
+        later.send("<presence/>").await;
+        let seen = later.barrier_seeing().await;
+        let messages = seen.iter().filter(|tree| tree.name() == "message");
+        let ids: Vec<_> = messages
+            .map(|tree| {
+                let delay = tree.child_ns("urn:xmpp:delay", "delay");
+                let from = delay.and_then(|delay| delay.attr("from"));
+                assert_eq!(from, Some("a.test"), "{}: {tree}", situation.name);
+                tree.attr("id").unwrap_or_default()
+            })
+            .collect();
+        assert_eq!(ids, stored.collect::<Vec<_>>(), "{}", situation.name);
     }
 }
 

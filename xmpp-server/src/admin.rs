@@ -8,7 +8,7 @@ use crate::config::{Config, Storage};
 use crate::core::Core;
 use crate::datadir::{self, DataDir, DataDirError, Holder, LOCK_POLL, LOCK_WAIT};
 use crate::limits::Limits;
-use crate::store::{Store, StoreError};
+use crate::store::{Store, StoreError, StoreLimits};
 use crate::users::{Stopped, UserError, Users, account_name};
 use serde::{Deserialize, Serialize};
 use std::fmt;
@@ -281,7 +281,8 @@ async fn in_store(
     config: &Config,
     request: Request,
 ) -> Result<Vec<String>, AdminError> {
-    let store = Store::open_sqlite(&dir.database()).map_err(AdminError::Store)?;
+    let limits = StoreLimits::from(&config.limits);
+    let store = Store::open_sqlite(&dir.database(), &limits).map_err(AdminError::Store)?;
     let stopped = Stopped::new(store.clone(), config, &Clock::start());
     let done = run(&Users::Stopped(Arc::new(stopped)), request).await;
     store.close().await;

@@ -7,14 +7,16 @@ use crate::config::Conflict;
 use crate::core::Core;
 use crate::effect::Effect;
 use crate::random;
-use crate::session::account::SessionEntry;
+use crate::session::account::{Account, SessionEntry};
+use crate::session::visit::Visit;
 use crate::session::{Session, Sid};
 use ring::hmac;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
-use xmpp_stream::error::{StanzaError, StreamCondition};
+use tokio::sync::oneshot;
+use xmpp_stream::error::{StanzaError, StreamCondition, StreamError};
 use xmpp_stream::jid::{BareJid, FullJid};
 use xmpp_stream::stream::responder::Credentials;
 use xmpp_stream::stream::{Password, ScramHash, StoredKeys, Verdict};
@@ -168,30 +170,46 @@ impl Core {
             peer,
             later: Default::default(),
             pause: Default::default(),
+            owed: Default::default(),
+            resends: Default::default(),
         })
     }
 
-    /// `None`: the wanted resource is taken and stays with its owner.
+    /// `None`: the wanted resource is taken and stays with its owner. One that only waits for its
+    /// client makes room: that client is who asks.
     async fn settle_conflict(
         self: &Arc<Self>,
-        account: &Arc<crate::session::account::Account>,
+        account: &Arc<Account>,
         full: FullJid,
     ) -> Option<FullJid> {
         let taken = account.lock().resource(full.resource_str()).cloned();
         let Some(old) = taken else { return Some(full) };
-        if self.config.c2s.conflict == Conflict::Generate {
+        if self.config.c2s.conflict == Conflict::Generate && !old.hibernating {
             return None;
         }
-        // Rule 17: the old session ends first, then the new one is bound: two critical sections.
-        let mut effects = self.end_with(account, &old, StreamCondition::Conflict);
-        effects.retain(|effect| !matches!(effect, Effect::Pause));
-        self.run(None, effects.into()).await;
+        // Rule 17: the old session ends first, by its own task after the stanza in hand; then the
+        // new one is bound: two critical sections.
+        let (done, ended) = oneshot::channel();
+        let conflict = StreamError::new(StreamCondition::Conflict);
+        if let Some(other) = old.outbox.visit(Visit::End(Box::new(conflict), done)) {
+            other.turn_away();
+        }
+        old.outbox.wake();
+        if tokio::time::timeout(self.limits.replace_max, ended)
+            .await
+            .is_err()
+        {
+            tracing::warn!(jid = %full, "session replaced in the middle of a stanza");
+            let mut effects = self.end_with(account, &old, StreamCondition::Conflict);
+            effects.retain(|effect| !matches!(effect, Effect::Pause));
+            self.run(None, effects.into()).await;
+        }
         Some(full)
     }
 
     fn add_session(
         &self,
-        account: &crate::session::account::Account,
+        account: &Account,
         full: Option<FullJid>,
     ) -> Result<SessionEntry, StanzaError> {
         let mut state = account.lock();

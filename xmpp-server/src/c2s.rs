@@ -1,27 +1,32 @@
 //! One client connection: `Responder`, driver and, once bound, its session. One task each.
 //!
 //! RFC 6120 section 4 is the machine's business, section 10 the core's; this file carries between
-//! them. It reads only while nothing of the last stanza is left to do: that is the back-pressure.
+//! them. It acts on one stanza after the other: that is the back-pressure. With stream management
+//! the session outlives its connection (`live`).
+
+mod live;
+mod writing;
 
 use crate::core::Core;
 use crate::listener::Certificates;
 use crate::random;
-use crate::session::Session;
-use std::future::{Future, poll_fn};
+use crate::session::visit::Handover;
+use live::{Event, Live, Visited, event};
+use smallvec::SmallVec;
 use std::net::SocketAddr;
-use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
-use tokio::runtime::Handle;
 use tokio::sync::watch;
 use tracing::{Instrument, debug, info, warn};
+use writing::work_on;
 use xmpp_stream::driver::{Driver, Transport, Turn};
 use xmpp_stream::error::{StanzaError, StreamCondition, StreamError};
+use xmpp_stream::jid::BareJid;
 use xmpp_stream::stanza::Stanza;
 use xmpp_stream::stream::{
-    CloseReason, HostView, Hosts, Machine, Note, Output, Responder, ResponderConfig, ScramHash,
-    TlsRule,
+    CloseReason, HostView, Hosts, Machine, NotResumed, Note, Output, Responder, ResponderConfig,
+    ScramHash, TlsRule,
 };
 use xmpp_stream::xml::Refused;
 
@@ -30,7 +35,7 @@ const WRITE_BYTES: usize = 16 * 1024;
 /// Bytes that a peer may leave untaken before it is no longer read: a few records.
 const UNREAD_BYTES: usize = 4 * WRITE_BYTES;
 /// How long the last bytes and the closing of TLS may take.
-const FINISH: Duration = Duration::from_secs(5);
+const FLUSH: Duration = Duration::from_secs(5);
 
 /// What all connections of the server share.
 pub struct Shared {
@@ -73,14 +78,15 @@ pub async fn serve(
             limits: shared.core.limits.stream,
             tls,
             downgrade_protection: shared.core.config.sasl.downgrade_protection,
+            manage: true,
         };
         let now = shared.core.clock.now();
         let machine = Responder::new(config, Box::new(random::fill), now);
         let mut connection = Connection {
-            driver: Driver::new(machine, transport),
+            driver: Box::new(Driver::new(machine, transport)),
             shared,
             peer,
-            session: None,
+            live: None,
             on_login: Some(on_login),
         };
         let limits = &connection.shared.core.limits;
@@ -93,41 +99,111 @@ pub async fn serve(
     connection.instrument(span).await;
 }
 
+/// In boxes is what moves, and every future that is not waited on most of the time: a session has its
+/// place for the largest of the others as long as it lives.
 struct Connection<F> {
     shared: Arc<Shared>,
-    driver: Driver<Responder>,
+    driver: Box<Driver<Responder>>,
     peer: SocketAddr,
-    session: Option<Session>,
+    /// The session, once one is bound.
+    live: Option<Box<Live>>,
     on_login: Option<F>,
 }
 
-/// A connection that is dropped in the middle, by a panic or by whoever drives it, leaves no ghost.
-impl<F> Drop for Connection<F> {
-    fn drop(&mut self) {
-        if let (Some(session), Ok(runtime)) = (self.session.take(), Handle::try_current()) {
-            let core = Arc::clone(&self.shared.core);
-            runtime.spawn(async move { core.session_over(&session).await });
-        }
-    }
+/// What follows on a stretch of a connection.
+enum Next {
+    /// More of the same.
+    Go,
+    /// The stream is over; there may be bytes left to write.
+    Closed,
+    /// The transport is gone without a word.
+    Lost,
+    /// The client wants to go on with an earlier stream.
+    Resume {
+        account: BareJid,
+        previd: Box<str>,
+        h: u32,
+    },
+    /// The client does so, over another transport.
+    TakenOver(Box<Handover>),
 }
 
 impl<F: FnOnce() + Send> Connection<F> {
-    async fn run(&mut self) {
-        let closed = self.live().await;
-        // What the peer still takes now is neither sent elsewhere nor answered for it.
-        if closed
-            && self.driver.flush_within(FINISH).await
-            && let Some(session) = &self.session
-        {
-            session.outbox.taken();
+    async fn run(mut self) {
+        loop {
+            let next = self.connected().await;
+            let next = match next {
+                Next::Resume { account, previd, h } => {
+                    match Box::pin(self.hand_over(&account, &previd, h)).await {
+                        Some(same) => self = same,
+                        None => return,
+                    }
+                    continue;
+                }
+                next => next,
+            };
+            let handover = match (next, self.live.take()) {
+                (Next::Closed, live) => {
+                    return Box::pin(over(&self.shared.core, self.driver, live)).await;
+                }
+                (Next::TakenOver(handover), Some(live)) => {
+                    replaced(self.driver, &self.shared.core);
+                    Some((live, handover))
+                }
+                (_, Some(live)) if live.is_resumable() => {
+                    drop(self.driver);
+                    Box::pin(live.hibernate(&self.shared)).await
+                }
+                (_, Some(live)) => {
+                    Box::pin(live.end(&self.shared.core)).await;
+                    None
+                }
+                (_, None) => None,
+            };
+            let Some((live, handover)) = handover else {
+                return;
+            };
+            let going_on = Box::pin(live.go_on(&self.shared.core, *handover));
+            let Some((live, driver)) = going_on.await else {
+                return;
+            };
+            self.peer.set_ip(live.session.peer);
+            (self.driver, self.live) = (driver, Some(live));
         }
-        if let Some(session) = self.session.take() {
-            Box::pin(self.shared.core.session_over(&session)).await;
-            info!("session over");
-        }
-        if closed {
-            self.driver.finish(FINISH).await;
-        }
+    }
+
+    /// Leaves the transport to the session that the client wants to go on with; gives it back when
+    /// there is no such session.
+    async fn hand_over(self, account: &BareJid, previd: &str, h: u32) -> Option<Self> {
+        let Self {
+            shared,
+            driver,
+            peer,
+            live,
+            on_login,
+        } = self;
+        let core = Arc::clone(&shared.core);
+        let (driver, known) = match core.hand_over(account, previd, driver, peer.ip(), h).await {
+            Ok(()) => {
+                if let Some(on_login) = on_login {
+                    on_login();
+                }
+                debug!("transport handed over");
+                return None;
+            }
+            Err(back) => back,
+        };
+        let mut same = Self {
+            shared,
+            driver,
+            peer,
+            live,
+            on_login,
+        };
+        info!(h = known, "no stream to resume");
+        let answer = Err(NotResumed { h: known });
+        same.driver.machine.resumed(answer, core.clock.now());
+        Some(same)
     }
 
     /// The TLS handshake; false when there is none.
@@ -144,36 +220,40 @@ impl<F: FnOnce() + Send> Connection<F> {
         done.is_ok()
     }
 
-    /// Until the stream or the transport ends; true when there may be bytes left to write.
-    async fn live(&mut self) -> bool {
+    /// Until the stream or the transport ends.
+    async fn connected(&mut self) -> Next {
         let mut shutdown = self.shared.shutdown.clone();
         loop {
-            while let Some(output) = self.driver.machine.poll_output() {
+            while let Some(output) = self.next_output() {
                 match output {
                     Output::Stanza(stanza) => self.stanza(stanza).await,
-                    // In a box, as a session has its place for this as long as it lives.
-                    rare => {
-                        if !Box::pin(self.act(rare)).await {
-                            return true;
-                        }
-                    }
+                    rare => match Box::pin(self.act(rare)).await {
+                        Next::Go => {}
+                        next => return next,
+                    },
                 }
             }
-            if self
-                .session
-                .as_ref()
-                .is_some_and(|session| session.outbox.is_closed())
-            {
-                self.ended();
-                continue;
-            }
-            self.fill();
-            let session = self.session.as_ref();
             let limits = &self.shared.core.limits;
+            if let Some(live) = &mut self.live {
+                match live.visited(&mut self.driver, &self.shared.core) {
+                    Visited::Nobody => {}
+                    Visited::Ended(live_on) => {
+                        if !live_on {
+                            self.live = None;
+                        }
+                        continue;
+                    }
+                    Visited::Next(next) => return next,
+                }
+                live.look_ahead(&mut self.driver, &self.shared.core);
+                live.acknowledge(&mut self.driver, &self.shared.core);
+                live.fill(&mut self.driver, limits);
+            }
+            let live = self.live.as_deref_mut();
             let idle = self.driver.pending() == 0 && self.driver.machine.is_open();
             // A peer that does not take its answers gets no more of them.
             let read = self.driver.pending() < UNREAD_BYTES
-                && !session.is_some_and(|session| session.outbox.is_congested(limits));
+                && live.as_ref().is_none_or(|live| live.may_read(limits));
             let turn = tokio::select! {
                 biased;
                 () = down(&mut shutdown), if self.driver.machine.accepts_close() => {
@@ -181,57 +261,64 @@ impl<F: FnOnce() + Send> Connection<F> {
                     continue;
                 }
                 turn = self.driver.turn(read) => turn,
-                () = outbox_ready(session, idle) => continue,
+                event = event(live, idle, limits) => match event {
+                    Event::Unanswered => {
+                        info!("no acknowledgement: connection lost");
+                        return Next::Lost;
+                    }
+                    Event::Other => continue,
+                },
             };
             match turn {
                 Ok(Turn::Flushed) => self.flushed(),
                 Ok(Turn::Handled) => {}
                 Err(error) => {
                     info!(%error, "connection lost");
-                    return false;
+                    return Next::Lost;
                 }
             }
         }
     }
 
+    /// What came while a stanza was in hand comes first; nothing while too much is unfinished, or
+    /// while what the session gets at its login is drawn: an answer never overtakes that.
+    fn next_output(&mut self) -> Option<Output> {
+        let Some(live) = &mut self.live else {
+            return self.driver.machine.poll_output();
+        };
+        if live.inbound.is_full(&self.shared.core.limits) || live.is_drawing() {
+            return None;
+        }
+        let postponed = live.postponed.pop_front();
+        postponed.or_else(|| self.driver.machine.poll_output())
+    }
+
     fn flushed(&self) {
-        if let Some(session) = &self.session {
-            session.outbox.taken();
+        if let Some(live) = &self.live {
+            let rows = live.session.outbox.flushed();
+            self.shared.core.took(&live.session.account, &rows);
         }
     }
 
-    /// Somebody else ended the session: the peer is told why, then the stream closes.
-    fn ended(&mut self) {
-        let Some(session) = self.session.take() else {
-            return;
-        };
-        let error = session.outbox.farewell();
-        let error = error.unwrap_or_else(|| StreamError::new(StreamCondition::ResourceConstraint));
-        info!(condition = %error.condition, "session ended by the server");
-        self.driver
-            .machine
-            .close(Some(error), self.shared.core.clock.now());
-    }
-
     fn close(&mut self, condition: StreamCondition) {
+        if let Some(live) = &self.live {
+            live.last_ack(&mut self.driver);
+        }
         let now = self.shared.core.clock.now();
         self.driver
             .machine
             .close(Some(StreamError::new(condition)), now);
     }
 
-    /// Copies items of the outbox into the machine, a record at most, when the last batch has left.
-    fn fill(&mut self) {
-        if let Some(session) = &self.session {
-            fill(&mut self.driver, session);
-        }
-    }
-
-    /// Carries out one output of the machine; false when the stream is over.
-    async fn act(&mut self, output: Output) -> bool {
+    /// Carries out one output of the machine.
+    async fn act(&mut self, output: Output) -> Next {
         let core = Arc::clone(&self.shared.core);
         match output {
-            Output::StartTls { to } => return self.secure(Some(&to)).await,
+            Output::StartTls { to } => {
+                if !self.secure(Some(&to)).await {
+                    return Next::Lost;
+                }
+            }
             Output::NeedCredentials { account, hash } => {
                 let credentials = core.credentials(&account, hash).await;
                 self.driver
@@ -249,11 +336,12 @@ impl<F: FnOnce() + Send> Connection<F> {
                     .await;
                 let bound = bound.map(|session| {
                     let jid = session.jid.clone();
-                    self.session = Some(session);
+                    self.live = Some(Box::new(Live::new(session, Arc::clone(&core))));
                     jid
                 });
                 self.driver.machine.bound(bound, core.clock.now());
             }
+            Output::Resume { account, previd, h } => return Next::Resume { account, previd, h },
             Output::Established(established) => {
                 tracing::Span::current().record("jid", tracing::field::display(&established.jid));
                 info!("session bound");
@@ -263,16 +351,41 @@ impl<F: FnOnce() + Send> Connection<F> {
             }
             Output::Stanza(stanza) => self.stanza(stanza).await,
             Output::Refused(refused) => self.refused(refused),
-            Output::Nonza(element) => {
-                debug!(name = element.name(), "element without a meaning here")
+            Output::Handled(answer) => {
+                if let Some(live) = &mut self.live {
+                    core.answer(&live.session, answer.map(|answer| *answer));
+                    live.inbound.push(SmallVec::new(), 0);
+                }
+            }
+            Output::Sm(request) => {
+                if let Some(live) = &mut self.live {
+                    live.manage(&mut self.driver, &core, request).await;
+                }
+            }
+            Output::PeerClosing => {
+                let h = match &mut self.live {
+                    Some(live) => Some(live.finished(&core).await),
+                    None => None,
+                };
+                self.driver.machine.finish_close(h);
             }
             Output::Note(note) => log(&note),
             Output::Closed(reason) => {
                 log_close(&reason);
-                return false;
+                return match reason {
+                    CloseReason::Eof => Next::Lost,
+                    CloseReason::Ours(error)
+                        if error.condition == StreamCondition::ConnectionTimeout =>
+                    {
+                        // The peer is told, in case it hears us; the session goes on without it.
+                        self.driver.flush_within(FLUSH).await;
+                        Next::Lost
+                    }
+                    _ => Next::Closed,
+                };
             }
         }
-        true
+        Next::Go
     }
 
     async fn guest(&mut self, stanza: Stanza) {
@@ -296,83 +409,62 @@ impl<F: FnOnce() + Send> Connection<F> {
     }
 
     async fn stanza(&mut self, stanza: Stanza) {
-        let session = self.session.as_ref();
-        let Some(session) = session.filter(|session| !session.outbox.is_closed()) else {
+        let live = self.live.as_deref_mut();
+        let Some(live) = live.filter(|live| !live.session.outbox.is_closed()) else {
             return;
         };
         let core = Arc::clone(&self.shared.core);
-        match core.message_now(session, stanza) {
-            None if session.later.is_empty() => {}
+        let bytes = stanza.wire_len();
+        match core.message_now(&live.session, stanza) {
+            None if live.session.later.is_empty() => {}
             None => {
+                let (session, mut aside) = live.apart();
                 let work = Box::pin(core.finish_later(session));
-                work_on(&mut self.driver, session, work).await;
+                work_on(&mut self.driver, session, &mut aside, &core, work).await;
             }
             Some(stanza) => {
+                let (session, mut aside) = live.apart();
                 let work = Box::pin(core.from_session(session, stanza));
-                work_on(&mut self.driver, session, work).await;
+                work_on(&mut self.driver, session, &mut aside, &core, work).await;
             }
         }
-        if session.pause.swap(false, Ordering::Relaxed) {
-            work_on(
-                &mut self.driver,
-                session,
-                tokio::time::sleep(core.limits.outbox_pause_max),
-            )
-            .await;
+        if live.session.pause.swap(false, Ordering::Relaxed) {
+            let (session, mut aside) = live.apart();
+            let pause = tokio::time::sleep(core.limits.outbox_pause_max);
+            work_on(&mut self.driver, session, &mut aside, &core, pause).await;
         }
+        let owed = live.session.take_owed();
+        live.inbound.push(owed, bytes);
     }
 
     /// A stanza that the reader refused: it is answered in its place in the order.
-    fn refused(&self, mut refused: Refused) {
-        let Some(session) = &self.session else { return };
+    fn refused(&mut self, mut refused: Refused) {
+        let Some(live) = &mut self.live else { return };
         warn!(condition = %refused.condition, "stanza refused");
-        refused.head.from = Some(session.jid.clone().into());
-        self.shared.core.answer(session, refused.reply());
+        refused.head.from = Some(live.session.jid.clone().into());
+        self.shared.core.answer(&live.session, refused.reply());
+        live.inbound.push(SmallVec::new(), 0);
     }
 }
 
-/// Goes on writing the session's queue while something else is waited for (DESIGN 5 rule 22).
-async fn work_on<T>(
-    driver: &mut Driver<Responder>,
-    session: &Session,
-    work: impl Future<Output = T>,
-) -> T {
-    let mut work = pin!(work);
-    loop {
-        fill(driver, session);
-        let idle = driver.pending() == 0 && driver.machine.is_open();
-        tokio::select! {
-            biased;
-            done = &mut work => return done,
-            turn = driver.turn(false), if !idle => match turn {
-                Ok(Turn::Flushed) => session.outbox.taken(),
-                Ok(Turn::Handled) => {}
-                // The transport is gone; what is being done is done to its end all the same.
-                Err(_) => return work.await,
-            },
-            () = outbox_ready(Some(session), true), if idle && !session.outbox.is_closed() => {}
+/// The stream was closed: what the peer still takes now is neither sent elsewhere nor answered for
+/// it, then the session ends.
+async fn over(core: &Arc<Core>, mut driver: Box<Driver<Responder>>, live: Option<Box<Live>>) {
+    if let Some(live) = live {
+        if driver.flush_within(FLUSH).await {
+            let rows = live.session.outbox.flushed();
+            core.took(&live.session.account, &rows);
         }
+        live.end(core).await;
     }
+    driver.finish(FLUSH).await;
 }
 
-/// Items stay in the outbox behind what closes the stream: they were not sent.
-fn fill(driver: &mut Driver<Responder>, session: &Session) {
-    if driver.pending() > 0 || !driver.machine.is_open() {
-        return;
-    }
-    let machine = &mut driver.machine;
-    session.outbox.send(|item| {
-        machine.send(item);
-        machine.is_open() && machine.pending_bytes() < WRITE_BYTES
-    });
-}
-
-/// Ready when the session was ended by somebody else, or, with `items`, when there are unsent items.
-async fn outbox_ready(session: Option<&Session>, items: bool) {
-    match session {
-        Some(session) => poll_fn(|cx| session.outbox.poll_ready(cx, items)).await,
-        None => std::future::pending().await,
-    }
+/// The client has come over another transport: whoever is at this one is told (XEP-0198 section 5).
+fn replaced(mut driver: Box<Driver<Responder>>, core: &Core) {
+    let conflict = StreamError::new(StreamCondition::Conflict);
+    driver.machine.close(Some(conflict), core.clock.now());
+    tokio::spawn(async move { driver.finish(FLUSH).await });
 }
 
 async fn down(shutdown: &mut watch::Receiver<bool>) {

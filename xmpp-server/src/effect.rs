@@ -3,7 +3,7 @@
 use crate::session::Sid;
 use crate::session::account::{Account, SessionEntry, Shown};
 use crate::session::outbox::Class;
-use crate::store::{RosterRow, WriteOp};
+use crate::store::{RosterRow, Ticket, WriteOp};
 use smallvec::SmallVec;
 use std::sync::Arc;
 use xmpp_stream::jid::{BareJid, Jid};
@@ -56,6 +56,9 @@ pub enum Effect {
     /// account; whoever got directed presence there has then been told (RFC 6121 section 4.6.1).
     Vanish(Jid),
 
+    /// The message is kept until a session has taken it; whoever gets it follows.
+    Keep(Arc<Stanza>),
+
     // Durable changes of the account in hand:
     /// A roster item of the account in hand, as it is to be.
     Roster(RosterRow),
@@ -76,6 +79,8 @@ pub enum Effect {
     Ended(Arc<Account>, Box<SessionEntry>),
     /// What was shown is compared with what is so now; a difference is told.
     Recheck(Box<Shown>),
+    /// The sender's stanza waits for this submit (made by the core only).
+    Owed(Ticket, Arc<Stanza>),
     /// A queue is over its soft bound: whoever made the stanza is to pause (made by the core only).
     Pause,
 }

@@ -125,6 +125,8 @@ pub struct Cx<'a> {
     pub edits: Vec<Edit>,
     /// At `Select`: why nobody gets the stanza, if so. `Store` may clear it.
     pub undelivered: Option<Undelivered>,
+    /// The message is kept until somebody has taken it (set at `Store`).
+    pub keep: bool,
 }
 
 /// What happens to a stanza that no session gets.

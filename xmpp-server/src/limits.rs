@@ -104,6 +104,9 @@ limits! {
     outbox_bytes_hard: Bytes = MIB,
     /// A write that makes no progress for this long cuts the socket: TCP has retried by then.
     write_stall_max: Time = Duration::from_secs(60),
+    /// How long a session that is replaced may take over the stanza in hand: what waits for the
+    /// store waits no longer.
+    replace_max: Time = Duration::from_secs(10),
     /// Free asynchronous IQs open per session.
     iqs_free_max: Count = 16,
     /// From the signal to the end of the process.
@@ -119,6 +122,12 @@ limits! {
     sm_resume: Time = Duration::from_secs(300),
     /// The longest that a client may ask for.
     sm_resume_max: Time = Duration::from_secs(3600),
+    /// Streams that ended and whose count is still told: 100 bytes each.
+    sm_ended_max: Count = 10_000,
+    /// How long it is told: a weekend in a drawer.
+    sm_ended_kept: Time = Duration::from_secs(48 * 3600),
+    /// How long an acknowledgement that was asked for waits for commits: a few of them.
+    sm_ack_wait: Time = Duration::from_millis(50),
 
     // Store.
 
@@ -209,24 +218,12 @@ pub(crate) const LATER: &[&str] = &[
     "login_delay_kept",
     "login_delay_max",
     "nodes_max",
-    "offline_messages_max",
     "registrations_per_address_max",
     "rooms_max",
     "s2s_pending_bytes_max",
     "s2s_pending_bytes_total_max",
     "s2s_pending_max",
-    "sm_resume",
-    "sm_resume_max",
-    "sm_unacked_bytes_max",
-    "sm_unacked_max",
-    "stanza_bytes_pending_max",
-    "stanzas_pending_max",
-    "ticket_max",
     "turn_bytes_max",
-    "writer_bytes_max",
-    "writer_group_bytes_max",
-    "writer_group_ops_max",
-    "writer_ops_max",
 ];
 
 fn stream_slots(stream: &mut StreamLimits) -> [(&'static str, Slot<'_>); 10] {

@@ -12,7 +12,7 @@ use crate::host::Host;
 use crate::listener::{self, Certificates, DomainTls, Gate, ListenerKind};
 use crate::modules::{self, Module, RegisterError};
 use crate::router::HostMap;
-use crate::store::{Store, StoreError};
+use crate::store::{Store, StoreError, StoreLimits};
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 use std::io;
@@ -115,16 +115,19 @@ impl Server {
         let listeners = bind_all(&config).await?;
         let clock = Clock::start();
         let store = match (config.storage, &data_dir) {
-            (Storage::Sqlite, Some(dir)) => Store::open_sqlite(&dir.database()),
+            (Storage::Sqlite, Some(dir)) => {
+                Store::open_sqlite(&dir.database(), &StoreLimits::from(&config.limits))
+            }
             _ => Ok(Store::memory()),
         };
         let store = store.map_err(StartError::Store)?;
         let secret = store.secret().await.map_err(StartError::Store)?;
+        let newest = store.newest().await.map_err(StartError::Store)?;
         let hosts = hosts(&config)?;
         let (certificates, ca_pem) = certificates(&config, data_dir.as_ref(), &clock)?;
         let mut modules = modules::enabled(&config.modules.off);
         modules.extend_from_slice(more);
-        let core = Core::new(config, hosts, store, clock, secret, &modules);
+        let core = Core::new(config, hosts, store, clock, (secret, newest), &modules);
         let core = Arc::new(core.map_err(StartError::Module)?);
         let (shutdown, down) = watch::channel(false);
         let shared = Arc::new(Shared {

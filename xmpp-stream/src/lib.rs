@@ -49,6 +49,7 @@
 //!     limits: Limits::default(),
 //!     tls: TlsRule::Required,
 //!     downgrade_protection: true,
+//!     manage: true,
 //! };
 //! # #[expect(clippy::disallowed_methods, reason = "the caller's clock")]
 //! let now = Instant::now();

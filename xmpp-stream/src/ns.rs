@@ -128,6 +128,8 @@ namespaces! {
     TLS = "urn:ietf:params:xml:ns:xmpp-tls";
     /// Message carbons (XEP-0280).
     CARBONS = "urn:xmpp:carbons:2";
+    /// Chat markers (XEP-0333).
+    CHAT_MARKERS = "urn:xmpp:chat-markers:0";
     /// Delayed delivery (XEP-0203).
     DELAY = "urn:xmpp:delay";
     /// Application conditions of resource limits (XEP-0205).

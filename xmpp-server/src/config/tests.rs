@@ -492,12 +492,12 @@ fn relative_paths_are_relative_to_the_file() {
 fn keys_without_effect_are_named_and_no_error() {
     let text = "[[domain]]\nname = \"a.test\"\nanonymous = true\n[c2s]\nlisten = []\n\
                 [s2s]\nenabled = false\ndialback = \"never\"\n[dns]\nservers = []\n\
-                [limits]\nsessions_max = 3\nsm_resume = 60\n[modules]\nmuc.host = \"c.a.test\"";
+                [limits]\nsessions_max = 3\nrooms_max = 60\n[modules]\nmuc.host = \"c.a.test\"";
     let keys = without_effect(&good(text));
     let want = [
         "dns.servers",
         "domain.anonymous",
-        "limits.sm_resume",
+        "limits.rooms_max",
         "s2s.dialback",
         "s2s.enabled",
         "modules.muc",

@@ -5,9 +5,11 @@
 //! the other; `expect` guards them all the same.
 
 use super::Core;
+use super::backlog::Kept;
 use crate::effect::Effect;
 use crate::session::account::{Account, AccountState, RosterView};
-use crate::store::{CommitError, WriteOp};
+use crate::session::outbox::Class;
+use crate::store::{CommitError, Permit, Sent, WriteOp};
 use smallvec::SmallVec;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -177,17 +179,49 @@ impl Core {
         state: &mut AccountState,
         effects: Vec<Effect>,
     ) -> Vec<Effect> {
+        self.apply_with(account, state, effects, (None, None))
+    }
+
+    /// The same with room for a message's row, and by what it is recognised when it is sent again.
+    pub(super) fn apply_with(
+        &self,
+        account: &Arc<Account>,
+        state: &mut AccountState,
+        effects: Vec<Effect>,
+        room: (Option<Permit>, Option<Box<Sent>>),
+    ) -> Vec<Effect> {
+        let Some(host) = self.hosts.get(account.jid.domain()) else {
+            return effects;
+        };
         let mut rest = Vec::new();
+        let mut room = Some(room);
+        let live = effects.iter().any(is_message);
         for effect in effects {
             match effect {
                 Effect::Show(contact) => rest.extend(state.current_presence(&contact)),
                 Effect::Vanish(contact) => rest.extend(state.vanish(&contact)),
+                Effect::SetPresence(sid, presence) => {
+                    self.set_presence(host, account, state, sid, presence, &mut rest);
+                }
+                Effect::Keep(stanza) => {
+                    let room = room.take().unwrap_or_default();
+                    match self.keep(account, state, stanza, room, live) {
+                        Kept::Row(owed) => rest.push(owed),
+                        Kept::Nothing(instead) => {
+                            rest.extend(instead);
+                            break;
+                        }
+                    }
+                }
                 effect => rest.extend(state.apply(effect, &self.limits, self.clock.unix_secs())),
             }
         }
-        if let Some(host) = self.hosts.get(account.jid.domain()) {
-            self.reap(host, account, state, &mut rest);
-        }
+        state.in_hand = None;
+        self.reap(host, account, state, &mut rest);
         rest
     }
+}
+
+fn is_message(effect: &Effect) -> bool {
+    matches!(effect, Effect::Local(_, _, rendered) if rendered.class() == Class::Message)
 }

@@ -2,21 +2,25 @@
 //!
 //! DESIGN 5 rules 7 and 8; RFC 6121 section 4.5.2.
 
-use super::recipient::refuse;
 use super::{Core, Sender};
 use crate::clock::Clock;
 use crate::effect::Effect;
 use crate::host::Host;
-use crate::session::Sid;
 use crate::session::account::{Account, AccountState, SessionEntry};
-use crate::session::outbox::{Class, OutItem};
+use crate::session::rules::{self, Rule};
+use crate::session::visit::{Handover, Visit};
+use crate::session::{Session, Sid};
 use crate::store::Subscription;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use xmpp_stream::error::{StanzaError, StreamCondition, StreamError};
+use tokio::sync::oneshot;
+use xmpp_stream::driver::Driver;
+use xmpp_stream::error::{StreamCondition, StreamError};
 use xmpp_stream::jid::BareJid;
 use xmpp_stream::ns;
 use xmpp_stream::stanza::{Edit, Stanza, Ty};
+use xmpp_stream::stream::Responder;
 use xmpp_stream::xml::Element;
 
 impl Core {
@@ -32,7 +36,8 @@ impl Core {
     }
 
     /// Rule 8: out of the set; each untaken message is dropped if another session holds or has taken
-    /// it, else goes to other sessions with a delay; requests are answered. Errors go out after unlock.
+    /// it, else goes to other sessions with a delay, else waits; requests are answered. Errors go out
+    /// after unlock.
     pub(super) fn end_locked(
         &self,
         host: &Host,
@@ -45,31 +50,82 @@ impl Core {
             return;
         };
         self.registry.sessions.fetch_sub(1, Ordering::Relaxed);
-        for item in items {
-            let OutItem::Shared(_, rendered, delivery) = item else {
-                continue;
+        let drawn = self.pass_claim(state, sid, entry.feed.as_deref());
+        self.leave_to_others(host, account, state, items, drawn, effects);
+        effects.push(Effect::Ended(Arc::clone(account), Box::new(entry)));
+    }
+
+    /// Ends a session whose client has stayed away too long, unless it has come just now.
+    pub(crate) async fn end_unless_visited(self: &Arc<Self>, session: &Session) -> bool {
+        let account = &session.account;
+        let mut effects = Vec::new();
+        if let Some(host) = self.hosts.get(account.jid.domain()) {
+            let mut state = account.lock();
+            if session.outbox.is_visited() {
+                return false;
+            }
+            self.end_locked(host, account, &mut state, session.sid, &mut effects);
+            self.reap(host, account, &mut state, &mut effects);
+        }
+        self.run(None, effects.into()).await;
+        true
+    }
+
+    /// Leaves a transport to the session of this token, which goes on over it; back it comes, with
+    /// what the session had handled as far as that is known, when there is none.
+    pub(crate) async fn hand_over(
+        &self,
+        jid: &BareJid,
+        token: &str,
+        driver: Box<Driver<Responder>>,
+        peer: IpAddr,
+        h: u32,
+    ) -> Result<(), (Box<Driver<Responder>>, Option<u32>)> {
+        let now = self.clock.now();
+        let Some(account) = self.registry.peek(jid.as_str()) else {
+            let known = self.ended.handled(token, jid, now, &self.limits);
+            return Err((driver, known));
+        };
+        let (back, returned) = oneshot::channel();
+        let older = {
+            let mut state = account.lock();
+            let mut sessions = state.sessions.iter();
+            let found = sessions.find(|entry| entry.token.as_deref() == Some(token));
+            let Some(outbox) = found.map(|entry| Arc::clone(&entry.outbox)) else {
+                drop(state);
+                let known = self.ended.handled(token, jid, now, &self.limits);
+                return Err((driver, known));
             };
-            let stanza = rendered.stanza();
-            match rendered.class() {
-                Class::Message => {
-                    let Some(delivery) = delivery else { continue };
-                    // Held first: a session that takes it says so before it lets go.
-                    if delivery.is_held() || delivery.is_taken() {
-                        continue;
-                    }
-                    let delayed = self.delayed(host, stanza, delivery.received);
-                    let wishes = self.recipient_stages(host, account, state, delayed);
-                    for wish in wishes {
-                        effects.extend(state.apply(wish, &self.limits, delivery.received));
-                    }
-                }
-                Class::Iq if matches!(stanza.head.ty, Ty::Get | Ty::Set) => {
-                    effects.extend(refuse(stanza, &StanzaError::service_unavailable()));
-                }
-                _ => {}
+            let handover = Handover {
+                driver,
+                peer,
+                h,
+                back,
+            };
+            state.wake_later(&outbox);
+            outbox.visit(Visit::TakeOver(Box::new(handover)))
+        };
+        if let Some(older) = older {
+            older.turn_away();
+        }
+        match returned.await {
+            Err(_) => Ok(()),
+            Ok(driver) => {
+                let known = self.ended.handled(token, jid, now, &self.limits);
+                Err((driver, known))
             }
         }
-        effects.push(Effect::Ended(Arc::clone(account), Box::new(entry)));
+    }
+
+    /// A managed stream has ended; its client may still ask what was handled.
+    pub(crate) fn remember_ended(&self, session: &Session, token: &Arc<str>, h: u32) {
+        self.ended.remember(
+            Arc::clone(token),
+            session.account.jid.clone(),
+            h,
+            self.clock.now(),
+            &self.limits,
+        );
     }
 
     pub(super) fn delayed(&self, host: &Host, stanza: &Stanza, received: u64) -> Stanza {
@@ -90,9 +146,19 @@ impl Core {
         state: &mut AccountState,
         effects: &mut Vec<Effect>,
     ) {
-        while let Some(sid) = state.marked(&self.limits) {
-            tracing::warn!(jid = %account.jid, "session ended: it does not read");
-            self.end_locked(host, account, state, sid, effects);
+        while let Some(sid) = state.marked() {
+            let Some(entry) = state.session_mut(sid) else {
+                return;
+            };
+            entry.outbox.unmark();
+            if entry.token.is_some() && !entry.hibernating {
+                tracing::warn!(jid = %entry.jid, "socket cut: it does not read");
+                entry.hibernating = true;
+                entry.outbox.cut();
+            } else if rules::hold(Rule::EndAtBound) {
+                tracing::warn!(jid = %entry.jid, "session ended: it does not read");
+                self.end_locked(host, account, state, sid, effects);
+            }
         }
     }
 

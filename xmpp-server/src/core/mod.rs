@@ -4,6 +4,7 @@
 //! 8.1 and 10; order per pair of entities is kept because each stanza's effects are applied, in
 //! order, by the task that received it.
 
+mod backlog;
 mod commit;
 mod ending;
 mod recipient;
@@ -20,9 +21,12 @@ use crate::limits::Limits;
 use crate::modules::{Announced, Module, RegisterError, Scope};
 use crate::router::{HostMap, Target, target};
 use crate::session::account::{Account, SessionEntry};
+use crate::session::ended::EndedStreams;
+use crate::session::inbound::Owed;
 use crate::session::registry::{Lookup, Registry};
 use crate::session::{Session, Sid};
-use crate::store::{CommitError, Store};
+use crate::store::{CommitError, RowId, RowIds, Store};
+use recipient::{Resent, room_for, sent_by};
 use smallvec::SmallVec;
 use std::collections::VecDeque;
 use std::future::poll_fn;
@@ -66,6 +70,10 @@ pub struct Core {
     pub(crate) secret: [u8; 32],
     pub(crate) renewals: tokio::sync::Mutex<()>,
     pub(crate) kdf: Arc<tokio::sync::Semaphore>,
+    /// Numbers of message rows.
+    pub(crate) row_ids: RowIds,
+    /// Managed streams that have ended.
+    pub(crate) ended: EndedStreams,
 }
 
 impl Core {
@@ -78,7 +86,7 @@ impl Core {
         hosts: HostMap,
         store: Store,
         clock: Clock,
-        secret: [u8; 32],
+        (secret, newest): ([u8; 32], Option<RowId>),
         modules: &[&dyn Module],
     ) -> Result<Self, RegisterError> {
         let (mut hooks, mut iqs, mut announced) =
@@ -112,6 +120,8 @@ impl Core {
             secret,
             renewals: tokio::sync::Mutex::default(),
             kdf: Arc::new(tokio::sync::Semaphore::new(cores)),
+            row_ids: RowIds::after(newest),
+            ended: EndedStreams::default(),
         })
     }
 
@@ -165,6 +175,9 @@ impl Core {
         let Lookup::Here(account) = self.registry.get(to.bare_str(), self.clock.now()) else {
             return Some(stanza);
         };
+        let Some(permit) = self.store.try_reserve(1, room_for(&stanza)) else {
+            return Some(stanza);
+        };
         stanza.head.from = Some(session.jid.clone().into());
         match self.sender_stages(session, &mut stanza) {
             Flow::Continue => {}
@@ -174,8 +187,14 @@ impl Core {
                 return None;
             }
         }
-        for effect in self.deliver(host, &account, stanza) {
+        let sent = match sent_by(session, &stanza) {
+            Resent::Known => return None,
+            Resent::New(sent) => Some(sent),
+            Resent::Unmarked => None,
+        };
+        for effect in self.deliver(host, &account, stanza, (Some(permit), sent)) {
             match effect {
+                Effect::Owed(ticket, stanza) => session.owe(Owed { ticket, stanza }),
                 Effect::Route(reply) if reply.head.to.as_ref() == Some(session.jid.as_jid()) => {
                     self.answer(session, Some(*reply));
                 }
@@ -196,6 +215,12 @@ impl Core {
     /// A session ended, for whatever reason: its unavailable presence and what nobody took.
     pub async fn session_over(self: &Arc<Self>, session: &Session) {
         let effects = self.end_session(&session.account, session.sid);
+        self.run(None, effects.into()).await;
+    }
+
+    /// The same for one whose task has gone.
+    pub(crate) async fn session_dropped(self: &Arc<Self>, account: &Arc<Account>, sid: Sid) {
+        let effects = self.end_session(account, sid);
         self.run(None, effects.into()).await;
     }
 
@@ -222,6 +247,7 @@ impl Core {
                 effects: Vec::new(),
                 edits: Vec::new(),
                 undelivered: None,
+                keep: false,
             };
             flow = self.hooks.run(stage, stanza, &mut cx);
             let edits = std::mem::take(&mut cx.edits);
@@ -331,6 +357,7 @@ impl Core {
             effects: Vec::new(),
             edits: Vec::new(),
             undelivered: None,
+            keep: false,
         };
         let flow = self.hooks.run(Stage::Route, stanza, &mut cx);
         let (edits, mut effects) = (cx.edits, cx.effects);
@@ -387,7 +414,13 @@ impl Core {
                         tracing::error!(%error, "write without an asker failed");
                     }
                 }
+                Effect::Owed(ticket, stanza) => {
+                    if let Some(session) = session {
+                        session.owe(Owed { ticket, stanza });
+                    }
+                }
                 Effect::Local(..)
+                | Effect::Keep(_)
                 | Effect::SetPresence(..)
                 | Effect::SetInterested(_)
                 | Effect::SetDirected(..)
@@ -435,10 +468,11 @@ impl Core {
             }
             Target::Host(host) => queue.extend(self.to_host(&host, stanza).await),
             Target::Account(host, jid) => {
-                queue.extend(self.to_account(&host, &jid, stanza).await);
+                queue.extend(self.to_account(&host, &jid, session, stanza).await);
             }
             Target::Full(host, jid) => {
-                queue.extend(self.to_account(&host, &jid.to_bare(), stanza).await);
+                let account = jid.to_bare();
+                queue.extend(self.to_account(&host, &account, session, stanza).await);
             }
         }
     }

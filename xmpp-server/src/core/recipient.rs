@@ -7,12 +7,15 @@ use super::{Core, edit, is_subscription, not_stored};
 use crate::effect::Effect;
 use crate::hooks::{AccountCx, Cx, Flow, Stage, Undelivered};
 use crate::host::Host;
+use crate::session::Session;
 use crate::session::account::{Account, AccountState, SessionEntry, Shown};
 use crate::session::outbox::Class;
-use crate::store::CommitError;
-use std::sync::Arc;
+use crate::session::rules::{self, Rule};
+use crate::store::{CommitError, Permit, Print, Sent, WriteOp};
+use std::sync::{Arc, PoisonError};
 use xmpp_stream::error::StanzaError;
 use xmpp_stream::jid::{BareJid, Jid};
+use xmpp_stream::ns;
 use xmpp_stream::stanza::{Item, Kind, Rendered, Stanza, To, Ty};
 
 /// Stages of the recipient's account.
@@ -43,6 +46,7 @@ impl Core {
         self: &Arc<Self>,
         host: &Arc<Host>,
         jid: &BareJid,
+        session: Option<&Session>,
         stanza: Stanza,
     ) -> Vec<Effect> {
         let account = match self.registry.load(&self.store, jid, self.clock.now()).await {
@@ -60,7 +64,8 @@ impl Core {
             Kind::Presence if is_subscription(&stanza.head.ty) => {
                 self.deliver_change(host, &account, stanza).await
             }
-            Kind::Message | Kind::Presence => self.deliver(host, &account, stanza),
+            Kind::Message => self.deliver_message(host, &account, session, stanza).await,
+            Kind::Presence => self.deliver(host, &account, stanza, (None, None)),
         }
     }
 
@@ -105,13 +110,35 @@ impl Core {
         host: &Host,
         account: &Arc<Account>,
         stanza: Stanza,
+        room: (Option<Permit>, Option<Box<Sent>>),
     ) -> Vec<Effect> {
         let mut state = account.lock();
         if state.removed {
             return no_account(&stanza);
         }
         let wishes = self.recipient_stages(host, account, &state, stanza);
-        self.apply_locked(account, &mut state, wishes)
+        self.apply_with(account, &mut state, wishes, room)
+    }
+
+    /// The same with room for its row taken first (rule 3); `session`: who sent it, if one of ours.
+    async fn deliver_message(
+        &self,
+        host: &Host,
+        account: &Arc<Account>,
+        session: Option<&Session>,
+        stanza: Stanza,
+    ) -> Vec<Effect> {
+        let Some(permit) = self.store.reserve(1, room_for(&stanza)).await else {
+            tracing::error!(jid = %account.jid, "no room for a message");
+            return refuse(&stanza, &not_stored());
+        };
+        let own = session.filter(|session| stanza.head.from.as_ref() == Some(session.jid.as_jid()));
+        let sent = match own.map(|session| sent_by(session, &stanza)) {
+            Some(Resent::Known) => return Vec::new(),
+            Some(Resent::New(sent)) => Some(sent),
+            Some(Resent::Unmarked) | None => None,
+        };
+        self.deliver(host, account, stanza, (Some(permit), sent))
     }
 
     /// The same for what changes the recipient's subscriptions: decided, committed, then applied.
@@ -162,6 +189,7 @@ impl Core {
             effects: Vec::new(),
             edits: Vec::new(),
             undelivered: None,
+            keep: false,
         };
         for stage in RECIPIENT {
             let flow = self.hooks.run(stage, &stanza, &mut cx);
@@ -176,7 +204,15 @@ impl Core {
                 }
             }
         }
-        let mut effects = cx.effects;
+        let (mut effects, keep) = (cx.effects, cx.keep);
+        if keep && cx.undelivered.is_none() {
+            let shared = effects.iter().find_map(|effect| match effect {
+                Effect::Local(_, _, rendered) => Some(Arc::clone(rendered.stanza())),
+                _ => None,
+            });
+            let kept = shared.unwrap_or_else(|| Arc::new(stanza.clone()));
+            effects.insert(0, Effect::Keep(kept));
+        }
         if let Some(Undelivered::Error(error)) = cx.undelivered {
             effects.extend(stanza.error_reply(&error).map(Effect::route));
         }
@@ -225,6 +261,57 @@ impl Core {
         self.reap(host, &account, &mut state, &mut effects);
         effects
     }
+}
+
+/// Bytes that a message takes in the writer's queue, about.
+pub(super) fn room_for(stanza: &Stanza) -> usize {
+    stanza.wire_len() + size_of::<WriteOp>()
+}
+
+/// What is known of a message of a client that may send it again.
+pub(super) enum Resent {
+    /// It was sent before, on an earlier stream.
+    Known,
+    /// It may be sent again.
+    New(Box<Sent>),
+    /// The stream is not managed, or the message has no id: it cannot be recognised.
+    Unmarked,
+}
+
+/// Rule 21, for the sending session.
+pub(super) fn sent_by(session: &Session, stanza: &Stanza) -> Resent {
+    let mut resends = session
+        .resends
+        .lock()
+        .unwrap_or_else(PoisonError::into_inner);
+    if !resends.managed {
+        return Resent::Unmarked;
+    }
+    let id = match &stanza.head.id {
+        Some(id) => Some(id.clone()),
+        None => stanza
+            .kid(ns::id::STANZA_ID, ns::name::ORIGIN_ID)
+            .and_then(|kid| stanza.element(kid).attr("id").map(Into::into)),
+    };
+    let Some(id) = id else {
+        return Resent::Unmarked;
+    };
+    let to = stanza.head.to.as_ref().map_or("", Jid::as_str);
+    let ty = stanza.head.ty.as_str().unwrap_or_default();
+    let print = Print::of(&[to.as_bytes(), id.as_bytes(), ty.as_bytes(), &stanza.payload]);
+    let known = resends
+        .prints
+        .as_mut()
+        .is_some_and(|prints| prints.remove(&print));
+    if known && rules::hold(Rule::Resends) {
+        tracing::debug!(%id, "message sent again: it is kept already");
+        return Resent::Known;
+    }
+    Resent::New(Box::new(Sent {
+        sender: session.account.jid.clone(),
+        print,
+        stream: session.sid.0,
+    }))
 }
 
 fn is_bare_iq(stanza: &Stanza) -> bool {

@@ -121,13 +121,13 @@ impl Module for Faulty {
 /// The stanzas that wait for a session, as text.
 fn queued(session: &Session) -> Vec<String> {
     let mut all = Vec::new();
-    session.outbox.send(|item| {
+    session.outbox.send(&Limits::default(), |item| {
         if let Item::One(stanza) = item {
             all.push(stanza.to_xml());
         }
         true
     });
-    session.outbox.taken();
+    session.outbox.flushed();
     all
 }
 

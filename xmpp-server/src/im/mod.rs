@@ -7,6 +7,7 @@ use xmpp_stream::ns;
 use xmpp_stream::stanza::{Class, Rendered, Stanza, Ty};
 
 mod message;
+mod offline;
 mod presence;
 mod roster;
 mod strip;
@@ -14,14 +15,23 @@ pub mod subscription;
 #[cfg(test)]
 mod testkit;
 
+pub(crate) use offline::{expired_error, most_available};
+pub(crate) use subscription::requests;
+
 /// Always loaded; they cannot be switched off.
 pub static ALL: &[&dyn Module] = &[
     &message::Feature,
+    &offline::Feature,
     &presence::Feature,
     &roster::Feature,
     &strip::Feature,
     &subscription::Feature,
 ];
+
+/// A request that somebody waits to be answered.
+pub(crate) fn is_request(stanza: &Stanza) -> bool {
+    matches!(stanza.head.ty, Ty::Get | Ty::Set)
+}
 
 /// A presence stanza made ready for queues. Only availability may be coalesced, and not that of
 /// rooms, whose status codes each mean something.

@@ -4,7 +4,6 @@
 //! account is sent, at `Select`. The end of a session arrives here as unavailable presence from it.
 //! Subscription types pass by to `subscription`.
 
-use super::subscription::pending;
 use super::{presence, rendered};
 use crate::effect::{Effect, Which};
 use crate::hooks::{AccountCx, Cx, Filter, Flow, Stage, Undelivered};
@@ -107,8 +106,8 @@ fn fan(account: AccountCx<'_>, rendered: Arc<xmpp_stream::stanza::Rendered>) -> 
     (!contacts.is_empty()).then_some(Effect::Fan(rendered, contacts))
 }
 
-/// What a resource that has become available is to learn: its siblings, requests that wait for an
-/// answer, and by probes its contacts.
+/// What a resource that has become available is to learn: its siblings and, by probes, its contacts.
+/// Requests that wait for an answer it draws itself (`core::backlog`).
 fn newcomer(account: AccountCx<'_>, session: &SessionEntry, cx: &mut Cx<'_>) {
     for sibling in account
         .sessions
@@ -120,7 +119,6 @@ fn newcomer(account: AccountCx<'_>, session: &SessionEntry, cx: &mut Cx<'_>) {
             cx.effect(Effect::Local(Which::One(session.sid), To::Bare, rendered));
         }
     }
-    cx.effects.extend(pending(account, session.sid));
     for row in account.roster.rows() {
         let contact = row.jid.as_jid();
         if account.roster.may_see_them(contact.as_str()) {

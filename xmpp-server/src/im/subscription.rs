@@ -9,14 +9,13 @@ use super::{presence, rendered, roster};
 use crate::effect::{Effect, Which};
 use crate::hooks::{AccountCx, Cx, Filter, Flow, Stage, Undelivered};
 use crate::modules::{Coverage, Info, Module, Scope, Spec};
-use crate::session::Sid;
 use crate::session::account::RosterView;
 use crate::store::{RosterRow, Subscription};
 use bytes::Bytes;
 use std::sync::Arc;
 use xmpp_stream::error::StanzaError;
 use xmpp_stream::jid::{BareJid, Jid};
-use xmpp_stream::stanza::{Kind, Stanza, To};
+use xmpp_stream::stanza::{Kind, Rendered, Stanza, To};
 
 pub mod table;
 use table::{State, Verb};
@@ -183,22 +182,30 @@ fn wire(stanza: &Stanza) -> Vec<u8> {
     bytes
 }
 
-/// Pending requests, for a resource that has become available (section 3.1.3.4).
-pub(super) fn pending(account: AccountCx<'_>, sid: Sid) -> Vec<Effect> {
-    let mut effects = Vec::new();
-    for row in account.roster.rows() {
+/// A page of pending requests for a resource that has become available (section 3.1.3.4), and behind
+/// which contact the next one begins, if there is one.
+pub(crate) fn requests(
+    account: &BareJid,
+    roster: &RosterView,
+    after: Option<&BareJid>,
+    max: usize,
+) -> (Vec<Arc<Rendered>>, Option<BareJid>) {
+    let mut page = Vec::new();
+    for row in roster.rows_after(after) {
         let Some(bytes) = &row.pending_in else {
             continue;
         };
         let request = std::str::from_utf8(bytes).ok().map(Stanza::parse);
         let Some(Ok(request)) = request else {
-            tracing::error!(jid = %account.jid, contact = %row.jid, "kept request unreadable");
+            tracing::error!(jid = %account, contact = %row.jid, "kept request unreadable");
             continue;
         };
-        let rendered = rendered(Arc::new(request));
-        effects.push(Effect::Local(Which::One(sid), To::Bare, rendered));
+        page.push(rendered(Arc::new(request)));
+        if page.len() == max {
+            return (page, Some(row.jid.clone()));
+        }
     }
-    effects
+    (page, None)
 }
 
 /// A step of one contact's row.

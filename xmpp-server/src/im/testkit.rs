@@ -192,6 +192,7 @@ impl Bench {
             effects: Vec::new(),
             edits: Vec::new(),
             undelivered: None,
+            keep: false,
         };
         let flow = hooks().run(stage, stanza, &mut cx);
         assert!(cx.edits.is_empty());

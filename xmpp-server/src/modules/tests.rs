@@ -134,7 +134,7 @@ impl Server {
         config.sasl.scram_iterations = 1;
         let hosts = [(host.domain.clone(), Arc::clone(&host))].into();
         let (store, clock) = (Store::memory(), Clock::start());
-        let core = Core::new(config, hosts, store, clock, [0; 32], ALL).unwrap();
+        let core = Core::new(config, hosts, store, clock, ([0; 32], None), ALL).unwrap();
         let server = Self {
             core: Arc::new(core),
             host,

@@ -4,13 +4,16 @@
 //! under `Account::lock`, with no await inside; ending a session is another.
 
 use super::Sid;
+use super::due::DueRows;
+use super::feed::Feed;
 use super::outbox::{Class, Delivery, OutItem, Outbox, Push};
+use super::rules::{self, Rule};
 use crate::effect::{Effect, Which};
 use crate::limits::Limits;
-use crate::store::{AccountRecord, RosterRow, Subscription};
+use crate::store::{AccountRecord, Cleared, RosterRow, RowId, Subscription, Watermark};
 use smallvec::SmallVec;
 use std::collections::{BTreeMap, HashSet};
-use std::ops::{Deref, DerefMut};
+use std::ops::{Bound, Deref, DerefMut};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use xmpp_stream::jid::{BareJid, FullJid, Jid};
 use xmpp_stream::stanza::{Item, Rendered, Stanza, To, Ty};
@@ -70,6 +73,20 @@ impl RosterView {
             .is_some_and(|row| matches!(row.subscription, Subscription::To | Subscription::Both))
     }
 
+    /// Somebody waits for an answer to a subscription request.
+    #[must_use]
+    pub fn has_requests(&self) -> bool {
+        self.items.values().any(|row| row.pending_in.is_some())
+    }
+
+    /// Rows behind a contact, in order.
+    pub fn rows_after(&self, contact: Option<&BareJid>) -> impl Iterator<Item = &Arc<RosterRow>> {
+        let from = contact.map_or(Bound::Unbounded, Bound::Excluded);
+        self.items
+            .range::<BareJid, _>((from, Bound::Unbounded))
+            .map(|(_, row)| row)
+    }
+
     /// The view after one row was set.
     #[must_use]
     pub fn with(&self, row: RosterRow) -> Self {
@@ -110,6 +127,12 @@ pub struct SessionEntry {
     pub interested: bool,
     /// Whom it sent directed presence outside of its roster (RFC 6121 section 4.6).
     pub directed: HashSet<Jid>,
+    /// What it is drawing from the store.
+    pub feed: Option<Box<Feed>>,
+    /// By what its stream may be resumed (XEP-0198).
+    pub token: Option<Arc<str>>,
+    /// It has no transport and waits for its client.
+    pub hibernating: bool,
 }
 
 impl std::fmt::Debug for SessionEntry {
@@ -132,7 +155,17 @@ impl SessionEntry {
             priority: 0,
             interested: false,
             directed: HashSet::new(),
+            feed: None,
+            token: None,
+            hibernating: false,
         }
+    }
+
+    /// It is available with a priority that messages to the bare JID may go to (RFC 6121 section
+    /// 8.5.2.1).
+    #[must_use]
+    pub fn wants_messages(&self) -> bool {
+        self.presence.is_some() && self.priority >= 0
     }
 
     /// It sent initial presence.
@@ -149,6 +182,12 @@ pub struct AccountState {
     pub sessions: Vec<SessionEntry>,
     /// The account was removed: nothing is bound or delivered any more.
     pub removed: bool,
+    /// Messages that nobody has taken yet.
+    pub due: DueRows,
+    /// The session that draws them, or would (rules 9 to 12).
+    pub claim: Option<Sid>,
+    /// The message in hand was kept: what is pushed now shares this mark.
+    pub(crate) in_hand: Option<Arc<Delivery>>,
     /// Whom to wake once the lock is free (DESIGN 5 rule 1: no lock across a wake).
     wakes: SmallVec<[Arc<Outbox>; 4]>,
 }
@@ -217,14 +256,23 @@ impl std::fmt::Debug for Account {
 }
 
 impl Account {
-    /// An account as loaded.
+    /// An account as loaded, with the numbers of its due messages.
     #[must_use]
-    pub fn new(jid: BareJid, record: Arc<AccountRecord>, roster: RosterView) -> Self {
+    pub fn new(
+        jid: BareJid,
+        record: Arc<AccountRecord>,
+        roster: RosterView,
+        due: Vec<RowId>,
+    ) -> Self {
+        let state = AccountState {
+            due: DueRows::loaded(due),
+            ..AccountState::default()
+        };
         Self {
             jid,
             record: RwLock::new(record),
             roster: RwLock::new(Arc::new(roster)),
-            state: Mutex::default(),
+            state: Mutex::new(state),
             changes: tokio::sync::Mutex::default(),
             telling: tokio::sync::Mutex::default(),
         }
@@ -261,6 +309,12 @@ impl Account {
     }
 }
 
+impl Watermark for Account {
+    fn cleared(&self) -> Option<Cleared> {
+        self.lock().due.cleared(&self.jid)
+    }
+}
+
 impl AccountState {
     /// A session by number.
     #[must_use]
@@ -290,12 +344,6 @@ impl AccountState {
                 return self
                     .push(&which, to, &rendered, limits, received)
                     .then_some(Effect::Pause);
-            }
-            Effect::SetPresence(sid, presence) => {
-                if let Some(entry) = self.session_mut(sid) {
-                    entry.priority = presence.as_deref().map_or(0, priority);
-                    entry.presence = presence;
-                }
             }
             Effect::SetInterested(sid) => {
                 if let Some(entry) = self.session_mut(sid) {
@@ -327,9 +375,14 @@ impl AccountState {
         received: u64,
     ) -> bool {
         let is_message = rendered.class() == Class::Message;
-        let delivery = is_message.then(|| Arc::new(Delivery::new(received)));
+        let delivery = is_message.then(|| match &self.in_hand {
+            Some(delivery) => Arc::clone(delivery),
+            None => Arc::new(Delivery::new(received)),
+        });
         let mut soft = false;
-        for entry in self.sessions.iter().filter(|entry| which.has(entry)) {
+        let present = |entry: &&SessionEntry| !entry.hibernating || rules::hold(Rule::Hibernating);
+        let sessions = self.sessions.iter().filter(|entry| which.has(entry));
+        for entry in sessions.filter(present) {
             let item = Item::Shared(to, Arc::clone(rendered), delivery.clone());
             soft |= entry.outbox.push(item, limits) == Push::Soft;
             self.wakes.push(Arc::clone(&entry.outbox));
@@ -383,11 +436,16 @@ impl AccountState {
 
     /// A session that was marked at the hard bound (rule 7).
     #[must_use]
-    pub fn marked(&self, limits: &Limits) -> Option<Sid> {
-        self.sessions
-            .iter()
-            .find(|entry| entry.outbox.is_marked(limits))
+    pub fn marked(&self) -> Option<Sid> {
+        let mut sessions = self.sessions.iter();
+        sessions
+            .find(|entry| entry.outbox.is_marked())
             .map(|entry| entry.sid)
+    }
+
+    /// The session's task is to look at its queue once the lock is free.
+    pub fn wake_later(&mut self, outbox: &Arc<Outbox>) {
+        self.wakes.push(Arc::clone(outbox));
     }
 }
 

@@ -1,13 +1,23 @@
 //! Sessions: a bound resource, its account, and the queue of what it is to receive.
 
 pub mod account;
+pub mod due;
+pub mod ended;
+pub mod feed;
+pub mod inbound;
 pub mod outbox;
 pub mod registry;
+pub(crate) mod rules;
+pub(crate) mod visit;
 
 use crate::effect::Effect;
 use crate::host::Host;
+use crate::store::Print;
 use account::Account;
+use inbound::Owed;
 use outbox::Outbox;
+use smallvec::SmallVec;
+use std::collections::HashSet;
 use std::net::IpAddr;
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -35,6 +45,39 @@ pub struct Session {
     pub later: Later,
     /// The last stanza met a queue over its soft bound.
     pub pause: AtomicBool,
+    /// Submits that the stanza in hand has to wait for.
+    pub owed: Mutex<SmallVec<[Owed; 1]>>,
+    /// With stream management: what its client may send again (rule 21).
+    pub resends: Mutex<Resends>,
+}
+
+/// What a client may send again on a new stream.
+#[derive(Debug, Default)]
+pub struct Resends {
+    /// Its stream is managed: messages with an id are remembered.
+    pub managed: bool,
+    /// Prints of what earlier streams of the account sent.
+    pub prints: Option<Box<HashSet<Print>>>,
+}
+
+impl Session {
+    /// The submits that the stanza in hand has to wait for.
+    pub fn take_owed(&self) -> SmallVec<[Owed; 1]> {
+        std::mem::take(&mut *self.owed.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Its stream is managed: what it sends may be sent again, and these were sent before.
+    pub fn resend(&self, prints: HashSet<Print>) {
+        let mut resends = self.resends.lock().unwrap_or_else(PoisonError::into_inner);
+        resends.managed = true;
+        resends.prints = (!prints.is_empty()).then(|| Box::new(prints));
+    }
+
+    /// The stanza in hand has to wait for this.
+    pub fn owe(&self, owed: Owed) {
+        let mut all = self.owed.lock().unwrap_or_else(PoisonError::into_inner);
+        all.push(owed);
+    }
 }
 
 /// Effects to be applied before the next stanza.

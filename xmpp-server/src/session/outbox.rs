@@ -1,11 +1,17 @@
 //! The queue of one session: taken | sent | unsent, and what happens at its bounds.
 //!
-//! DESIGN 5 rules 5 to 7: an item leaves only when it was taken (written to the socket), and a push
-//! never ends a session, it marks it.
+//! DESIGN 5 rules 5 to 7, 13, 14: an item leaves only when it was taken (acknowledged by a client
+//! with stream management, else written to the socket), and a push never ends a session, it marks
+//! it. While the gate is shut, what others send waits behind what the session draws from the store.
 
+mod queue;
+
+use super::rules::{self, Rule};
+use super::visit::Visit;
 use crate::limits::Limits;
+use crate::store::{RowId, TicketView};
 use atomic_waker::AtomicWaker;
-use std::collections::VecDeque;
+use queue::OutQ;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
@@ -16,20 +22,32 @@ use xmpp_stream::stanza::Item;
 /// One message on its way to an account, shared by the sessions that hold it.
 #[derive(Debug, Default)]
 pub struct Delivery {
+    /// Its row, when it is kept until somebody has taken it, and what became of the submit.
+    pub row: Option<(RowId, TicketView)>,
+    /// When it came, in seconds since 1970: what a delay stamp says.
+    pub received: u64,
     /// Some session has taken it.
     taken: AtomicBool,
     /// Sessions that hold it untaken.
     holders: AtomicUsize,
-    /// When it came, in seconds since 1970: what a delay stamp says.
-    pub received: u64,
 }
 
 impl Delivery {
-    /// A mark for a message that came at this time (seconds since 1970).
+    /// A mark for a message that came at this time (seconds since 1970) and is not kept.
     #[must_use]
     pub fn new(received: u64) -> Self {
         Self {
             received,
+            ..Self::default()
+        }
+    }
+
+    /// A mark for a message with a row.
+    #[must_use]
+    pub fn kept(id: RowId, submitted: TicketView) -> Self {
+        Self {
+            row: Some((id, submitted)),
+            received: id.received_secs(),
             ..Self::default()
         }
     }
@@ -42,6 +60,20 @@ impl Delivery {
     /// True when some session still holds it.
     pub fn is_held(&self) -> bool {
         self.holders.load(Ordering::Acquire) > 0
+    }
+
+    pub(super) fn take(&self) {
+        // In this order: whoever finds it no longer held must find it taken.
+        self.taken.store(true, Ordering::Release);
+        self.holders.fetch_sub(1, Ordering::AcqRel);
+    }
+
+    pub(super) fn hold(&self) {
+        self.holders.fetch_add(1, Ordering::AcqRel);
+    }
+
+    pub(super) fn let_go(&self) {
+        self.holders.fetch_sub(1, Ordering::AcqRel);
     }
 }
 
@@ -61,70 +93,27 @@ pub enum Push {
     Closed,
 }
 
+/// The client acknowledged more than it was sent.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct TooHigh {
+    /// What it was sent.
+    pub sent: u32,
+}
+
+/// What a copy into the transport brought.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct Sent {
+    /// Stanzas that the client is to acknowledge were among them.
+    pub counted: bool,
+    /// There is more, but it waits for acknowledgements.
+    pub paused: bool,
+}
+
 /// The queue of one session.
+#[derive(Default)]
 pub struct Outbox {
     q: Mutex<OutQ>,
     waker: AtomicWaker,
-}
-
-#[derive(Default)]
-struct OutQ {
-    items: VecDeque<OutItem>,
-    /// The first `sent` items were copied to the transport's buffer.
-    sent: usize,
-    bytes: usize,
-    /// Of these, answers to the session's own requests: they never count against it, since it is
-    /// not read while it leaves them.
-    own: Load,
-    closed: bool,
-    /// What the peer is told when somebody else ended the session.
-    farewell: Option<StreamError>,
-}
-
-/// Items and their bytes.
-#[derive(Default)]
-struct Load {
-    items: usize,
-    bytes: usize,
-}
-
-impl OutQ {
-    /// What others pushed.
-    fn pushed(&self) -> Load {
-        Load {
-            items: self.items.len().saturating_sub(self.own.items),
-            bytes: self.bytes.saturating_sub(self.own.bytes),
-        }
-    }
-}
-
-fn size(item: &OutItem) -> usize {
-    match item {
-        Item::Shared(_, rendered, _) => rendered.len(),
-        Item::One(stanza) => stanza.wire_len(),
-        Item::Nonza(bytes) => bytes.len(),
-        Item::Close(_) => 0,
-    }
-}
-
-fn is_over(pushed: &Load, limits: &Limits) -> bool {
-    pushed.items > limits.outbox_items_hard || pushed.bytes > limits.outbox_bytes_hard_total()
-}
-
-fn mark_taken(item: &OutItem) {
-    if let Item::Shared(_, _, Some(delivery)) = item {
-        delivery.taken.store(true, Ordering::Release);
-        delivery.holders.fetch_sub(1, Ordering::AcqRel);
-    }
-}
-
-impl Default for Outbox {
-    fn default() -> Self {
-        Self {
-            q: Mutex::new(OutQ::default()),
-            waker: AtomicWaker::new(),
-        }
-    }
 }
 
 impl Outbox {
@@ -134,29 +123,12 @@ impl Outbox {
 
     /// Appends an item; the caller wakes the session with `wake` after its lock section.
     pub fn push(&self, item: OutItem, limits: &Limits) -> Push {
-        let mut q = self.lock();
-        if q.closed {
-            return Push::Closed;
-        }
-        if let Item::Shared(_, _, Some(delivery)) = &item {
-            delivery.holders.fetch_add(1, Ordering::AcqRel);
-        }
-        let bytes = size(&item);
-        q.bytes += bytes;
-        if matches!(item, Item::One(_)) {
-            q.own.items += 1;
-            q.own.bytes += bytes;
-        }
-        q.items.push_back(item);
-        let pushed = q.pushed();
-        if is_over(&pushed, limits) {
-            Push::Full
-        } else if pushed.items > limits.outbox_items_soft || pushed.bytes > limits.outbox_bytes_soft
-        {
-            Push::Soft
-        } else {
-            Push::Ok
-        }
+        self.lock().push(item, limits)
+    }
+
+    /// Appends what the session drew from the store: before what waits behind the gate.
+    pub fn place(&self, item: OutItem) {
+        self.lock().place(item);
     }
 
     /// Wakes the session's task.
@@ -164,16 +136,51 @@ impl Outbox {
         self.waker.wake();
     }
 
-    /// True half-way to the hard bound: the session's own requests wait until it has taken some.
-    pub fn is_congested(&self, limits: &Limits) -> bool {
-        let q = self.lock();
-        q.items.len() > limits.outbox_items_hard / 2
-            || q.bytes > limits.outbox_bytes_hard_total() / 2
+    /// From here on what others send waits until the gate is opened (rule 9).
+    pub fn shut_gate(&self) {
+        if rules::hold(Rule::Gate) {
+            self.lock().shut_gate();
+        }
     }
 
-    /// True while what others pushed is over the hard bound.
-    pub fn is_marked(&self, limits: &Limits) -> bool {
-        is_over(&self.lock().pushed(), limits)
+    /// There is something to be drawn from the store: the session's task sees to it.
+    pub fn begin_feed(&self) {
+        self.lock().feed_due = true;
+    }
+
+    /// True once after `begin_feed`.
+    pub fn feed_due(&self) -> bool {
+        std::mem::take(&mut self.lock().feed_due)
+    }
+
+    /// What waited follows what was drawn.
+    pub fn open_gate(&self) {
+        self.lock().open_gate();
+    }
+
+    /// True while the gate is shut.
+    pub fn is_gated(&self) -> bool {
+        self.lock().is_gated()
+    }
+
+    /// True over the soft bound: nothing is drawn from the store until the client has taken some.
+    pub fn is_soft(&self, limits: &Limits) -> bool {
+        self.lock().is_soft(limits)
+    }
+
+    /// True half-way to the hard bound: the session's own requests wait until it has taken some.
+    pub fn is_congested(&self, limits: &Limits) -> bool {
+        self.lock().is_congested(limits)
+    }
+
+    /// True once what others pushed went over the hard bound, until that was acted upon.
+    pub fn is_marked(&self) -> bool {
+        self.lock().marked
+    }
+
+    /// The mark was acted upon: the socket is gone.
+    pub fn unmark(&self) {
+        self.lock().marked = false;
     }
 
     /// True once the session was ended by someone else.
@@ -181,73 +188,116 @@ impl Outbox {
         self.lock().closed
     }
 
-    /// Ready when the session was ended or, with `items`, when there is something unsent.
-    pub fn poll_ready(&self, cx: &mut Context<'_>, items: bool) -> Poll<()> {
+    /// Ready when somebody wants something of the session's task or, with `items`, when there is
+    /// something that can be sent.
+    pub fn poll_ready(&self, cx: &mut Context<'_>, items: bool, limits: &Limits) -> Poll<()> {
         self.waker.register(cx.waker());
         let q = self.lock();
-        if q.closed || (items && q.items.len() > q.sent) {
+        if q.closed || q.cut || q.feed_due || q.visit.is_some() || (items && q.has_more(limits)) {
             Poll::Ready(())
         } else {
             Poll::Pending
         }
     }
 
-    /// Hands unsent items to `write` until it says that it has enough; they stay until `taken`.
-    pub fn send(&self, mut write: impl FnMut(&OutItem) -> bool) {
-        let mut q = self.lock();
-        while let Some(item) = q.items.get(q.sent) {
-            let more = write(item);
-            q.sent += 1;
-            if !more {
-                break;
-            }
-        }
+    /// Hands unsent items to `write` until it says that it has enough; they stay until taken.
+    pub fn send(&self, limits: &Limits, write: impl FnMut(&OutItem) -> bool) -> Sent {
+        self.lock().send(limits, write)
     }
 
-    /// Everything sent so far has been written: it leaves the queue.
-    pub fn taken(&self) {
-        let mut q = self.lock();
-        for _ in 0..std::mem::take(&mut q.sent) {
-            let Some(item) = q.items.pop_front() else {
-                break;
-            };
-            let bytes = size(&item);
-            q.bytes = q.bytes.saturating_sub(bytes);
-            if matches!(item, Item::One(_)) {
-                q.own.items = q.own.items.saturating_sub(1);
-                q.own.bytes = q.own.bytes.saturating_sub(bytes);
-            }
-            mark_taken(&item);
-        }
-        if q.items.is_empty() {
-            q.items.shrink_to(4);
-        }
+    /// Everything sent so far has been written: what nobody acknowledges leaves the queue. Gives the
+    /// rows that were taken.
+    pub fn flushed(&self) -> Vec<RowId> {
+        self.lock().flushed()
     }
 
-    /// Ends the queue and gives what nobody took, in order (DESIGN 5 rule 8).
+    /// From the next item on the client counts (XEP-0198 section 3).
+    pub fn count(&self, enabled: Box<[u8]>, limits: &Limits) {
+        self.lock().count(enabled, limits);
+    }
+
+    /// The client has handled so many. Gives the rows that were taken.
+    ///
+    /// # Errors
+    /// `TooHigh`: it was not sent that many.
+    pub fn acknowledged(&self, h: u32) -> Result<Vec<RowId>, TooHigh> {
+        self.lock().acknowledged(h)
+    }
+
+    /// Stanzas that were sent and not acknowledged.
+    pub fn unacknowledged(&self) -> usize {
+        self.lock().unacknowledged()
+    }
+
+    /// The transport is gone: what was sent and not acknowledged is sent again, in its order, before
+    /// all else (rule 14).
+    pub fn rewind(&self) {
+        self.lock().rewind();
+    }
+
+    /// Sequence number behind the last item that was sent, counted from the session's begin.
+    pub fn sent_until(&self) -> u64 {
+        self.lock().sent_until()
+    }
+
+    /// Sequence number behind the last item.
+    pub fn end_number(&self) -> u64 {
+        self.lock().end_number()
+    }
+
+    /// Takes out messages that were not sent yet, but those to this very resource: the session no
+    /// longer wants any (rule 12).
+    pub fn withdraw(&self, own: &str) -> Vec<OutItem> {
+        self.lock().withdraw(own)
+    }
+
+    /// Number of items and their bytes.
+    pub fn load(&self) -> (usize, usize) {
+        self.lock().load()
+    }
+
+    /// Ends the queue and gives what nobody took, in order (rule 8).
     pub fn close(&self) -> Vec<OutItem> {
-        let mut q = self.lock();
-        q.closed = true;
-        q.sent = 0;
-        q.bytes = 0;
-        q.own = Load::default();
-        let items: Vec<_> = std::mem::take(&mut q.items).into();
-        for item in &items {
-            if let Item::Shared(_, _, Some(delivery)) = item {
-                delivery.holders.fetch_sub(1, Ordering::AcqRel);
-            }
-        }
-        items
+        self.lock().close()
+    }
+
+    /// The socket is to be given up; the session goes on without one (rule 7).
+    pub fn cut(&self) {
+        self.lock().cut = true;
+        self.wake();
+    }
+
+    /// True once after `cut`.
+    pub fn was_cut(&self) -> bool {
+        std::mem::take(&mut self.lock().cut)
     }
 
     /// Leaves the peer of an ended session an error to be told.
     pub fn set_farewell(&self, error: StreamError) {
-        self.lock().farewell = Some(error);
+        self.lock().farewell = Some(Box::new(error));
         self.wake();
     }
 
     /// What the peer is to be told once the session was ended by somebody else.
     pub fn farewell(&self) -> Option<StreamError> {
-        self.lock().farewell.take()
+        self.lock().farewell.take().map(|error| *error)
+    }
+
+    /// Leaves something for the session's task; what was there and not looked at comes back.
+    pub(crate) fn visit(&self, visit: Visit) -> Option<Visit> {
+        self.lock().visit.replace(visit)
+    }
+
+    /// Somebody waits for the session's task.
+    pub(crate) fn is_visited(&self) -> bool {
+        self.lock().visit.is_some()
+    }
+
+    /// What was left for the session's task.
+    pub(crate) fn visitor(&self) -> Option<Visit> {
+        self.lock().visit.take()
     }
 }
+
+#[cfg(test)]
+mod tests;

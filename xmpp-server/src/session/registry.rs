@@ -132,6 +132,7 @@ impl Registry {
             let record = store.account(jid).await?;
             // Read also where there is no account: the time must not tell.
             let roster = store.roster(jid).await?;
+            let due = store.due(jid).await?;
             let mut shard = self.write(jid.as_str());
             if shard.generation != generation {
                 continue;
@@ -145,7 +146,7 @@ impl Registry {
             }
             shard.evict(self.shard_max);
             let view = RosterView::new(roster.ver, roster.items);
-            let account = Arc::new(Account::new(jid.clone(), record, view));
+            let account = Arc::new(Account::new(jid.clone(), record, view, due));
             let used = AtomicU64::new(self.tick.fetch_add(1, Ordering::Relaxed));
             shard.accounts.insert(
                 jid.clone(),
@@ -209,9 +210,14 @@ impl Shard {
     }
 }
 
-/// No session, and no other holder: nobody can be about to bind or to change it (rule 2).
+/// No session, no write on its way and no other holder: nobody can be about to bind or to change it
+/// (rule 2).
 fn is_idle(account: &Arc<Account>) -> bool {
-    Arc::strong_count(account) == 1 && account.lock().sessions.is_empty()
+    if Arc::strong_count(account) > 1 {
+        return false;
+    }
+    let state = account.lock();
+    state.sessions.is_empty() && state.due.is_settled()
 }
 
 #[cfg(test)]

@@ -3,29 +3,36 @@
 //! A submit is carried out at once, under one lock; its ticket is done when it is handed out. It
 //! holds and refuses what the SQLite store does: both play the same tests.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use bytes::Bytes;
 use xmpp_stream::jid::BareJid;
 
+use super::ticket::Slot;
 use super::{
-    AccountRecord, Ban, CommitError, KvRecord, Ops, RosterRecord, RosterRow, StoreError, Ticket,
-    WriteOp, random_secret,
+    AccountRecord, Ban, Cleared, Clearing, CommitError, KvRecord, MessageRow, Ops, Print,
+    RosterRecord, RosterRow, RowId, Sent, StoreError, StoreLimits, Ticket, WriteOp, random_secret,
 };
 
 /// Everything in maps.
 pub struct MemoryStore {
     tables: Mutex<Tables>,
+    /// Submits that wait, while a test holds the store.
+    held: Mutex<Held>,
     secret: OnceLock<[u8; super::SECRET_BYTES]>,
 }
+
+type Held = Option<VecDeque<(Ops, Arc<Slot>)>>;
 
 #[derive(Default)]
 struct Tables {
     owners: HashMap<BareJid, Owner>,
     /// Version of the last value written to a key space.
     kv_ver: u64,
+    /// The greatest row id so far.
+    newest: Option<RowId>,
     closed: bool,
 }
 
@@ -36,6 +43,10 @@ struct Owner {
     roster_ver: u64,
     roster: BTreeMap<BareJid, RosterRow>,
     spaces: BTreeMap<&'static str, BTreeMap<String, KvRecord>>,
+    /// Due messages.
+    messages: BTreeMap<RowId, MessageRow>,
+    /// What the account sent lately, by what it is recognised.
+    sent: VecDeque<(RowId, Print, u128)>,
 }
 
 /// An `expect` that does not hold.
@@ -45,6 +56,7 @@ impl MemoryStore {
     pub(super) fn new() -> Self {
         Self {
             tables: Mutex::default(),
+            held: Mutex::default(),
             secret: OnceLock::new(),
         }
     }
@@ -106,12 +118,92 @@ impl MemoryStore {
         Ok(*self.secret.get_or_init(|| made))
     }
 
-    pub(super) fn submit(&self, ops: &Ops) -> Ticket {
+    pub(super) fn due(&self, account: &BareJid) -> Vec<RowId> {
+        let tables = self.lock();
+        let owner = tables.owners.get(account);
+        owner.map_or_else(Vec::new, |owner| owner.messages.keys().copied().collect())
+    }
+
+    pub(super) fn messages(&self, account: &BareJid, ids: &[RowId]) -> Vec<MessageRow> {
+        let tables = self.lock();
+        let Some(owner) = tables.owners.get(account) else {
+            return Vec::new();
+        };
+        let found = ids.iter().filter_map(|id| owner.messages.get(id));
+        found.cloned().collect()
+    }
+
+    pub(super) fn sent(&self, sender: &BareJid, since: RowId) -> Vec<(Print, u128)> {
+        let tables = self.lock();
+        let Some(owner) = tables.owners.get(sender) else {
+            return Vec::new();
+        };
+        let sent = owner.sent.iter().filter(|(id, ..)| *id >= since);
+        sent.map(|(_, print, stream)| (*print, *stream)).collect()
+    }
+
+    pub(super) fn newest(&self) -> Option<RowId> {
+        self.lock().newest
+    }
+
+    pub(super) fn submit(&self, ops: Ops) -> Ticket {
+        if let Some(held) = &mut *self.held() {
+            let slot = Arc::new(Slot::default());
+            held.push_back((ops, Arc::clone(&slot)));
+            return Ticket::waiting(slot, StoreLimits::default().ticket_max);
+        }
+        Ticket::done(self.commit(&ops))
+    }
+
+    fn commit(&self, ops: &Ops) -> Result<(), CommitError> {
         let mut tables = self.lock();
         if tables.closed {
-            return Ticket::done(Err(CommitError::Failed));
+            return Err(CommitError::Failed);
         }
-        Ticket::done(tables.apply(ops).map_err(|Unexpected| CommitError::Expect))
+        tables.apply(ops).map_err(|Unexpected| CommitError::Expect)
+    }
+
+    pub(super) fn clear(&self, clearing: &Clearing) {
+        // Asked before the lock: the other side takes its own.
+        let Some(cleared) = clearing.cleared() else {
+            return;
+        };
+        self.lock().clear(cleared);
+    }
+
+    /// From now on submits wait for `settle`: a store that hangs.
+    pub fn hold(&self) {
+        self.held().get_or_insert_default();
+    }
+
+    /// Settles up to `count` of the submits that wait, in their order: committed, or failed. Gives
+    /// the number of those that still wait.
+    pub fn settle(&self, count: usize, commit: bool) -> usize {
+        for _ in 0..count {
+            let next = self.held().as_mut().and_then(VecDeque::pop_front);
+            let Some((ops, slot)) = next else { break };
+            slot.finish(match commit {
+                true => self.commit(&ops),
+                false => Err(CommitError::Failed),
+            });
+        }
+        self.held().as_ref().map_or(0, VecDeque::len)
+    }
+
+    /// Commits what waits; submits no longer wait.
+    pub fn release(&self) {
+        loop {
+            let mut held = self.held();
+            let Some((ops, slot)) = held.as_mut().and_then(VecDeque::pop_front) else {
+                *held = None;
+                return;
+            };
+            slot.finish(self.commit(&ops));
+        }
+    }
+
+    fn held(&self) -> MutexGuard<'_, Held> {
+        self.held.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(super) fn close(&self) {
@@ -201,6 +293,16 @@ impl Tables {
             } => {
                 self.roster_mut(account, *expect, *ver)?.roster.remove(jid);
             }
+            WriteOp::Message { account, row, sent } => {
+                let owner = self.owners.get_mut(account);
+                let owner = owner.filter(|owner| owner.account.is_some());
+                let owner = owner.ok_or(Unexpected)?;
+                owner.messages.insert(row.id, row.clone());
+                self.newest = self.newest.max(Some(row.id));
+                if let Some(sent) = sent {
+                    self.remember_sent(row.id, sent);
+                }
+            }
             WriteOp::Kv {
                 space,
                 owner,
@@ -212,6 +314,31 @@ impl Tables {
             }
         }
         Ok(())
+    }
+
+    fn clear(&mut self, cleared: Cleared) {
+        let Cleared {
+            account,
+            upto,
+            except,
+        } = cleared;
+        let owner = self.owners.get_mut(&account);
+        let Some(owner) = owner.filter(|owner| owner.account.is_some()) else {
+            return;
+        };
+        owner
+            .messages
+            .retain(|id, _| *id > upto || except.binary_search(id).is_ok());
+        self.newest = self.newest.max(Some(upto));
+    }
+
+    fn remember_sent(&mut self, id: RowId, sent: &Sent) {
+        if let Some(owner) = self.owners.get_mut(&sent.sender) {
+            owner.sent.push_back((id, sent.print, sent.stream));
+            if owner.sent.len() > super::SENT_MAX as usize {
+                owner.sent.pop_front();
+            }
+        }
     }
 
     fn account_mut(&mut self, jid: &BareJid) -> Result<&mut AccountRecord, Unexpected> {

@@ -5,6 +5,8 @@
 //! `expect` stands in for long transactions. Caching accounts is the server's business.
 
 mod memory;
+mod permit;
+mod row;
 mod sqlite;
 mod ticket;
 mod types;
@@ -17,13 +19,18 @@ use ring::rand::{SecureRandom, SystemRandom};
 use xmpp_stream::jid::BareJid;
 
 pub use memory::MemoryStore;
+pub use permit::{Permit, StoreLimits};
+pub use row::{Cleared, Clearing, MessageRow, Print, RowId, RowIds, Sent, Watermark};
 pub use sqlite::SqliteStore;
-pub use ticket::Ticket;
+pub use ticket::{Ticket, TicketView};
 pub use types::{
     AccountRecord, Ban, CommitError, KvRecord, Ops, RosterRecord, RosterRow, StoreError,
     Subscription, WriteOp,
 };
 
+/// Messages of one sender that are recognised when they are sent again: what a client keeps that
+/// was not acknowledged, several times over.
+const SENT_MAX: u32 = 1000;
 /// Length of the secret that fake salts are made from.
 const SECRET_BYTES: usize = 32;
 
@@ -48,8 +55,8 @@ impl Store {
     /// # Errors
     /// `Io` when the file cannot be made or opened, `TooNew` when it is of a later version of this
     /// program, `Database` when it is none or damaged; `Random`.
-    pub fn open_sqlite(path: &Path) -> Result<Self, StoreError> {
-        Ok(Self::Sqlite(Arc::new(SqliteStore::open(path)?)))
+    pub fn open_sqlite(path: &Path, limits: &StoreLimits) -> Result<Self, StoreError> {
+        Ok(Self::Sqlite(Arc::new(SqliteStore::open(path, limits)?)))
     }
 
     /// An account, if there is one.
@@ -116,6 +123,86 @@ impl Store {
         }
     }
 
+    /// Numbers of the messages of an account that are due, in order.
+    ///
+    /// # Errors
+    /// `Closed`, `Corrupt`, `Database`.
+    pub async fn due(&self, account: &BareJid) -> Result<Vec<RowId>, StoreError> {
+        match self {
+            Self::Memory(store) => Ok(store.due(account)),
+            Self::Sqlite(store) => store.due(account).await,
+        }
+    }
+
+    /// The rows of these numbers, those that are there, in the order asked for. One that is not due
+    /// any more may be gone.
+    ///
+    /// # Errors
+    /// `Closed`, `Corrupt`, `Database`.
+    pub async fn messages(
+        &self,
+        account: &BareJid,
+        ids: Vec<RowId>,
+    ) -> Result<Vec<MessageRow>, StoreError> {
+        match self {
+            Self::Memory(store) => Ok(store.messages(account, &ids)),
+            Self::Sqlite(store) => store.messages(account, ids).await,
+        }
+    }
+
+    /// What an account sent since, as far as it is remembered (the last 1,000 messages), with the
+    /// stream it was sent on, the oldest first; waits for what is queued at this moment.
+    ///
+    /// # Errors
+    /// `Closed`, `Corrupt`, `Database`; `TimedOut` when what is queued stays so.
+    pub async fn sent(
+        &self,
+        sender: &BareJid,
+        since: RowId,
+    ) -> Result<Vec<(Print, u128)>, StoreError> {
+        match self {
+            Self::Memory(store) => Ok(store.sent(sender, since)),
+            Self::Sqlite(store) => store.sent(sender, since).await,
+        }
+    }
+
+    /// The newest message row of all accounts.
+    ///
+    /// # Errors
+    /// `Closed`, `Corrupt`, `Database`.
+    pub async fn newest(&self) -> Result<Option<RowId>, StoreError> {
+        match self {
+            Self::Memory(store) => Ok(store.newest()),
+            Self::Sqlite(store) => store.newest().await,
+        }
+    }
+
+    /// Room for these many operations and bytes, if there is some at once.
+    #[must_use]
+    pub fn try_reserve(&self, ops: usize, bytes: usize) -> Option<Permit> {
+        match self {
+            Self::Memory(_) => Some(Permit::free()),
+            Self::Sqlite(store) => store.try_reserve(ops, bytes),
+        }
+    }
+
+    /// Waits for room; `None` when the store is closed or has none for as long as a ticket lasts.
+    pub async fn reserve(&self, ops: usize, bytes: usize) -> Option<Permit> {
+        match self {
+            Self::Memory(_) => Some(Permit::free()),
+            Self::Sqlite(store) => store.reserve(ops, bytes).await,
+        }
+    }
+
+    /// Has the watermark of an account written, some time soon, and again until that succeeded. Not
+    /// to be called under the account's lock.
+    pub fn clear(&self, clearing: Clearing) {
+        match self {
+            Self::Memory(store) => store.clear(&clearing),
+            Self::Sqlite(store) => store.clear(clearing),
+        }
+    }
+
     /// Random bytes that stay the same for the life of the store: the key for fake salts.
     ///
     /// # Errors
@@ -127,11 +214,20 @@ impl Store {
         }
     }
 
-    /// Hands in changes that are committed together or not at all, in the order of the calls.
+    /// Hands in changes that are committed together or not at all, in the order of the calls; fails
+    /// at once when the queue is full.
     pub fn submit(&self, ops: Ops) -> Ticket {
         match self {
-            Self::Memory(store) => store.submit(&ops),
+            Self::Memory(store) => store.submit(ops),
             Self::Sqlite(store) => store.submit(ops),
+        }
+    }
+
+    /// The same in room that was reserved before.
+    pub fn submit_with(&self, permit: Permit, ops: Ops) -> Ticket {
+        match self {
+            Self::Memory(store) => store.submit(ops),
+            Self::Sqlite(store) => store.submit_with(permit, ops),
         }
     }
 

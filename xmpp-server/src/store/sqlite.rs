@@ -4,6 +4,7 @@
 //! where they may block, and see what is committed. A kill at any moment costs nothing committed:
 //! the next open reads the log.
 
+mod message;
 mod read;
 mod schema;
 mod write;
@@ -23,7 +24,8 @@ use self::read::Readers;
 use self::write::SqliteWriter;
 use super::writer::Writer;
 use super::{
-    AccountRecord, KvRecord, Ops, RosterRecord, SECRET_BYTES, StoreError, Ticket, random_secret,
+    AccountRecord, Clearing, CommitError, KvRecord, MessageRow, Ops, Permit, Print, RosterRecord,
+    RowId, SECRET_BYTES, StoreError, StoreLimits, Ticket, random_secret,
 };
 
 /// Only a backup or an operator's tool ever holds the file's lock; it gets this long.
@@ -39,7 +41,7 @@ pub struct SqliteStore {
 }
 
 impl SqliteStore {
-    pub(super) fn open(path: &Path) -> Result<Self, StoreError> {
+    pub(super) fn open(path: &Path, limits: &StoreLimits) -> Result<Self, StoreError> {
         let io_error = |source| StoreError::Io {
             path: path.to_owned(),
             source,
@@ -51,7 +53,7 @@ impl SqliteStore {
         schema::migrate(&mut db)?;
         let secret = load_secret(&db)?;
         let kv_ver = next_epoch(&db).map_err(|error| fault(&error))? << KV_VER_BITS;
-        let writer = Writer::start(SqliteWriter::new(db, kv_ver)).map_err(io_error)?;
+        let writer = Writer::start(SqliteWriter::new(db, kv_ver), limits).map_err(io_error)?;
         Ok(Self {
             readers: Arc::new(Readers::new(path)),
             secret,
@@ -100,6 +102,58 @@ impl SqliteStore {
         self.readers
             .run(move |db| read::kv_list(db, &space, &owner))
             .await
+    }
+
+    pub(super) async fn due(&self, account: &BareJid) -> Result<Vec<RowId>, StoreError> {
+        let account = account.clone();
+        self.readers.run(move |db| message::due(db, &account)).await
+    }
+
+    pub(super) async fn messages(
+        &self,
+        account: &BareJid,
+        ids: Vec<RowId>,
+    ) -> Result<Vec<MessageRow>, StoreError> {
+        let account = account.clone();
+        self.readers
+            .run(move |db| message::rows(db, &account, &ids))
+            .await
+    }
+
+    pub(super) async fn sent(
+        &self,
+        sender: &BareJid,
+        since: RowId,
+    ) -> Result<Vec<(Print, u128)>, StoreError> {
+        match self.writer.barrier().await {
+            Ok(()) => {}
+            Err(CommitError::TimedOut) => return Err(StoreError::TimedOut),
+            Err(_) => return Err(StoreError::Closed),
+        }
+        let sender = sender.clone();
+        self.readers
+            .run(move |db| message::sent(db, &sender, since))
+            .await
+    }
+
+    pub(super) async fn newest(&self) -> Result<Option<RowId>, StoreError> {
+        self.readers.run(message::newest).await
+    }
+
+    pub(super) fn try_reserve(&self, ops: usize, bytes: usize) -> Option<Permit> {
+        self.writer.room().try_reserve(ops, bytes)
+    }
+
+    pub(super) async fn reserve(&self, ops: usize, bytes: usize) -> Option<Permit> {
+        self.writer.room().reserve(ops, bytes).await
+    }
+
+    pub(super) fn submit_with(&self, permit: Permit, ops: Ops) -> Ticket {
+        self.writer.submit_with(permit, ops)
+    }
+
+    pub(super) fn clear(&self, clearing: Clearing) {
+        self.writer.clear(clearing);
     }
 
     pub(super) fn secret(&self) -> [u8; SECRET_BYTES] {

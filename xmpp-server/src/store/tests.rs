@@ -29,7 +29,7 @@ impl Folder {
     }
 
     fn open(&self) -> Store {
-        Store::open_sqlite(&self.file()).unwrap()
+        Store::open_sqlite(&self.file(), &StoreLimits::default()).unwrap()
     }
 
     /// A connection of somebody else's.
@@ -50,18 +50,20 @@ macro_rules! for_both {
         mod memory_store {
             $(#[tokio::test]
             async fn $name() {
-                super::$name(super::Store::memory()).await;
+                super::$name(crate::store::Store::memory()).await;
             })+
         }
         mod sqlite_store {
             $(#[tokio::test]
             async fn $name() {
-                let folder = super::Folder::new();
+                let folder = crate::store::tests::Folder::new();
                 super::$name(folder.open()).await;
             })+
         }
     };
 }
+
+mod messages;
 
 for_both! {
     accounts_are_made_once,
@@ -584,13 +586,13 @@ async fn newer_store_is_refused_and_left_alone() {
         .raw()
         .pragma_update(None, "user_version", 1_000)
         .unwrap();
-    let error = Store::open_sqlite(&folder.file()).unwrap_err();
+    let error = Store::open_sqlite(&folder.file(), &StoreLimits::default()).unwrap_err();
     assert!(
         matches!(
             error,
             StoreError::TooNew {
                 found: 1_000,
-                known: 1
+                known: 2
             }
         ),
         "{error:?}"
@@ -601,10 +603,11 @@ async fn newer_store_is_refused_and_left_alone() {
 #[test]
 fn what_is_no_store_is_refused() {
     let folder = Folder::new();
-    let error = Store::open_sqlite(&folder.0.join("absent/server.db")).unwrap_err();
+    let error = Store::open_sqlite(&folder.0.join("absent/server.db"), &StoreLimits::default())
+        .unwrap_err();
     assert!(matches!(error, StoreError::Io { .. }), "{error:?}");
     fs::write(folder.file(), [b'x'; 4_096]).unwrap();
-    let error = Store::open_sqlite(&folder.file()).unwrap_err();
+    let error = Store::open_sqlite(&folder.file(), &StoreLimits::default()).unwrap_err();
     assert!(
         matches!(error, StoreError::Database { code: 26 }),
         "{error:?}"

@@ -1,21 +1,19 @@
 //! The promise that a submit was committed, or the reason why not.
 
-use std::future::Future;
+use std::future::{Future, poll_fn};
 use std::pin::Pin;
-use std::sync::{Arc, OnceLock};
-use std::task::{Context, Poll, ready};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
 
-use atomic_waker::AtomicWaker;
+use smallvec::SmallVec;
 use tokio::time::{Instant, Sleep};
 
 use super::CommitError;
 use crate::clock;
 
-/// How long a ticket waits; longer, and the sender of a stanza would rather have an error.
-const TICKET_WAIT: Duration = Duration::from_secs(10);
-
-/// Resolves when the operations of one submit are committed or refused, after 10 s at the latest.
+/// Resolves when the operations of one submit are committed or refused, after `ticket_max` (10 s) at
+/// the latest.
 /// Dropping it changes nothing: what was submitted is still written.
 #[must_use = "nothing is known to be stored until its ticket says so"]
 #[derive(Debug)]
@@ -37,7 +35,44 @@ enum State {
 #[derive(Debug, Default)]
 pub(super) struct Slot {
     outcome: OnceLock<Result<(), CommitError>>,
-    waker: AtomicWaker,
+    waiting: Mutex<SmallVec<[Waker; 1]>>,
+}
+
+/// A look at the same outcome for others than the asker: it knows no time-out, as a write that took
+/// too long may still take effect.
+#[derive(Clone, Debug)]
+pub struct TicketView(ViewState);
+
+#[derive(Clone, Debug)]
+enum ViewState {
+    Done(Result<(), CommitError>),
+    Waiting(Arc<Slot>),
+}
+
+impl TicketView {
+    /// Of something that was committed before.
+    #[must_use]
+    pub const fn committed() -> Self {
+        Self(ViewState::Done(Ok(())))
+    }
+
+    /// What became of it, once that is known.
+    #[must_use]
+    pub fn outcome(&self) -> Option<Result<(), CommitError>> {
+        match &self.0 {
+            ViewState::Done(outcome) => Some(*outcome),
+            ViewState::Waiting(slot) => slot.outcome.get().copied(),
+        }
+    }
+
+    /// Resolves when it is known.
+    pub async fn settled(&self) -> Result<(), CommitError> {
+        poll_fn(|cx| match &self.0 {
+            ViewState::Done(outcome) => Poll::Ready(*outcome),
+            ViewState::Waiting(slot) => slot.poll(cx),
+        })
+        .await
+    }
 }
 
 impl Ticket {
@@ -47,6 +82,24 @@ impl Ticket {
             State::Done(outcome) => Some(*outcome),
             State::Waiting { slot, .. } => slot.outcome.get().copied(),
         }
+    }
+
+    /// A wait for what somebody else submitted, at most for so long.
+    #[must_use]
+    pub fn of(view: TicketView, at_most: Duration) -> Self {
+        match view.0 {
+            ViewState::Done(outcome) => Self::done(outcome),
+            ViewState::Waiting(slot) => Self::waiting(slot, at_most),
+        }
+    }
+
+    /// The same outcome for somebody else to look at.
+    #[must_use]
+    pub fn view(&self) -> TicketView {
+        TicketView(match &self.state {
+            State::Done(outcome) => ViewState::Done(*outcome),
+            State::Waiting { slot, .. } => ViewState::Waiting(Arc::clone(slot)),
+        })
     }
 
     /// True when awaiting it would not wait.
@@ -60,8 +113,8 @@ impl Ticket {
         }
     }
 
-    pub(super) fn waiting(slot: Arc<Slot>) -> Self {
-        let deadline = Instant::from_std(clock::now()) + TICKET_WAIT;
+    pub(super) fn waiting(slot: Arc<Slot>, at_most: Duration) -> Self {
+        let deadline = Instant::from_std(clock::now()) + at_most;
         Self {
             state: State::Waiting {
                 slot,
@@ -84,10 +137,8 @@ impl Future for Ticket {
         else {
             return Poll::Ready(self.outcome().unwrap_or(Err(CommitError::Failed)));
         };
-        slot.waker.register(cx.waker());
-        // Looked at after registering: an outcome in between has woken nobody.
-        let outcome = if let Some(outcome) = slot.outcome.get() {
-            *outcome
+        let outcome = if let Poll::Ready(outcome) = slot.poll(cx) {
+            outcome
         } else {
             let deadline = *deadline;
             let timer = timer.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(deadline)));
@@ -100,10 +151,29 @@ impl Future for Ticket {
 }
 
 impl Slot {
+    fn poll(&self, cx: &mut Context<'_>) -> Poll<Result<(), CommitError>> {
+        if self.outcome.get().is_none() {
+            let mut waiting = self.waiting();
+            if !waiting.iter().any(|waker| waker.will_wake(cx.waker())) {
+                waiting.push(cx.waker().clone());
+            }
+        }
+        // Looked at after registering: an outcome in between has woken nobody.
+        match self.outcome.get() {
+            Some(outcome) => Poll::Ready(*outcome),
+            None => Poll::Pending,
+        }
+    }
+
+    fn waiting(&self) -> MutexGuard<'_, SmallVec<[Waker; 1]>> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Settles the outcome; only the first one counts.
     pub(super) fn finish(&self, outcome: Result<(), CommitError>) {
         if self.outcome.set(outcome).is_ok() {
-            self.waker.wake();
+            let waiting = std::mem::take(&mut *self.waiting());
+            waiting.into_iter().for_each(Waker::wake);
         }
     }
 }
@@ -112,14 +182,16 @@ impl Slot {
 mod tests {
     use super::*;
 
+    const TICKET_MAX: Duration = Duration::from_secs(7);
+
     #[tokio::test(start_paused = true)]
-    async fn waits_ten_seconds_and_no_longer() {
+    async fn waits_its_time_and_no_longer() {
         let slot = Arc::new(Slot::default());
-        let mut ticket = Ticket::waiting(Arc::clone(&slot));
+        let mut ticket = Ticket::waiting(Arc::clone(&slot), TICKET_MAX);
         let start = clock::now();
         assert!(!ticket.is_done());
         assert_eq!((&mut ticket).await, Err(CommitError::TimedOut));
-        assert_eq!(clock::now().duration_since(start), TICKET_WAIT);
+        assert_eq!(clock::now().duration_since(start), TICKET_MAX);
         slot.finish(Ok(()));
         assert_eq!(ticket.outcome(), Some(Err(CommitError::TimedOut)));
     }
@@ -127,7 +199,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn the_first_outcome_counts_and_wakes() {
         let slot = Arc::new(Slot::default());
-        let ticket = Ticket::waiting(Arc::clone(&slot));
+        let ticket = Ticket::waiting(Arc::clone(&slot), TICKET_MAX);
         let waiting = tokio::spawn(ticket);
         tokio::task::yield_now().await;
         slot.finish(Err(CommitError::Expect));

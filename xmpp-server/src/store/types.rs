@@ -9,6 +9,8 @@ use smallvec::SmallVec;
 use xmpp_stream::jid::BareJid;
 use xmpp_stream::stream::StoredKeys;
 
+use super::row::{MessageRow, Sent};
+
 /// The operations of one submit: committed together or not at all.
 pub type Ops = SmallVec<[WriteOp; 4]>;
 
@@ -139,6 +141,15 @@ pub enum WriteOp {
         /// The roster's version after.
         ver: u64,
     },
+    /// Keeps a message: its row is due from here on; `Expect` when there is no such account.
+    Message {
+        /// Whose message.
+        account: BareJid,
+        /// Number and content.
+        row: MessageRow,
+        /// Given when its sender may send it again (stream management).
+        sent: Option<Box<Sent>>,
+    },
     /// Writes or deletes a value in a module's key space.
     Kv {
         /// The key space; one module's own.
@@ -191,6 +202,8 @@ pub enum StoreError {
     },
     /// The system gives no random bytes.
     Random,
+    /// The store did not get to it within the time a ticket waits.
+    TimedOut,
     /// The store was written by a newer version of this program.
     TooNew {
         /// Schema number of the file.
@@ -210,7 +223,8 @@ impl WriteOp {
             | Self::AccountBan { account, .. }
             | Self::AccountUnban { account }
             | Self::Roster { account, .. }
-            | Self::RosterRemove { account, .. } => account,
+            | Self::RosterRemove { account, .. }
+            | Self::Message { account, .. } => account,
             Self::Kv { owner, .. } => owner,
         }
     }
@@ -230,6 +244,9 @@ impl WriteOp {
                 ..
             } => reason.len(),
             Self::Roster { item, .. } => row_bytes(item),
+            Self::Message { row, sent, .. } => {
+                row.stanza.len() + sent.as_ref().map_or(0, |_| size_of::<Sent>())
+            }
             Self::Kv { key, val, .. } => key.len() + val.as_ref().map_or(0, Bytes::len),
         };
         size_of::<Self>() + content
@@ -260,6 +277,14 @@ impl fmt::Debug for WriteOp {
                 ver,
             } => {
                 write!(f, "RosterRemove({account}, {jid}, {expect:?} -> {ver})")
+            }
+            Self::Message { account, row, .. } => {
+                write!(
+                    f,
+                    "Message({account}, {}, {} bytes)",
+                    row.id,
+                    row.stanza.len()
+                )
             }
             Self::Kv {
                 space,
@@ -312,6 +337,7 @@ impl fmt::Display for StoreError {
             Self::Database { code } => write!(f, "the database failed (SQLite code {code})"),
             Self::Io { path, .. } => write!(f, "cannot open {}", path.display()),
             Self::Random => f.write_str("the system gives no random bytes"),
+            Self::TimedOut => f.write_str("the store did not answer in time"),
             Self::TooNew { found, known } => write!(
                 f,
                 "the store was written by a newer version of this program: it has schema {found}, \

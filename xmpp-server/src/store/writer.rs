@@ -2,42 +2,56 @@
 //!
 //! DESIGN 10. A submit is never split over two transactions and commits or fails alone: when a
 //! group meets a fault, its submits are tried again one at a time. There is no timer; a commit in
-//! progress is what lets the next group grow. The queue is bounded, and a submit that finds it
-//! full fails at once.
+//! progress is what lets the next group grow. Watermarks travel with a group, or alone when none
+//! comes; nobody waits for them, so they are tried again until they are written.
 
-use std::collections::VecDeque;
+mod queue;
+
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
+use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
 use tracing::{error, warn};
 
+use self::queue::{Queue, Submit};
+use super::permit::Room;
 use super::ticket::{Slot, Ticket};
-use super::{CommitError, Ops, WriteOp};
+use super::{Cleared, Clearing, CommitError, Ops, Permit, StoreLimits, WriteOp};
+use crate::clock;
 
-/// One transaction: long enough to share the price of a commit, short enough to wait for.
-const GROUP_OPS_MAX: usize = 512;
-const GROUP_BYTES_MAX: usize = 1 << 20;
-/// The queue (DESIGN 9): 16 full groups, and as many bytes as 32.
-const QUEUE_OPS_MAX: usize = 8_192;
-const QUEUE_BYTES_MAX: usize = 32 << 20;
+/// Watermarks of one transaction.
+const CLEARS_MAX: usize = 512;
+/// From a fault to the next try of the watermarks that it met.
+const CLEAR_RETRY: Duration = Duration::from_secs(1);
+/// From the end of one round of tidying up to the next one.
+const TIDY_EVERY: Duration = Duration::from_secs(3600);
 
 /// What the writer's thread writes to.
 pub(super) trait Backend: Send + 'static {
     /// Carries out a group in one transaction. A submit whose `expect` does not hold leaves no
-    /// trace and is told so in its place; the others are committed when this returns.
+    /// trace and is told so in its place; the others are committed when this returns, and so are
+    /// the watermarks.
     ///
     /// # Errors
     /// `Fault`: nothing of the whole group was written.
-    fn commit(&mut self, group: &[&Ops]) -> Result<Vec<Verdict>, Fault>;
+    fn commit(&mut self, group: &[&Ops], cleared: &[Cleared]) -> Result<Vec<Verdict>, Fault>;
+
+    /// Does a bounded piece of what can wait; true: there is more to do.
+    fn tidy(&mut self) -> bool;
 
     /// Called once, after the last commit.
     fn close(&mut self);
 }
 
 /// The store failed; the backend has logged how.
-#[derive(Debug)]
-pub(super) struct Fault;
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Fault {
+    /// Something in this group: less of it may succeed.
+    Group,
+    /// Nothing can be written now.
+    Store,
+}
 
 /// What became of one submit of a group that was committed.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -53,25 +67,11 @@ pub(super) struct Writer {
     ended: watch::Receiver<()>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Shared {
     queue: Mutex<Queue>,
     arrived: Condvar,
-}
-
-#[derive(Debug, Default)]
-struct Queue {
-    submits: VecDeque<Submit>,
-    ops: usize,
-    bytes: usize,
-    /// Nothing more is taken in; what waits is still written.
-    closed: bool,
-}
-
-struct Submit {
-    ops: Ops,
-    bytes: usize,
-    slot: Arc<Slot>,
+    room: Room,
 }
 
 impl Writer {
@@ -79,8 +79,12 @@ impl Writer {
     ///
     /// # Errors
     /// What the system says when it has no thread to give.
-    pub(super) fn start(backend: impl Backend) -> std::io::Result<Self> {
-        let shared = Arc::new(Shared::default());
+    pub(super) fn start(backend: impl Backend, limits: &StoreLimits) -> std::io::Result<Self> {
+        let shared = Arc::new(Shared {
+            queue: Mutex::default(),
+            arrived: Condvar::new(),
+            room: Room::new(limits),
+        });
         let (ending, ended) = watch::channel(());
         let theirs = Arc::clone(&shared);
         thread::Builder::new()
@@ -92,30 +96,44 @@ impl Writer {
         Ok(Self { shared, ended })
     }
 
-    /// Puts operations into the queue.
+    /// The room in its queue.
+    pub(super) fn room(&self) -> &Room {
+        &self.shared.room
+    }
+
+    /// Puts operations into the queue, if there is room at once.
     pub(super) fn submit(&self, ops: Ops) -> Ticket {
+        let room = &self.shared.room;
+        match room.try_reserve(ops.len(), bytes(&ops)) {
+            Some(permit) => self.submit_with(permit, ops),
+            None => {
+                warn!(full = !room.is_closed(), "write refused");
+                Ticket::done(Err(CommitError::Failed))
+            }
+        }
+    }
+
+    /// Puts operations into the queue, into room that they have.
+    pub(super) fn submit_with(&self, mut permit: Permit, ops: Ops) -> Ticket {
         if ops.is_empty() {
             return Ticket::done(Ok(()));
         }
-        let bytes = ops.iter().map(WriteOp::bytes).sum::<usize>();
-        let mut queue = self.shared.lock();
-        let full = queue.ops + ops.len() > QUEUE_OPS_MAX || queue.bytes + bytes > QUEUE_BYTES_MAX;
-        if full || queue.closed {
-            drop(queue);
-            warn!(full, "write refused");
-            return Ticket::done(Err(CommitError::Failed));
+        let bytes = bytes(&ops);
+        permit.shrink(ops.len(), bytes);
+        self.push(permit, ops, bytes)
+    }
+
+    /// Done when all that waits now is committed or refused.
+    pub(super) fn barrier(&self) -> Ticket {
+        self.push(Permit::free(), Ops::new(), 0)
+    }
+
+    /// Puts an account into the list of watermarks to be written.
+    pub(super) fn clear(&self, clearing: Clearing) {
+        let first = self.shared.lock().list(clearing, clock::now());
+        if first {
+            self.shared.arrived.notify_one();
         }
-        let slot = Arc::new(Slot::default());
-        queue.ops += ops.len();
-        queue.bytes += bytes;
-        queue.submits.push_back(Submit {
-            ops,
-            bytes,
-            slot: Arc::clone(&slot),
-        });
-        drop(queue);
-        self.shared.arrived.notify_one();
-        Ticket::waiting(slot)
     }
 
     /// Takes nothing more in and waits until all that waited is written.
@@ -123,6 +141,21 @@ impl Writer {
         self.shared.close();
         // Nothing is ever sent: an error means that the thread has ended.
         let _ = self.ended.clone().changed().await;
+    }
+
+    fn push(&self, permit: Permit, ops: Ops, bytes: usize) -> Ticket {
+        let slot = Arc::new(Slot::default());
+        let submit = Submit {
+            ops,
+            bytes,
+            slot: Arc::clone(&slot),
+            _permit: permit,
+        };
+        if !self.shared.lock().push(submit) {
+            return Ticket::done(Err(CommitError::Failed));
+        }
+        self.shared.arrived.notify_one();
+        Ticket::waiting(slot, self.shared.room.limits().ticket_max)
     }
 }
 
@@ -132,6 +165,19 @@ impl Drop for Writer {
     }
 }
 
+fn bytes(ops: &Ops) -> usize {
+    ops.iter().map(WriteOp::bytes).sum()
+}
+
+/// What the thread does next; nothing of anything: the queue is closed and drained.
+struct Work {
+    group: Vec<Submit>,
+    clearings: Vec<Clearing>,
+    /// Watermarks may be written with it.
+    clears: bool,
+    closed: bool,
+}
+
 impl Shared {
     fn lock(&self) -> MutexGuard<'_, Queue> {
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
@@ -139,54 +185,31 @@ impl Shared {
 
     fn close(&self) {
         self.lock().closed = true;
+        self.room.close();
         self.arrived.notify_one();
     }
 
-    /// The next group; empty when the queue is closed and drained.
-    fn next_group(&self) -> Vec<Submit> {
-        let queue = self.lock();
-        let mut queue = self
-            .arrived
-            .wait_while(queue, |queue| queue.submits.is_empty() && !queue.closed)
-            .unwrap_or_else(PoisonError::into_inner);
-        queue.take_group()
-    }
-}
-
-impl Queue {
-    fn take_group(&mut self) -> Vec<Submit> {
-        let (mut group, mut ops, mut bytes) = (Vec::new(), 0, 0);
-        while let Some(next) = self.submits.front() {
-            ops += next.ops.len();
-            bytes += next.bytes;
-            let full = ops > GROUP_OPS_MAX || bytes > GROUP_BYTES_MAX;
-            // One submit that is too large for any group goes alone.
-            if full && !group.is_empty() {
+    /// Waits for submits, for the time of the watermarks, or for the time to tidy up.
+    fn next(&self, retry_at: Option<Instant>, tidy_at: Instant, clears_max: usize) -> Work {
+        let mut queue = self.lock();
+        let mut now = clock::now();
+        while queue.submits.is_empty() && !queue.closed {
+            let clears_at = retry_at.or(queue.clear_at).unwrap_or(tidy_at);
+            let left = clears_at.min(tidy_at).saturating_duration_since(now);
+            if left.is_zero() {
                 break;
             }
-            let Some(next) = self.submits.pop_front() else {
-                break;
-            };
-            self.ops -= next.ops.len();
-            self.bytes -= next.bytes;
-            group.push(next);
+            let waited = self.arrived.wait_timeout(queue, left);
+            queue = waited.unwrap_or_else(PoisonError::into_inner).0;
+            now = clock::now();
         }
-        group
-    }
-}
-
-impl std::fmt::Debug for Submit {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Submit")
-            .field("ops", &self.ops.len())
-            .finish_non_exhaustive()
-    }
-}
-
-impl Drop for Submit {
-    /// A submit that nobody settled was lost with its thread.
-    fn drop(&mut self) {
-        self.slot.finish(Err(CommitError::Failed));
+        let clears = queue.closed || retry_at.is_none_or(|at| now >= at);
+        Work {
+            group: queue.take_group(self.room.limits()),
+            clearings: queue.take_clearings(if clears { clears_max } else { 0 }),
+            clears,
+            closed: queue.closed,
+        }
     }
 }
 
@@ -195,47 +218,127 @@ struct AtEnd<'a>(&'a Shared);
 
 impl Drop for AtEnd<'_> {
     fn drop(&mut self) {
-        let mut queue = self.0.lock();
-        queue.closed = true;
-        queue.submits.clear();
+        self.0.room.close();
+        let left = self.0.lock().end();
+        // Settled outside of the lock: wakers run here.
+        drop(left);
     }
 }
 
-fn run(shared: &Shared, mut backend: impl Backend) {
+/// The thread's side.
+struct Thread<B> {
+    backend: B,
+    /// Watermarks that are to be written, in the order of asking.
+    cleared: Vec<Cleared>,
+    /// Set after a fault: watermarks wait for it.
+    retry_at: Option<Instant>,
+    tidy_at: Instant,
+}
+
+fn run(shared: &Shared, backend: impl Backend) {
     let _at_end = AtEnd(shared);
+    let mut thread = Thread {
+        backend,
+        cleared: Vec::new(),
+        retry_at: None,
+        tidy_at: clock::now(),
+    };
     loop {
-        let group = shared.next_group();
-        if group.is_empty() {
+        let clears_max = CLEARS_MAX.saturating_sub(thread.cleared.len());
+        let work = shared.next(thread.retry_at, thread.tidy_at, clears_max);
+        let idle = work.group.is_empty() && work.clearings.is_empty();
+        if work.closed && idle && thread.cleared.is_empty() {
             break;
         }
-        commit(&mut backend, &group);
-    }
-    backend.close();
-}
-
-fn commit(backend: &mut impl Backend, group: &[Submit]) {
-    let ops: Vec<&Ops> = group.iter().map(|submit| &submit.ops).collect();
-    if let Ok(verdicts) = backend.commit(&ops) {
-        for (submit, verdict) in group.iter().zip(verdicts) {
-            submit.slot.finish(outcome(verdict));
+        thread.write(&work);
+        if work.closed && idle && !thread.cleared.is_empty() {
+            // The last try has failed.
+            break;
         }
-        return;
+        if !work.closed {
+            thread.tidy();
+        }
     }
-    if let [only] = group {
-        error!(ops = only.ops.len(), "write failed");
-        only.slot.finish(Err(CommitError::Failed));
-        return;
+    thread.backend.close();
+}
+
+impl<B: Backend> Thread<B> {
+    fn write(&mut self, work: &Work) {
+        // Asked here, outside of the queue's lock: the answer is given under the account's, under
+        // which others submit.
+        let asked = work.clearings.iter();
+        self.cleared.extend(asked.filter_map(|one| one.cleared()));
+        if !work.clears || self.cleared.is_empty() {
+            self.commit(&work.group);
+            return;
+        }
+        let ops: Vec<&Ops> = work.group.iter().map(|submit| &submit.ops).collect();
+        match self.backend.commit(&ops, &self.cleared) {
+            Ok(verdicts) => {
+                self.cleared.clear();
+                self.retry_at = None;
+                settle(&work.group, verdicts);
+            }
+            Err(fault) => {
+                let watermarks = self.cleared.len();
+                warn!(watermarks, "watermarks not written, tried again later");
+                self.retry_at = Some(clock::now() + CLEAR_RETRY);
+                self.refuse(&work.group, fault, false);
+            }
+        }
     }
-    warn!(submits = group.len(), "group failed, trying one by one");
-    for submit in group {
-        commit(backend, std::slice::from_ref(submit));
+
+    fn commit(&mut self, group: &[Submit]) {
+        let ops: Vec<&Ops> = group.iter().map(|submit| &submit.ops).collect();
+        // A barrier alone has nothing to write.
+        if ops.iter().all(|ops| ops.is_empty()) {
+            group.iter().for_each(|submit| submit.slot.finish(Ok(())));
+            return;
+        }
+        match self.backend.commit(&ops, &[]) {
+            Ok(verdicts) => settle(group, verdicts),
+            Err(fault) => self.refuse(group, fault, true),
+        }
+    }
+
+    /// `alone`: it failed without watermarks beside it.
+    fn refuse(&mut self, group: &[Submit], fault: Fault, alone: bool) {
+        if fault == Fault::Store || (alone && group.len() == 1) {
+            let ops: usize = group.iter().map(|submit| submit.ops.len()).sum();
+            error!(ops, "write failed");
+            for submit in group {
+                submit.slot.finish(match submit.ops.is_empty() {
+                    // A barrier has not failed: all before it is settled.
+                    true => Ok(()),
+                    false => Err(CommitError::Failed),
+                });
+            }
+            return;
+        }
+        if !group.is_empty() {
+            warn!(submits = group.len(), "group failed, trying one by one");
+        }
+        for submit in group {
+            self.commit(std::slice::from_ref(submit));
+        }
+    }
+
+    fn tidy(&mut self) {
+        if clock::now() < self.tidy_at {
+            return;
+        }
+        if !self.backend.tidy() {
+            self.tidy_at = clock::now() + TIDY_EVERY;
+        }
     }
 }
 
-fn outcome(verdict: Verdict) -> Result<(), CommitError> {
-    match verdict {
-        Verdict::Committed => Ok(()),
-        Verdict::Unexpected => Err(CommitError::Expect),
+fn settle(group: &[Submit], verdicts: Vec<Verdict>) {
+    for (submit, verdict) in group.iter().zip(verdicts) {
+        submit.slot.finish(match verdict {
+            Verdict::Committed => Ok(()),
+            Verdict::Unexpected => Err(CommitError::Expect),
+        });
     }
 }
 

@@ -83,6 +83,7 @@ fn responder(transport: Box<dyn Transport>, tls: TlsRule) -> Driver<Responder> {
         limits: Limits::default(),
         tls,
         downgrade_protection: true,
+        manage: true,
     };
     Driver::new(Responder::new(config, random(), now()), transport)
 }

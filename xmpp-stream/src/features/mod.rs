@@ -7,4 +7,5 @@ pub(crate) mod limits;
 pub(crate) mod plain;
 pub(crate) mod sasl;
 pub mod scram;
+pub mod sm;
 pub(crate) mod starttls;

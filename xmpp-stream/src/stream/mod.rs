@@ -24,7 +24,9 @@ pub mod responder;
 mod tests;
 mod wire;
 pub use initiator::{Failure, Initiator, InitiatorConfig};
-pub use responder::{Credentials, HostView, Hosts, Responder, ResponderConfig, TlsRule};
+pub use responder::{
+    Credentials, HostView, Hosts, NotResumed, Responder, ResponderConfig, Resumption, TlsRule,
+};
 
 /// A source of random bytes that is handed in (the operating system's, but in tests): fills the slice.
 pub type RandomSource = Box<dyn FnMut(&mut [u8]) + Send>;
@@ -83,6 +85,9 @@ pub struct TlsInfo {
     pub sni: Option<Box<str>>,
 }
 
+/// What stream management's words are read into.
+pub use crate::features::sm::SmRequest;
+
 /// What the caller must do or learn. Poll until `None` after every change.
 #[derive(Debug)]
 pub enum Output {
@@ -114,14 +119,29 @@ pub enum Output {
         /** Wanted resource. */
         resource: Option<Box<str>>,
     },
+    /// The client wants to go on with an earlier stream; answer with `resumed`.
+    Resume {
+        /** Authenticated account. */
+        account: BareJid,
+        /** The stream's id. */
+        previd: Box<str>,
+        /** Stanzas of ours that it has handled. */
+        h: u32,
+    },
     /// Negotiation is over; stanzas may flow.
     Established(Established),
     /// A stanza in order of arrival; `from` is as received, the server stamps it.
     Stanza(Stanza),
     /// A stanza that is refused alone: answer it with this error, count it, go on.
     Refused(crate::xml::Refused),
-    /// A first-level element of a feature that the caller handles (stream management later).
-    Nonza(crate::xml::Element),
+    /// Stream management: `<enable/>` (to be granted), `<r/>` or `<a/>`.
+    Sm(SmRequest),
+    /// With stream management: a stanza that the machine took itself, and its answer to it, to be
+    /// sent in its place in the order. Count it.
+    Handled(Option<Box<Stanza>>),
+    /// With stream management: the peer has closed its side; say what was handled with
+    /// `finish_close`.
+    PeerClosing,
     /// Facts worth a log line: mechanism chosen, login failed with account and condition.
     Note(Note),
     /// The stream is over; write what is left, then close the transport.

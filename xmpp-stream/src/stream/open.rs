@@ -6,6 +6,7 @@ use super::wire::Wire;
 use super::{CloseReason, Output};
 use crate::error::{StanzaError, StreamCondition, StreamError};
 use crate::features::bind;
+use crate::features::sm::{self, SmRequest};
 use crate::jid::Jid;
 use crate::limits::Limits;
 use crate::ns;
@@ -39,6 +40,8 @@ pub(super) struct Open {
     silence_max: Duration,
     silence_answer_max: Duration,
     ping: Option<Ping>,
+    /// Stanzas are counted: what we answer ourselves goes through whoever counts.
+    managed: bool,
 }
 
 #[derive(Debug)]
@@ -64,7 +67,19 @@ impl Open {
             silence_max: limits.silence_max,
             silence_answer_max: limits.silence_answer_max,
             ping: None,
+            managed: false,
         }
+    }
+
+    /// The same for a stream that goes on with an earlier one (XEP-0198 section 5).
+    pub(super) fn resumed(mut self) -> Self {
+        self.managed = true;
+        self
+    }
+
+    /// Stream management is in use.
+    pub(super) fn is_managed(&self) -> bool {
+        self.managed
     }
 
     /// The peer's address.
@@ -94,16 +109,20 @@ impl Open {
             return Err(StreamError::new(StreamCondition::ConnectionTimeout));
         }
         let id = wire.token();
+        let due = now.checked_add(self.silence_answer_max);
+        if self.managed {
+            // An answer is due to this as well, and it is no stanza that somebody has to count.
+            wire.out.extend_from_slice(&sm::ask());
+            self.ping = Some(Ping { id, due });
+            return Ok(());
+        }
         let payload = Element::new(ns::PING, "ping");
         let mut ping = Stanza::iq(Ty::Get, &id)
             .with_to(self.ping_to.clone())
             .with_child(&payload);
         ping.head.from = self.ping_from.clone();
         wire.stanza(&ping);
-        self.ping = Some(Ping {
-            id,
-            due: now.checked_add(self.silence_answer_max),
-        });
+        self.ping = Some(Ping { id, due });
         Ok(())
     }
 
@@ -116,6 +135,9 @@ impl Open {
                 let error = StreamError::from_element(&element);
                 return Ok(Step::PeerClosed(CloseReason::Theirs(error)));
             }
+            Frame::Nonza(element) if self.side == Side::Responder && element.ns() == ns::SM => {
+                self.manage(SmRequest::of(&element)?, wire)?;
+            }
             Frame::Nonza(element) => return Err(unknown(&element)),
             // RFC 6120 section 7.3.2: no new header after binding.
             Frame::Header(_) => return Err(StreamError::new(StreamCondition::BadFormat)),
@@ -123,15 +145,47 @@ impl Open {
         Ok(Step::Go)
     }
 
+    /// XEP-0198 section 3: once a stream; nothing of it before that.
+    fn manage(&mut self, request: SmRequest, wire: &mut Wire) -> Result<(), StreamError> {
+        match request {
+            SmRequest::Enable { .. } if !self.managed => self.managed = true,
+            SmRequest::Ask | SmRequest::Ack(_) if self.managed => {}
+            SmRequest::Enable { .. } => {
+                let error = StreamError::new(StreamCondition::PolicyViolation);
+                return Err(error.with_text("stream management is enabled already"));
+            }
+            SmRequest::Resume { .. } => {
+                // Resource binding came first: too late (section 5).
+                wire.out
+                    .extend_from_slice(&sm::failed("unexpected-request", None));
+                return Ok(());
+            }
+            SmRequest::Ask | SmRequest::Ack(_) => {
+                return Err(StreamError::new(StreamCondition::UnsupportedStanzaType));
+            }
+        }
+        wire.tell(Output::Sm(request));
+        Ok(())
+    }
+
+    /// What the machine has answered itself, or has the answer to.
+    fn handled(&self, answer: Option<Stanza>, wire: &mut Wire) {
+        match answer {
+            answer if self.managed => wire.tell(Output::Handled(answer.map(Box::new))),
+            Some(answer) => wire.stanza(&answer),
+            None => {}
+        }
+    }
+
     fn stanza(&mut self, stanza: Stanza, wire: &mut Wire) {
         if self.is_pong(&stanza) {
             self.ping = None;
+            self.handled(None, wire);
         } else if self.side == Side::Responder && bind::is_session(&stanza) {
-            wire.stanza(&stanza.result(None));
+            self.handled(Some(stanza.result(None)), wire);
         } else if self.side == Side::Responder && bind::is_bind(&stanza) {
-            if let Some(refusal) = stanza.error_reply(&StanzaError::not_allowed()) {
-                wire.stanza(&refusal);
-            }
+            let refusal = stanza.error_reply(&StanzaError::not_allowed());
+            self.handled(refusal, wire);
         } else {
             wire.tell(Output::Stanza(stanza));
         }

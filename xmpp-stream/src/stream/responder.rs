@@ -5,13 +5,13 @@
 //! (XEP-0078).
 
 use super::header::{self, LANG, Version};
-use super::open::{Open, Step};
+use super::open::{Open, Side, Step};
 use super::wire::Wire;
 use super::{CloseReason, Machine, Output, ScramHash, StoredKeys};
 use super::{RandomSource, TlsInfo, Verdict};
 use crate::error::{StanzaError, StreamCondition, StreamError};
 use crate::features::sasl::{Mechanism, Offer, Refusal};
-use crate::features::{bind, limits, scram, starttls};
+use crate::features::{bind, limits, scram, sm, starttls};
 use crate::jid::{BareJid, FullJid, Jid};
 use crate::limits::Limits;
 use crate::ns;
@@ -24,6 +24,9 @@ use std::time::Instant;
 
 mod early;
 mod login;
+mod resume;
+
+pub use resume::{NotResumed, Resumption};
 
 /// When TLS must be there.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -73,6 +76,8 @@ pub struct ResponderConfig {
     pub tls: TlsRule,
     /// SCRAM tells what was announced (XEP-0474).
     pub downgrade_protection: bool,
+    /// Stream management is offered (XEP-0198).
+    pub manage: bool,
 }
 
 /// The caller's answer to `NeedCredentials`.
@@ -103,11 +108,11 @@ pub enum Credentials {
 ///              AwaitGuest ◄──┘  │ └── AwaitResponse ◄──► AwaitCredentials
 ///                               │                  └───► AwaitVerdict
 ///                               ▼
-///                           AwaitBound ──► Open ──► Closing ──► Closed
+///                 AwaitBound, AwaitResumed ──► Open ──► Closing, AwaitClose ──► Closed
 /// ```
 ///
-/// In `AwaitTls`, `AwaitCredentials`, `AwaitVerdict`, `AwaitGuest` and `AwaitBound` it waits for our
-/// own side and takes no input. Every state ends in `Closed` after an error.
+/// In `AwaitTls`, `AwaitCredentials`, `AwaitVerdict`, `AwaitGuest`, `AwaitBound`, `AwaitResumed` and
+/// `AwaitClose` it waits for our own side and takes no input. Every state ends in `Closed` after an error.
 pub struct Responder {
     config: ResponderConfig,
     wire: Wire,
@@ -129,6 +134,8 @@ struct Tries {
     binds: u32,
     /// A registration form was asked for, which gives more time, once.
     registration: bool,
+    /// Streams that were asked for and not found.
+    resumes: u32,
 }
 
 enum State {
@@ -142,7 +149,11 @@ enum State {
     AwaitGuest(Box<Stage>),
     /// The request stands here for its answer.
     AwaitBound(Box<Stage>, Box<Stanza>),
+    /// A stream of the past is looked for.
+    AwaitResumed(Box<Stage>, Box<str>),
     Open(Box<Open>),
+    /// The peer has closed; what of its stanzas was handled has yet to be said.
+    AwaitClose,
     /// Our closing tag is out; what the peer still sends is heard until then.
     Closing(Option<Box<Open>>, Option<Instant>),
     Closed,
@@ -399,6 +410,10 @@ impl Responder {
         match (state, frame) {
             (State::Open(mut open), frame) => match open.frame(frame, &mut self.wire)? {
                 Step::Go => Ok(State::Open(open)),
+                Step::PeerClosed(CloseReason::Clean) if open.is_managed() => {
+                    self.wire.tell(Output::PeerClosing);
+                    Ok(State::AwaitClose)
+                }
                 Step::PeerClosed(reason) => Ok(self.answer_close(reason)),
             },
             (State::Closing(open, until), frame) => Ok(self.closing(open, until, frame)),
@@ -507,6 +522,9 @@ impl Responder {
         out.extend_from_slice(b"<stream:features>");
         if self.account.is_some() {
             bind::write_feature(out);
+            if self.config.manage {
+                sm::write_feature(out);
+            }
             out.extend_from_slice(&stage.host.features_after_auth);
             let bytes = limits.after_auth.stanza_bytes_max;
             limits::write_feature(out, bytes, Some(limits.silence_max));
@@ -531,6 +549,7 @@ impl Responder {
     ) -> Result<State, StreamError> {
         match (element.ns(), element.name()) {
             (ns::TLS, "starttls") => self.start_tls(&stage, element, more),
+            (ns::SM, _) => self.manage(stage, element),
             (ns::SASL, _) if self.account.is_some() => Err(not_authorized()),
             (ns::SASL, "auth") => self.auth(stage, element),
             (ns::SASL, "abort" | "response") => {

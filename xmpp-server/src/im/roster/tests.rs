@@ -63,7 +63,12 @@ fn c6121_ro_01_only_the_owner_reads_and_writes() {
         created: 0,
     };
     let jid = BareJid::parse(ANN).unwrap();
-    let account = Arc::new(Account::new(jid, Arc::new(record), RosterView::default()));
+    let account = Arc::new(Account::new(
+        jid,
+        Arc::new(record),
+        RosterView::default(),
+        Vec::new(),
+    ));
     assert!(owned(At::Own, Some(&account)).is_ok());
     for account in [Some(&account), None] {
         let refused = owned(At::Other, account).map(|account| account.jid.clone());

@@ -8,7 +8,10 @@ use super::super::StoreError;
 use super::fault;
 
 /// Change number n is the n-th; the file's `user_version` says how many were made.
-const MIGRATIONS: [&str; 1] = [include_str!("../migrations/0001_initial.sql")];
+const MIGRATIONS: [&str; 2] = [
+    include_str!("../migrations/0001_initial.sql"),
+    include_str!("../migrations/0002_messages.sql"),
+];
 
 /// Brings a database up to date, each change in a transaction of its own.
 pub(super) fn migrate(db: &mut Connection) -> Result<(), StoreError> {

@@ -9,8 +9,10 @@ use xmpp_stream::jid::BareJid;
 use xmpp_stream::stream::{ScramHash, StoredKeys};
 
 use super::super::writer::{Backend, Fault, Verdict};
-use super::super::{Ops, RosterRow, Subscription, WriteOp};
-use super::fault;
+use super::super::{Cleared, Ops, RosterRow, Subscription, WriteOp};
+use super::message::Trimming;
+use super::{fault, message};
+use crate::clock::Clock;
 
 /// Every statement of this file fits.
 const STATEMENTS_MAX: usize = 64;
@@ -20,6 +22,7 @@ pub(super) struct SqliteWriter {
     db: Connection,
     /// Version of the last value written to a key space.
     kv_ver: i64,
+    trimming: Trimming,
 }
 
 /// Why an operation was not carried out.
@@ -38,11 +41,35 @@ impl SqliteWriter {
     /// `kv_ver`: greater than any version in the file.
     pub(super) fn new(db: Connection, kv_ver: i64) -> Self {
         db.set_prepared_statement_cache_capacity(STATEMENTS_MAX);
-        Self { db, kv_ver }
+        Self {
+            db,
+            kv_ver,
+            trimming: Trimming::default(),
+        }
     }
 
-    fn commit_group(&mut self, group: &[&Ops]) -> rusqlite::Result<Vec<Verdict>> {
-        self.run("BEGIN IMMEDIATE", [])?;
+    fn begin(&self) -> Result<(), Fault> {
+        self.run("BEGIN IMMEDIATE", []).map_err(|error| {
+            let _ = fault(&error);
+            self.rollback();
+            Fault::Store
+        })?;
+        Ok(())
+    }
+
+    /// After some faults SQLite has rolled back by itself.
+    fn rollback(&self) {
+        if !self.db.is_autocommit() && self.run("ROLLBACK", []).is_err() {
+            warn!("rollback failed");
+        }
+    }
+
+    /// What is left of a transaction that has begun.
+    fn commit_group(
+        &mut self,
+        group: &[&Ops],
+        cleared: &[Cleared],
+    ) -> rusqlite::Result<Vec<Verdict>> {
         let mut verdicts = Vec::with_capacity(group.len());
         for ops in group {
             verdicts.push(match self.submit(ops) {
@@ -51,11 +78,17 @@ impl SqliteWriter {
                 Err(Refused::Fault(error)) => return Err(error),
             });
         }
+        for cleared in cleared {
+            message::set_watermark(&self.db, cleared)?;
+        }
         self.run("COMMIT", [])?;
         Ok(verdicts)
     }
 
     fn submit(&mut self, ops: &Ops) -> Result<(), Refused> {
+        if ops.is_empty() {
+            return Ok(());
+        }
         if let [only] = ops.as_slice() {
             return self.apply(only);
         }
@@ -107,6 +140,10 @@ impl SqliteWriter {
                 let sql = "DELETE FROM roster WHERE account = ?1 AND jid = ?2";
                 self.run(sql, [account.as_str(), jid.as_str()])?;
                 Ok(())
+            }
+            WriteOp::Message { account, row, sent } => {
+                let sent = sent.as_deref();
+                ensure(message::insert(&self.db, account, row, sent)?)
             }
             WriteOp::Kv {
                 space,
@@ -166,7 +203,7 @@ impl SqliteWriter {
         ] {
             self.run(sql, [account.as_str()])?;
         }
-        Ok(())
+        message::forget(&self.db, account)
     }
 
     fn set_ban(
@@ -268,14 +305,21 @@ impl SqliteWriter {
 }
 
 impl Backend for SqliteWriter {
-    fn commit(&mut self, group: &[&Ops]) -> Result<Vec<Verdict>, Fault> {
-        self.commit_group(group).map_err(|error| {
+    fn commit(&mut self, group: &[&Ops], cleared: &[Cleared]) -> Result<Vec<Verdict>, Fault> {
+        self.begin()?;
+        self.commit_group(group, cleared).map_err(|error| {
             let _ = fault(&error);
-            // After some faults SQLite has rolled back by itself.
-            if !self.db.is_autocommit() && self.run("ROLLBACK", []).is_err() {
-                warn!("rollback failed");
-            }
-            Fault
+            self.rollback();
+            Fault::Group
+        })
+    }
+
+    fn tidy(&mut self) -> bool {
+        let now = Clock::start().system_now();
+        self.trimming.step(&self.db, now).unwrap_or_else(|error| {
+            let _ = fault(&error);
+            self.rollback();
+            false
         })
     }
 

@@ -672,6 +672,7 @@ fn rsasl_as_a_client_signs_in() {
     // rsasl's rebuilt AuthMessage drops extensions, so XEP-0474 has to be off for it.
     let plain_config = ResponderConfig {
         downgrade_protection: false,
+        manage: true,
         ..config(TlsRule::Direct)
     };
     for name in ["PLAIN", "SCRAM-SHA-1", "SCRAM-SHA-256", "SCRAM-SHA-512"] {

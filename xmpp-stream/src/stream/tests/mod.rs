@@ -79,6 +79,7 @@ fn config(tls: TlsRule) -> ResponderConfig {
         limits: Limits::default(),
         tls,
         downgrade_protection: true,
+        manage: true,
     }
 }
 

@@ -1,0 +1,116 @@
+//! What a session's task does with its transport while it does something else: it writes the queue
+//! and reads acknowledgements (DESIGN 5 rule 22).
+
+use super::WRITE_BYTES;
+use super::live::{Aside, Managed};
+use crate::core::Core;
+use crate::limits::Limits;
+use crate::session::Session;
+use crate::session::outbox::TooHigh;
+use std::future::{Future, poll_fn};
+use std::pin::pin;
+use xmpp_stream::driver::{Driver, Turn};
+use xmpp_stream::features::sm;
+use xmpp_stream::stanza::Item;
+use xmpp_stream::stream::{Machine, Output, Responder, SmRequest};
+
+/// The client has handled so many.
+pub(super) fn acknowledged(
+    session: &Session,
+    managed: Option<&mut Managed>,
+    core: &Core,
+    h: u32,
+) -> Result<(), TooHigh> {
+    let rows = session.outbox.acknowledged(h)?;
+    core.took(&session.account, &rows);
+    if let Some(managed) = managed {
+        let left = session.outbox.unacknowledged() > 0;
+        managed.asking = left.then(|| core.clock.now());
+    }
+    Ok(())
+}
+
+pub(super) fn send(driver: &mut Driver<Responder>, nonza: Box<[u8]>) {
+    driver.machine.send::<()>(&Item::Nonza(nonza));
+}
+
+/// Items stay in the outbox behind what closes the stream: they were not sent.
+pub(super) fn fill(
+    driver: &mut Driver<Responder>,
+    session: &Session,
+    managed: Option<&mut Managed>,
+    limits: &Limits,
+) {
+    if driver.pending() > 0 || !driver.machine.is_open() {
+        return;
+    }
+    let machine = &mut driver.machine;
+    let sent = session.outbox.send(limits, |item| {
+        machine.send(item);
+        machine.is_open() && machine.pending_bytes() < WRITE_BYTES
+    });
+    if let Some(managed) = managed
+        && sent.counted
+    {
+        send(driver, sm::ask());
+        managed.asking.get_or_insert_with(crate::clock::now);
+    }
+}
+
+/// Goes on writing the session's queue, and reading acknowledgements, while something else is waited
+/// for (DESIGN 5 rule 22).
+pub(super) async fn work_on<T>(
+    driver: &mut Driver<Responder>,
+    session: &Session,
+    aside: &mut Aside<'_>,
+    core: &Core,
+    work: impl Future<Output = T>,
+) -> T {
+    let mut work = pin!(work);
+    let began = crate::clock::now();
+    let asking = aside.managed.as_ref().and_then(|managed| managed.asking);
+    let done = loop {
+        fill(driver, session, aside.managed.as_deref_mut(), &core.limits);
+        let read =
+            aside.managed.is_some() && aside.postponed.len() < core.limits.stanzas_pending_max;
+        let idle = driver.pending() == 0 && driver.machine.is_open();
+        tokio::select! {
+            biased;
+            done = &mut work => break done,
+            turn = driver.turn(read), if !idle || read => match turn {
+                Ok(Turn::Flushed) => core.took(&session.account, &session.outbox.flushed()),
+                Ok(Turn::Handled) => put_aside(driver, session, aside, core),
+                // The transport is gone; what is being done is done to its end all the same.
+                Err(_) => return work.await,
+            },
+            () = poll_fn(|cx| session.outbox.poll_ready(cx, true, &core.limits)),
+                if idle && !session.outbox.is_closed() => {}
+        }
+    };
+    // No deadline of the client's runs meanwhile.
+    if let Some(managed) = &mut aside.managed
+        && managed.asking == asking
+    {
+        let waited = crate::clock::now().saturating_duration_since(began);
+        managed.asking = asking.map(|since| since + waited);
+    }
+    done
+}
+
+pub(super) fn put_aside(
+    driver: &mut Driver<Responder>,
+    session: &Session,
+    aside: &mut Aside<'_>,
+    core: &Core,
+) {
+    while let Some(output) = driver.machine.poll_output() {
+        if let Output::Sm(SmRequest::Ack(h)) = output {
+            let managed = aside.managed.as_deref_mut();
+            if acknowledged(session, managed, core, h).is_ok() {
+                continue;
+            }
+        }
+        *aside.closing |= matches!(output, Output::Closed(_) | Output::PeerClosing);
+        aside.postponed.push_back(output);
+    }
+}

@@ -1,0 +1,109 @@
+//! Streams that ended and may still be asked for: what of theirs was handled (XEP-0198 section 5).
+
+use crate::limits::Limits;
+use std::collections::{HashMap, VecDeque};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
+use xmpp_stream::jid::BareJid;
+
+/// Ended streams by their token, the oldest first.
+#[derive(Debug, Default)]
+pub struct EndedStreams {
+    table: Mutex<Table>,
+}
+
+#[derive(Debug, Default)]
+struct Table {
+    by_token: HashMap<Arc<str>, Ended>,
+    order: VecDeque<(Instant, Arc<str>)>,
+}
+
+#[derive(Debug)]
+struct Ended {
+    account: BareJid,
+    h: u32,
+}
+
+impl EndedStreams {
+    /// Remembers a stream.
+    pub fn remember(
+        &self,
+        token: Arc<str>,
+        account: BareJid,
+        h: u32,
+        now: Instant,
+        limits: &Limits,
+    ) {
+        let mut table = self.lock();
+        table.forget(now, limits);
+        while table.order.len() >= limits.sm_ended_max.max(1) {
+            table.drop_oldest();
+        }
+        table.order.push_back((now, Arc::clone(&token)));
+        table.by_token.insert(token, Ended { account, h });
+    }
+
+    /// What was handled of a stream of this account.
+    pub fn handled(
+        &self,
+        token: &str,
+        account: &BareJid,
+        now: Instant,
+        limits: &Limits,
+    ) -> Option<u32> {
+        let mut table = self.lock();
+        table.forget(now, limits);
+        let ended = table.by_token.get(token)?;
+        (ended.account == *account).then_some(ended.h)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Table> {
+        self.table.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Table {
+    fn forget(&mut self, now: Instant, limits: &Limits) {
+        while let Some((since, _)) = self.order.front()
+            && now.saturating_duration_since(*since) >= limits.sm_ended_kept
+        {
+            self.drop_oldest();
+        }
+    }
+
+    fn drop_oldest(&mut self) {
+        if let Some((_, token)) = self.order.pop_front() {
+            self.by_token.remove(&token);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+
+    #[test]
+    fn im_sm_09_streams_are_remembered_for_a_time_and_up_to_a_number() {
+        let (ended, now) = (EndedStreams::default(), crate::clock::now());
+        let limits = Limits {
+            sm_ended_max: 2,
+            ..Limits::default()
+        };
+        let (ann, ben) = (
+            BareJid::account("ann", "a.test").unwrap(),
+            BareJid::account("ben", "a.test").unwrap(),
+        );
+        let keep = |token: &str, h| ended.remember(token.into(), ann.clone(), h, now, &limits);
+        let look = |token, after| ended.handled(token, &ann, now + after, &limits);
+        keep("a", 1);
+        keep("b", 2);
+        assert_eq!(look("a", Duration::ZERO), Some(1));
+        assert_eq!(ended.handled("a", &ben, now, &limits), None, "not theirs");
+        keep("c", 3);
+        assert_eq!(look("a", Duration::ZERO), None, "one too many");
+        let kept = limits.sm_ended_kept;
+        assert_eq!(look("b", kept - Duration::from_secs(1)), Some(2));
+        assert_eq!(look("b", kept), None);
+    }
+}

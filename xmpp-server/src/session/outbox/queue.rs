@@ -1,0 +1,444 @@
+//! The queue itself, under its outbox's lock.
+
+use super::{Delivery, OutItem, Push, Sent, TooHigh};
+use crate::limits::Limits;
+use crate::session::rules::{self, Rule};
+use crate::session::visit::Visit;
+use crate::store::RowId;
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+use xmpp_stream::error::StreamError;
+use xmpp_stream::jid::Jid;
+use xmpp_stream::stanza::{Class, Item};
+
+/// Everything under the lock. What few sessions need stands in boxes: most queues are empty.
+#[derive(Default)]
+pub(super) struct OutQ {
+    items: VecDeque<OutItem>,
+    /// The first so many were copied to the transport's buffer.
+    sent: usize,
+    /// Number of the first item, counted from the session's begin.
+    first: u64,
+    /// What others pushed, behind the gate too, and what the session brought upon itself: that never
+    /// counts against it, since it is not read while it leaves it.
+    pushed: Load,
+    own: Load,
+    /// What waits behind a shut gate.
+    gate: Option<Box<VecDeque<OutItem>>>,
+    sm: Option<Box<Counted>>,
+    /// Where the newest availability of each sender stands: kept only over the soft bound.
+    presence: Option<Box<HashMap<Jid, u64>>>,
+    /// Over the hard bound, and nothing was done about it yet.
+    pub(super) marked: bool,
+    pub(super) closed: bool,
+    pub(super) cut: bool,
+    pub(super) feed_due: bool,
+    /// What the peer is told when somebody else ended the session.
+    pub(super) farewell: Option<Box<StreamError>>,
+    pub(super) visit: Option<Visit>,
+}
+
+/// Stream management's side of the queue.
+struct Counted {
+    /// Number of the first item that counts.
+    from: u64,
+    /// Stanzas acknowledged, modulo 2^32.
+    acknowledged: u32,
+    /// Sent over this transport and not acknowledged.
+    unacknowledged: Load,
+    /// Items that were sent over any transport and are still here, and how many of them count.
+    reached: usize,
+    ever: usize,
+}
+
+/// Items and their bytes.
+#[derive(Clone, Copy, Default)]
+struct Load {
+    items: usize,
+    bytes: usize,
+}
+
+impl Load {
+    fn add(&mut self, bytes: usize) {
+        self.items += 1;
+        self.bytes += bytes;
+    }
+
+    fn remove(&mut self, bytes: usize) {
+        self.items = self.items.saturating_sub(1);
+        self.bytes = self.bytes.saturating_sub(bytes);
+    }
+}
+
+/// Bytes of an item on the wire, about.
+fn size(item: &OutItem) -> usize {
+    match item {
+        Item::Shared(_, rendered, _) => rendered.len(),
+        Item::One(stanza) => stanza.wire_len(),
+        Item::Nonza(bytes) => bytes.len(),
+        Item::Close(_) => 0,
+    }
+}
+
+fn is_stanza(item: &OutItem) -> bool {
+    matches!(item, Item::Shared(..) | Item::One(_))
+}
+
+fn delivery(item: &OutItem) -> Option<&Arc<Delivery>> {
+    match item {
+        Item::Shared(_, _, delivery) => delivery.as_ref(),
+        _ => None,
+    }
+}
+
+/// Where an item used to stand that a newer one has taken the place of.
+fn nothing() -> OutItem {
+    Item::Nonza(Box::default())
+}
+
+impl OutQ {
+    pub(super) fn push(&mut self, item: OutItem, limits: &Limits) -> Push {
+        if self.closed {
+            return Push::Closed;
+        }
+        if let Some(delivery) = delivery(&item) {
+            delivery.hold();
+        }
+        let bytes = size(&item);
+        let others = matches!(item, Item::Shared(..));
+        match others {
+            true => self.pushed.add(bytes),
+            false => self.own.add(bytes),
+        }
+        match &mut self.gate {
+            Some(waiting) if others => waiting.push_back(item),
+            _ => {
+                self.items.push_back(item);
+                self.coalesce(limits);
+            }
+        }
+        let pushed = self.pushed;
+        if pushed.items > limits.outbox_items_hard
+            || pushed.bytes > limits.outbox_bytes_hard_total()
+        {
+            self.marked = true;
+            Push::Full
+        } else if pushed.items > limits.outbox_items_soft || pushed.bytes > limits.outbox_bytes_soft
+        {
+            Push::Soft
+        } else {
+            Push::Ok
+        }
+    }
+
+    pub(super) fn place(&mut self, item: OutItem) {
+        if self.closed {
+            return;
+        }
+        if let Some(delivery) = delivery(&item) {
+            delivery.hold();
+        }
+        // Drawn under the soft bound, and by the session itself.
+        self.pushed.add(size(&item));
+        self.items.push_back(item);
+    }
+
+    /// Over the soft bound only the newest availability of each sender is kept, at the tail, so that
+    /// the order of what one sender sends stays.
+    fn coalesce(&mut self, limits: &Limits) {
+        if !self.is_soft(limits) {
+            self.presence = None;
+            return;
+        }
+        let index = self.presence.get_or_insert_with(|| {
+            let unsent = self.items.iter().enumerate().skip(self.sent);
+            let found = unsent.filter_map(|(at, item)| {
+                Some((available_from(item)?.clone(), self.first + at as u64))
+            });
+            // The last one is the newcomer itself.
+            Box::new(found.take(self.items.len() - self.sent - 1).collect())
+        });
+        let Some(from) = self.items.back().and_then(available_from).cloned() else {
+            return;
+        };
+        let number = self.first + self.items.len() as u64 - 1;
+        let Some(older) = index.insert(from, number) else {
+            return;
+        };
+        // What was sent meanwhile stays.
+        let at = older.checked_sub(self.first).map(|at| at as usize);
+        let Some(at) = at.filter(|at| *at >= self.sent) else {
+            return;
+        };
+        if let Some(item) = self.items.get_mut(at) {
+            self.pushed.remove(size(item));
+            *item = nothing();
+            self.own.add(0);
+        }
+    }
+
+    pub(super) fn shut_gate(&mut self) {
+        self.gate.get_or_insert_default();
+    }
+
+    pub(super) fn open_gate(&mut self) {
+        if let Some(waiting) = self.gate.take() {
+            self.items.extend(*waiting);
+        }
+    }
+
+    pub(super) fn is_gated(&self) -> bool {
+        self.gate.is_some()
+    }
+
+    pub(super) fn is_soft(&self, limits: &Limits) -> bool {
+        self.pushed.items > limits.outbox_items_soft || self.pushed.bytes > limits.outbox_bytes_soft
+    }
+
+    pub(super) fn is_congested(&self, limits: &Limits) -> bool {
+        let (items, bytes) = self.load();
+        items > limits.outbox_items_hard / 2 || bytes > limits.outbox_bytes_hard_total() / 2
+    }
+
+    pub(super) fn load(&self) -> (usize, usize) {
+        let items = self.pushed.items + self.own.items;
+        (items, self.pushed.bytes + self.own.bytes)
+    }
+
+    fn is_paused(&self, limits: &Limits) -> bool {
+        self.sm.as_ref().is_some_and(|sm| {
+            rules::hold(Rule::SmBound)
+                && (sm.unacknowledged.items >= limits.sm_unacked_max
+                    || sm.unacknowledged.bytes >= limits.sm_unacked_bytes_max)
+        })
+    }
+
+    /// Something can be sent now.
+    pub(super) fn has_more(&self, limits: &Limits) -> bool {
+        match self.items.get(self.sent) {
+            None => false,
+            Some(item) if is_stanza(item) => !self.is_paused(limits),
+            Some(_) => true,
+        }
+    }
+
+    pub(super) fn send(
+        &mut self,
+        limits: &Limits,
+        mut write: impl FnMut(&OutItem) -> bool,
+    ) -> Sent {
+        let mut done = Sent::default();
+        while let Some(item) = self.items.get(self.sent) {
+            let number = self.first + self.sent as u64;
+            let counts = is_stanza(item) && self.sm.as_ref().is_some_and(|sm| number >= sm.from);
+            if counts && self.is_paused(limits) {
+                done.paused = true;
+                break;
+            }
+            let more = write(item);
+            if counts && let Some(sm) = &mut self.sm {
+                sm.unacknowledged.add(size(item));
+                done.counted = true;
+            }
+            self.sent += 1;
+            if let Some(sm) = self.sm.as_mut().filter(|sm| sm.reached < self.sent) {
+                sm.reached = self.sent;
+                sm.ever += usize::from(counts);
+            }
+            if !more {
+                break;
+            }
+        }
+        done
+    }
+
+    pub(super) fn flushed(&mut self) -> Vec<RowId> {
+        let mut taken = Vec::new();
+        while self.sent > 0
+            && let Some(item) = self.items.front()
+            && !self.counts_first(item)
+        {
+            self.pop(&mut taken);
+        }
+        self.tidy();
+        taken
+    }
+
+    /// The first item is one that the client acknowledges.
+    fn counts_first(&self, item: &OutItem) -> bool {
+        is_stanza(item) && self.sm.as_ref().is_some_and(|sm| self.first >= sm.from)
+    }
+
+    /// The first item leaves: it is taken.
+    fn pop(&mut self, taken: &mut Vec<RowId>) {
+        let Some(item) = self.items.pop_front() else {
+            return;
+        };
+        self.sent = self.sent.saturating_sub(1);
+        if let Some(sm) = &mut self.sm {
+            sm.reached = sm.reached.saturating_sub(1);
+        }
+        self.first += 1;
+        self.forget(&item);
+        if let Some(delivery) = delivery(&item) {
+            if rules::hold(Rule::TakenMarks) {
+                delivery.take();
+            } else {
+                delivery.let_go();
+            }
+            taken.extend(delivery.row.as_ref().map(|(id, _)| *id));
+        }
+    }
+
+    fn forget(&mut self, item: &OutItem) {
+        match item {
+            Item::Shared(..) => self.pushed.remove(size(item)),
+            _ => self.own.remove(size(item)),
+        }
+    }
+
+    fn tidy(&mut self) {
+        if self.items.is_empty() {
+            self.items.shrink_to(4);
+            self.presence = None;
+        }
+    }
+
+    pub(super) fn count(&mut self, enabled: Box<[u8]>, limits: &Limits) {
+        self.push(Item::Nonza(enabled), limits);
+        self.sm = Some(Box::new(Counted {
+            from: self.end_number(),
+            acknowledged: 0,
+            unacknowledged: Load::default(),
+            reached: 0,
+            ever: 0,
+        }));
+    }
+
+    pub(super) fn acknowledged(&mut self, h: u32) -> Result<Vec<RowId>, TooHigh> {
+        let Some(sm) = &mut self.sm else {
+            return Ok(Vec::new());
+        };
+        let newly = h.wrapping_sub(sm.acknowledged) as usize;
+        if newly > sm.ever {
+            let sent = sm.acknowledged.wrapping_add(sm.ever as u32);
+            return Err(TooHigh { sent });
+        }
+        sm.acknowledged = h;
+        sm.ever -= newly;
+        let mut taken = Vec::new();
+        let mut left = newly;
+        while self.sm.as_ref().is_some_and(|sm| sm.reached > 0)
+            && let Some(item) = self.items.front()
+        {
+            let counts = self.counts_first(item);
+            if counts && left == 0 {
+                break;
+            }
+            // Beside stanzas, only what has left is done with.
+            if !counts && self.sent == 0 {
+                break;
+            }
+            let bytes = size(item);
+            if counts {
+                left -= 1;
+                if let Some(sm) = self.sm.as_mut().filter(|_| self.sent > 0) {
+                    sm.unacknowledged.remove(bytes);
+                }
+            }
+            self.pop(&mut taken);
+        }
+        self.tidy();
+        Ok(taken)
+    }
+
+    #[cfg(test)]
+    pub(super) fn set_acknowledged(&mut self, h: u32) {
+        if let Some(sm) = &mut self.sm {
+            sm.acknowledged = h;
+        }
+    }
+
+    pub(super) fn unacknowledged(&self) -> usize {
+        self.sm.as_ref().map_or(0, |sm| sm.unacknowledged.items)
+    }
+
+    pub(super) fn rewind(&mut self) {
+        if !rules::hold(Rule::Replay) {
+            // What a queue does that forgets what it wrote.
+            let mut taken = Vec::new();
+            while self.sent > 0 {
+                self.pop(&mut taken);
+            }
+        }
+        // What was said beside stanzas was said to the old transport.
+        let reached = self.sm.as_ref().map_or(self.sent, |sm| sm.reached);
+        for item in self.items.iter_mut().take(reached) {
+            if !is_stanza(item) {
+                let bytes = size(item);
+                self.own.bytes = self.own.bytes.saturating_sub(bytes);
+                *item = nothing();
+            }
+        }
+        self.sent = 0;
+        if let Some(sm) = &mut self.sm {
+            sm.unacknowledged = Load::default();
+        }
+    }
+
+    pub(super) fn sent_until(&self) -> u64 {
+        self.first + self.sent as u64
+    }
+
+    pub(super) fn end_number(&self) -> u64 {
+        self.first + self.items.len() as u64
+    }
+
+    pub(super) fn withdraw(&mut self, own: &str) -> Vec<OutItem> {
+        self.open_gate();
+        let unsent = self.items.split_off(self.sent);
+        self.presence = None;
+        let mut withdrawn = Vec::new();
+        for item in unsent {
+            let message = match &item {
+                Item::Shared(_, rendered, _) => {
+                    let to = rendered.stanza().head.to.as_ref().map_or("", Jid::as_str);
+                    rendered.class() == Class::Message && to != own
+                }
+                _ => false,
+            };
+            if message {
+                self.forget(&item);
+                if let Some(delivery) = delivery(&item) {
+                    delivery.let_go();
+                }
+                withdrawn.push(item);
+            } else {
+                self.items.push_back(item);
+            }
+        }
+        withdrawn
+    }
+
+    pub(super) fn close(&mut self) -> Vec<OutItem> {
+        self.open_gate();
+        self.closed = true;
+        self.marked = false;
+        (self.sent, self.pushed, self.own) = (0, Load::default(), Load::default());
+        self.presence = None;
+        let items: Vec<_> = std::mem::take(&mut self.items).into();
+        self.first += items.len() as u64;
+        items.iter().filter_map(delivery).for_each(|d| d.let_go());
+        items
+    }
+}
+
+/// Whose availability an item tells: what may be coalesced.
+fn available_from(item: &OutItem) -> Option<&Jid> {
+    match item {
+        Item::Shared(_, rendered, _) if rendered.class() == Class::Presence => {
+            rendered.stanza().head.from.as_ref()
+        }
+        _ => None,
+    }
+}
