@@ -128,6 +128,12 @@ enum Next {
     TakenOver(Box<Handover>),
 }
 
+/// What is left of a stanza: all of it, or what it has brought about.
+struct Rest {
+    stanza: Option<Stanza>,
+    bytes: usize,
+}
+
 impl<F: FnOnce() + Send> Connection<F> {
     async fn run(mut self) {
         loop {
@@ -226,7 +232,11 @@ impl<F: FnOnce() + Send> Connection<F> {
         loop {
             while let Some(output) = self.next_output() {
                 match output {
-                    Output::Stanza(stanza) => self.stanza(stanza).await,
+                    Output::Stanza(stanza) => {
+                        if let Some(rest) = self.stanza_now(stanza) {
+                            Box::pin(self.stanza(rest)).await;
+                        }
+                    }
                     rare => match Box::pin(self.act(rare)).await {
                         Next::Go => {}
                         next => return next,
@@ -329,7 +339,7 @@ impl<F: FnOnce() + Send> Connection<F> {
                 let verdict = core.check_password(&account, password).await;
                 self.driver.machine.verdict(verdict, core.clock.now());
             }
-            Output::Guest(stanza) => self.guest(stanza).await,
+            Output::Guest(stanza) => Box::pin(self.guest(stanza)).await,
             Output::Bind { account, resource } => {
                 let bound = core
                     .bind(&account, resource.as_deref(), self.peer.ip())
@@ -349,7 +359,11 @@ impl<F: FnOnce() + Send> Connection<F> {
                     on_login();
                 }
             }
-            Output::Stanza(stanza) => self.stanza(stanza).await,
+            Output::Stanza(stanza) => {
+                if let Some(rest) = self.stanza_now(stanza) {
+                    self.stanza(rest).await;
+                }
+            }
             Output::Refused(refused) => self.refused(refused),
             Output::Handled(answer) => {
                 if let Some(live) = &mut self.live {
@@ -408,14 +422,29 @@ impl<F: FnOnce() + Send> Connection<F> {
         }
     }
 
-    async fn stanza(&mut self, stanza: Stanza) {
+    /// The common stanza, which needs no wait; gives what is left to do of another.
+    fn stanza_now(&mut self, stanza: Stanza) -> Option<Rest> {
         let live = self.live.as_deref_mut();
-        let Some(live) = live.filter(|live| !live.session.outbox.is_closed()) else {
+        let live = live.filter(|live| !live.session.outbox.is_closed())?;
+        let bytes = stanza.wire_len();
+        let stanza = self.shared.core.message_now(&live.session, stanza);
+        let waits = stanza.is_some()
+            || !live.session.later.is_empty()
+            || live.session.pause.load(Ordering::Relaxed);
+        if waits {
+            return Some(Rest { stanza, bytes });
+        }
+        let owed = live.session.take_owed();
+        live.inbound.push(owed, bytes);
+        None
+    }
+
+    async fn stanza(&mut self, rest: Rest) {
+        let Some(live) = self.live.as_deref_mut() else {
             return;
         };
         let core = Arc::clone(&self.shared.core);
-        let bytes = stanza.wire_len();
-        match core.message_now(&live.session, stanza) {
+        match rest.stanza {
             None if live.session.later.is_empty() => {}
             None => {
                 let (session, mut aside) = live.apart();
@@ -434,7 +463,7 @@ impl<F: FnOnce() + Send> Connection<F> {
             work_on(&mut self.driver, session, &mut aside, &core, pause).await;
         }
         let owed = live.session.take_owed();
-        live.inbound.push(owed, bytes);
+        live.inbound.push(owed, rest.bytes);
     }
 
     /// A stanza that the reader refused: it is answered in its place in the order.

@@ -12,8 +12,8 @@ use crate::effect::{Effect, Which};
 use crate::limits::Limits;
 use crate::store::{AccountRecord, Cleared, RosterRow, RowId, Subscription, Watermark};
 use smallvec::SmallVec;
-use std::collections::{BTreeMap, HashSet};
-use std::ops::{Bound, Deref, DerefMut};
+use std::collections::HashSet;
+use std::ops::{Deref, DerefMut};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use xmpp_stream::jid::{BareJid, FullJid, Jid};
 use xmpp_stream::stanza::{Item, Rendered, Stanza, To, Ty};
@@ -23,28 +23,32 @@ use xmpp_stream::stanza::{Item, Rendered, Stanza, To, Ty};
 pub struct RosterView {
     /// Version: grows with each change.
     pub ver: u64,
-    items: BTreeMap<BareJid, Arc<RosterRow>>,
+    /// In the order of their contacts; in one piece, as a view is replaced whole.
+    items: Box<[Arc<RosterRow>]>,
 }
 
 impl RosterView {
     /// A view of stored rows.
     pub fn new(ver: u64, rows: impl IntoIterator<Item = RosterRow>) -> Self {
-        let items = rows
-            .into_iter()
-            .map(|row| (row.jid.clone(), Arc::new(row)))
-            .collect();
+        let mut items: Box<[_]> = rows.into_iter().map(Arc::new).collect();
+        items.sort_unstable_by(|a, b| a.jid.cmp(&b.jid));
         Self { ver, items }
+    }
+
+    fn find(&self, bare: &str) -> Result<usize, usize> {
+        self.items
+            .binary_search_by(|row| row.jid.as_str().cmp(bare))
     }
 
     /// The row of a contact, looked up by the text of its bare JID.
     #[must_use]
     pub fn get(&self, bare: &str) -> Option<&Arc<RosterRow>> {
-        self.items.get(bare)
+        self.items.get(self.find(bare).ok()?)
     }
 
     /// All rows, also those that are pending inbound requests only.
     pub fn rows(&self) -> impl Iterator<Item = &Arc<RosterRow>> {
-        self.items.values()
+        self.items.iter()
     }
 
     /// Number of rows.
@@ -76,36 +80,46 @@ impl RosterView {
     /// Somebody waits for an answer to a subscription request.
     #[must_use]
     pub fn has_requests(&self) -> bool {
-        self.items.values().any(|row| row.pending_in.is_some())
+        self.items.iter().any(|row| row.pending_in.is_some())
     }
 
     /// Rows behind a contact, in order.
     pub fn rows_after(&self, contact: Option<&BareJid>) -> impl Iterator<Item = &Arc<RosterRow>> {
-        let from = contact.map_or(Bound::Unbounded, Bound::Excluded);
-        self.items
-            .range::<BareJid, _>((from, Bound::Unbounded))
-            .map(|(_, row)| row)
+        let from = match contact.map(|contact| self.find(contact.as_str())) {
+            None => 0,
+            Some(Ok(at)) => at + 1,
+            Some(Err(at)) => at,
+        };
+        self.items.iter().skip(from)
     }
 
     /// The view after one row was set.
     #[must_use]
     pub fn with(&self, row: RosterRow) -> Self {
-        let mut items = self.items.clone();
-        items.insert(row.jid.clone(), Arc::new(row));
+        let mut items = self.items.to_vec();
+        match self.find(row.jid.as_str()) {
+            Ok(at) => {
+                items.remove(at);
+                items.insert(at, Arc::new(row));
+            }
+            Err(at) => items.insert(at, Arc::new(row)),
+        }
         Self {
             ver: self.ver + 1,
-            items,
+            items: items.into(),
         }
     }
 
     /// The view after one row was removed.
     #[must_use]
     pub fn without(&self, jid: &BareJid) -> Self {
-        let mut items = self.items.clone();
-        items.remove(jid);
+        let mut items = self.items.to_vec();
+        if let Ok(at) = self.find(jid.as_str()) {
+            items.remove(at);
+        }
         Self {
             ver: self.ver + 1,
-            items,
+            items: items.into(),
         }
     }
 }
