@@ -377,10 +377,13 @@ impl Bench {
                         }
                     }
                 }
-                found
+                // The neighbour may still wait: nobody leaves before all are done.
+                (found, peer)
             });
         }
-        let mut all: Vec<Duration> = times.join_all().await.into_iter().flatten().collect();
+        let (all, peers): (Vec<_>, Vec<_>) = times.join_all().await.into_iter().unzip();
+        drop(peers);
+        let mut all: Vec<Duration> = all.into_iter().flatten().collect();
         all.sort_unstable();
         all[((all.len() as f64 * share) as usize).min(all.len() - 1)].as_secs_f64() * 1e6
     }

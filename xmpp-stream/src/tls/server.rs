@@ -12,7 +12,7 @@ use rustls::crypto::tls13::OkmBlock;
 use rustls::server::{Acceptor, ServerConnectionData, UnbufferedServerConnection};
 use rustls::unbuffered::UnbufferedStatus;
 use rustls::unbuffered::{ConnectionState, EncodeError, EncodeTlsData, EncryptError};
-use rustls::{KeyLog, ServerConfig, SupportedCipherSuite, Tls13CipherSuite};
+use rustls::{KeyLog, ProtocolVersion, ServerConfig, SupportedCipherSuite, Tls13CipherSuite};
 use std::cell::RefCell;
 use std::future::poll_fn;
 use std::io;
@@ -140,15 +140,38 @@ impl ServerTls {
     async fn handshake(&mut self) -> io::Result<()> {
         loop {
             let done = self.advance(&mut ReadBuf::new(&mut []));
+            let is_over = done.is_ok() && !self.connection.is_handshaking();
+            if is_over && self.connection.protocol_version() == Some(ProtocolVersion::TLSv1_3) {
+                // Tickets alone; the peer may not read them before it has said something.
+                let drained = poll_fn(|cx| Poll::Ready(self.poll_drain(cx))).await;
+                return match drained {
+                    Poll::Ready(drained) => drained,
+                    Poll::Pending => Ok(()),
+                };
+            }
+            let unread = self.unread.len();
             // An alert is sent even where the handshake has failed.
-            poll_fn(|cx| self.poll_drain(cx)).await?;
-            done?;
-            if !self.connection.is_handshaking() {
+            let sent = poll_fn(|cx| self.poll_exchange(cx)).await;
+            done.and(sent)?;
+            if is_over {
                 return Ok(());
             }
-            let (io, unread) = (&mut self.io, &mut self.unread);
-            poll_fn(|cx| poll_append(io, cx, unread)).await?;
+            if self.unread.len() == unread {
+                let (io, unread) = (&mut self.io, &mut self.unread);
+                poll_fn(|cx| poll_append(io, cx, unread)).await?;
+            }
         }
+    }
+
+    /// As `poll_drain`, but reads meanwhile: the peer may not read before it has written.
+    fn poll_exchange(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        while self.poll_drain(cx)?.is_pending() {
+            if self.unread.len() > UNREAD_MAX {
+                return Poll::Pending;
+            }
+            ready!(poll_append(&mut self.io, cx, &mut self.unread))?;
+        }
+        Poll::Ready(Ok(()))
     }
 
     /// Takes records from `unread`.
@@ -468,3 +491,6 @@ fn expand(
     let expander = suite.hkdf_provider.expander_for_okm(secret);
     expander.expand_slice(&info, out).ok()
 }
+
+#[cfg(test)]
+mod tests;
