@@ -84,7 +84,7 @@ async fn sign_in(core: &Arc<Core>, local: &str) -> Session {
         .await
         .expect("an account");
     let peer = IpAddr::V4(Ipv4Addr::LOCALHOST);
-    core.bind(&account, Some("balcony"), peer)
+    core.bind(&account, Some("balcony"), peer.into())
         .await
         .expect("a session")
 }

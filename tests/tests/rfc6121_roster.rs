@@ -1,6 +1,8 @@
 //! RFC 6121 section 2 over the wire: roster get, set, push, remove, and its errors.
 
+use xmpp_stream::ns;
 use xmpp_testkit::TestLab;
+use xmpp_testkit::tree::Tree;
 use xmpp_testkit::wire::Wire;
 
 async fn lab() -> TestLab {
@@ -23,11 +25,11 @@ async fn expect_error(wire: &mut Wire, id: &str, ty: &str, condition: &str) {
     assert!(got.to_string().contains(&format!("<{condition} ")), "{got}");
 }
 
-/// The push to this session; returns its one item as text.
+/// The push to this session, with a version (rv-06).
 async fn expect_push(wire: &mut Wire, item: &str) {
     let jid = wire.jid().to_owned();
     wire.expect(format!(
-        "<iq type='set' id='{{any}}' to='{jid}'><query xmlns='jabber:iq:roster'>{item}</query></iq>"
+        "<iq type='set' id='{{any}}' to='{jid}'><query xmlns='jabber:iq:roster' ver='{{any}}'>{item}</query></iq>"
     ))
     .await;
 }
@@ -251,4 +253,146 @@ async fn a_roster_outlives_its_sessions() {
         item.child("group").map(|group| group.text()).as_deref(),
         Some("\u{1F468}\u{200D}\u{1F33E}")
     );
+}
+
+/// Asks for the roster with the version that this client has; gives the child of the result.
+async fn get_since(wire: &mut Wire, ver: &str) -> Option<Tree> {
+    let id = wire.new_id();
+    wire.send(format!(
+        "<iq type='get' id='{id}'><query xmlns='jabber:iq:roster' ver='{ver}'/></iq>"
+    ))
+    .await;
+    let got = wire.next().await;
+    assert_eq!(
+        (got.attr("type"), got.attr("id")),
+        (Some("result"), Some(&*id)),
+        "{got}"
+    );
+    got.children().next().cloned()
+}
+
+/// The next push: its version, and its item as text.
+async fn next_push(wire: &mut Wire) -> (String, String) {
+    let push = wire.next().await;
+    let query = push.child("query").unwrap_or_else(|| panic!("{push}"));
+    assert_eq!(query.children().count(), 1, "{push}");
+    let item = query.child("item").expect("an item");
+    let shown = ["jid", "name", "subscription", "approved"].map(|name| item.attr(name));
+    let shown: Vec<_> = shown.into_iter().flatten().collect();
+    (
+        query.attr("ver").expect("a version").to_owned(),
+        shown.join(" "),
+    )
+}
+
+#[tokio::test]
+async fn c6121_rv_01_versions_and_pre_approval_are_offered_after_login() {
+    let lab = lab().await;
+    let password = lab.account("ann@a.test").await;
+    let mut ann = lab.raw("a.test").await;
+    let before = ann.open_secure().await;
+    for feature in ["ver", "sub"] {
+        assert!(before.child(feature).is_none(), "{before}");
+    }
+    let mut plain = sasl::client::mechanisms::Plain::new("ann", &password);
+    ann.authenticate(&mut plain).await.expect("a login");
+    let after = ann.open().await;
+    assert!(
+        after.child_ns(ns::FEATURE_ROSTER_VERSION, "ver").is_some(),
+        "{after}"
+    );
+    assert!(
+        after.child_ns(ns::FEATURE_PRE_APPROVAL, "sub").is_some(),
+        "{after}"
+    );
+}
+
+#[tokio::test]
+async fn c6121_rv_03_rv_04_rv_07_changes_of_the_time_away_are_pushed() {
+    let lab = lab().await;
+    let mut ann = lab.wire("ann@a.test/one").await;
+    let ver = |query: &Tree| query.attr("ver").expect("a version").to_owned();
+    for jid in ["ben@a.test", "cat@a.test", "dan@a.test"] {
+        ann.send(set("s", &format!("<item jid='{jid}'/>"))).await;
+        ann.answer("s").await;
+    }
+    let known = ver(&ann.roster_get().await);
+    // rv-03: nothing has changed, nothing is sent.
+    let mut two = lab.wire("ann@a.test/two").await;
+    assert_eq!(get_since(&mut two, &known).await, None);
+    two.barrier().await;
+    two.close().await;
+    // Two changes of one item, a removal, a request that waits, and an item that is made.
+    let mut other = lab.wire("eve@a.test/one").await;
+    for change in [
+        "<item jid='cat@a.test' name='Kit'/>",
+        "<item jid='dan@a.test' subscription='remove'/>",
+        "<item jid='cat@a.test' name='Cat'/>",
+        "<item jid='eve@a.test'/>",
+    ] {
+        ann.send(set("s", change)).await;
+        ann.until_id("s").await;
+    }
+    other
+        .send("<presence type='subscribe' to='ann@a.test'/>")
+        .await;
+    other.barrier_among_others().await;
+    ann.send("<presence type='subscribed' to='fay@a.test'/>")
+        .await;
+    ann.barrier_among_others().await;
+    let mut three = lab.wire("ann@a.test/three").await;
+    assert_eq!(get_since(&mut three, &known).await, None);
+    let mut last = String::new();
+    let mut seen = std::collections::BTreeSet::from([known.clone()]);
+    for item in [
+        "dan@a.test remove",
+        "cat@a.test Cat none",
+        "eve@a.test none",
+        "fay@a.test none true",
+    ] {
+        let (ver, got) = next_push(&mut three).await;
+        assert_eq!(got, item);
+        assert!(seen.insert(ver.clone()), "{ver} is not its own");
+        last = ver;
+    }
+    three.barrier().await;
+    // rv-08: the version of the last push is one to come with.
+    let mut four = lab.wire("ann@a.test/four").await;
+    assert_eq!(get_since(&mut four, &last).await, None);
+    four.barrier().await;
+}
+
+#[tokio::test]
+async fn c6121_rv_06_pushes_and_results_have_the_version_that_is_then_current() {
+    let lab = lab().await;
+    let mut ann = lab.wire("ann@a.test/one").await;
+    ann.roster_get().await;
+    ann.send(set("1", "<item jid='ben@a.test'/>")).await;
+    let (pushed, _) = next_push(&mut ann).await;
+    ann.answer("1").await;
+    let roster = ann.roster_get().await;
+    assert_eq!(roster.attr("ver"), Some(&*pushed));
+    assert_eq!(get_since(&mut ann, &pushed).await, None);
+    ann.barrier().await;
+}
+
+#[tokio::test]
+async fn c6121_rv_05_what_is_no_version_of_this_account_gets_the_whole_roster() {
+    let lab = lab().await;
+    let mut ann = lab.wire("ann@a.test/one").await;
+    let first = ann
+        .roster_get()
+        .await
+        .attr("ver")
+        .expect("a version")
+        .to_owned();
+    let mut ben = lab.wire("ben@a.test/one").await;
+    for ver in ["", "junk", "12", "-", &first] {
+        let query = get_since(&mut ben, ver).await.expect("the whole roster");
+        assert!(query.attr("ver").is_some());
+    }
+    // The account goes and comes again under its name.
+    lab.remove("ann@a.test").await;
+    let mut again = lab.wire("ann@a.test/one").await;
+    assert!(get_since(&mut again, &first).await.is_some());
 }

@@ -1,34 +1,55 @@
-//! The control socket: both its ends, and the way of user commands to the accounts.
+//! The control socket of the running server, and what each request means.
 //!
-//! DESIGN 1. One JSON object a line: a request is answered by any number of `jid` lines and one
-//! `done` or `failed` line. `admin.sock` is 0600 in a directory that is 0700; there is no login.
+//! DESIGN 1. One JSON object a line: a request is answered by any number of `item` lines and one
+//! `done` or `failed` line; a watch by `item` lines until one side ends it. `admin.sock` is 0600 in
+//! a directory that is 0700; there is no login. The other end is `ask`.
 
-use crate::clock::Clock;
-use crate::config::{Config, Storage};
+mod ask;
+
 use crate::core::Core;
-use crate::datadir::{self, DataDir, DataDirError, Holder, LOCK_POLL, LOCK_WAIT};
+use crate::datadir::{self, DataDir, DataDirError, LOCK_POLL};
+use crate::import::{ImportedAccount, Outcome};
 use crate::limits::Limits;
-use crate::store::{Store, StoreError, StoreLimits};
-use crate::users::{Stopped, UserError, Users, account_name};
+use crate::users::{UserError, Users, account_name};
+use crate::watch::Shown;
 use serde::{Deserialize, Serialize};
-use std::fmt;
+use serde_json::{Value, json};
 use std::fs::Permissions;
 use std::io;
 use std::os::unix::fs::PermissionsExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::io::{AsyncBufRead, AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
+use tokio::io::{
+    AsyncBufRead, AsyncBufReadExt, AsyncReadExt, AsyncWrite, AsyncWriteExt, BufReader,
+};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::Semaphore;
-use tokio::task::JoinHandle;
+use tokio::task::{JoinHandle, JoinSet};
 use tracing::{info, warn};
+use xmpp_stream::jid::Jid;
 use xmpp_stream::stream::Password;
+
+pub use ask::{Admin, AdminError, request};
 
 /// What is asked of a server.
 #[derive(Clone, Deserialize, Serialize)]
 #[serde(tag = "op", rename_all = "kebab-case", deny_unknown_fields)]
 pub enum Request {
+    /// End sessions.
+    SessionKick {
+        /// Of an account (bare) or one (full).
+        jid: String,
+    },
+    /// List sessions.
+    SessionList,
+    /// Show stanzas as they pass, until one side ends it.
+    SessionWatch {
+        /// Of an account (bare) or of one session (full).
+        jid: String,
+    },
+    /// Counters and gauges.
+    Stats,
     /// Add an account.
     UserAdd {
         /// Its name.
@@ -36,10 +57,30 @@ pub enum Request {
         /// Its password.
         password: String,
     },
+    /// Keep an account from signing in, and end its sessions.
+    UserBan {
+        /// Its name.
+        jid: String,
+        /// Why; for operators.
+        reason: Option<String>,
+    },
+    /// Add accounts that do not exist.
+    UserImport {
+        /// With their keys.
+        accounts: Vec<ImportedAccount>,
+    },
+    /// Which of these accounts exist.
+    UserKnown {
+        /// Their names.
+        jids: Vec<String>,
+    },
     /// List accounts.
     UserList {
         /// Of this domain only.
         domain: Option<String>,
+        /// Also whether and why they are banned.
+        #[serde(default)]
+        bans: bool,
     },
     /// Set another password.
     UserPassword {
@@ -53,30 +94,25 @@ pub enum Request {
         /// Its name.
         jid: String,
     },
+    /// Let a banned account sign in again.
+    UserUnban {
+        /// Its name.
+        jid: String,
+    },
 }
 
-/// Why a request had no success.
-#[derive(Debug)]
-#[non_exhaustive]
-pub enum AdminError {
-    /// The data directory.
-    DataDir(DataDirError),
-    /// There is nothing to look into: no server has run there, no account was added.
-    Empty(PathBuf),
-    /// Accounts are in the memory of a server, and none answers.
-    NotRunning(PathBuf),
-    /// The server said no.
-    Refused(Box<str>),
-    /// The server ended, or what it said made no sense.
-    Socket(io::Error),
-    /// The store does not open.
-    Store(StoreError),
-    /// The operation was refused.
-    User(UserError),
+impl Request {
+    /// True for what only a running server can answer.
+    fn needs_server(&self) -> bool {
+        matches!(
+            self,
+            Self::SessionKick { .. } | Self::SessionList | Self::SessionWatch { .. } | Self::Stats
+        )
+    }
 }
 
 /// Version of the line format; a server refuses others.
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 /// How long a connection may be silent.
 const SILENCE_MAX: Duration = Duration::from_secs(30);
 
@@ -84,7 +120,7 @@ const SILENCE_MAX: Duration = Duration::from_secs(30);
 struct Asked {
     v: u32,
     #[serde(flatten)]
-    request: serde_json::Value,
+    request: Value,
 }
 
 #[derive(Deserialize, Serialize)]
@@ -92,13 +128,15 @@ struct Asked {
 enum Reply {
     Done(Version),
     Failed(String),
-    Jid(String),
+    Item(Value),
 }
 
 #[derive(Deserialize, Serialize)]
 struct Version {
     v: u32,
 }
+
+const DONE: Reply = Reply::Done(Version { v: VERSION });
 
 /// Answers on the control socket until the task is aborted.
 ///
@@ -118,7 +156,10 @@ fn serve_users(
         bind(dir.path()).map_err(|error| DataDirError::Io(dir.path().join("admin.sock"), error))?;
     let places = Arc::new(Semaphore::new(limits.admin_connections_max));
     Ok(tokio::spawn(async move {
+        // They end with this task: a watch would hold the server for ever.
+        let mut conversations = JoinSet::new();
         loop {
+            while conversations.try_join_next().is_some() {}
             // A connection over the bound waits in the listener's backlog.
             let Ok(place) = Arc::clone(&places).acquire_owned().await else {
                 return;
@@ -132,7 +173,7 @@ fn serve_users(
                 }
             };
             let users = users.clone();
-            tokio::spawn(async move {
+            conversations.spawn(async move {
                 if let Err(error) = converse(stream, &users, limits.admin_line_bytes_max).await {
                     info!(%error, "control socket: connection ended");
                 }
@@ -169,42 +210,102 @@ async fn converse(stream: UnixStream, users: &Users, line_bytes_max: usize) -> i
                 return Err(error);
             }
         };
-        let mut out = Vec::new();
-        for reply in answer(&line, users).await {
-            out.extend_from_slice(&line_of(&reply));
+        match (parse(&line), users) {
+            (Ok(Request::SessionWatch { jid }), Users::Running(core)) => {
+                if watch(core, &jid, &mut read, &mut write).await? {
+                    return Ok(());
+                }
+            }
+            (request, _) => {
+                let mut out = Vec::new();
+                for reply in answer(request, users).await {
+                    out.extend_from_slice(&line_of(&reply));
+                }
+                write.write_all(&out).await?;
+            }
         }
-        write.write_all(&out).await?;
     }
 }
 
-async fn answer(line: &[u8], users: &Users) -> Vec<Reply> {
-    let asked: Asked = match serde_json::from_slice(line) {
-        Ok(asked) => asked,
-        Err(_) => return vec![Reply::Failed("not a request of this protocol".into())],
-    };
+fn parse(line: &[u8]) -> Result<Request, String> {
+    let asked: Result<Asked, _> = serde_json::from_slice(line);
+    let asked = asked.map_err(|_| "not a request of this protocol")?;
     if asked.v != VERSION {
-        return vec![Reply::Failed(format!(
-            "this server speaks version {VERSION}"
-        ))];
+        return Err(format!("this server speaks version {VERSION}"));
     }
-    let Ok(request) = serde_json::from_value(asked.request) else {
-        return vec![Reply::Failed("not a request that this server knows".into())];
+    let request = serde_json::from_value(asked.request);
+    request.map_err(|_| "not a request that this server knows".into())
+}
+
+async fn answer(request: Result<Request, String>, users: &Users) -> Vec<Reply> {
+    let answered = match request {
+        Ok(request) => run(users, request).await.map_err(|error| error.to_string()),
+        Err(text) => Err(text),
     };
-    match run(users, request).await {
-        Ok(lines) => {
-            let lines = lines.into_iter().map(Reply::Jid);
-            lines.chain([Reply::Done(Version { v: VERSION })]).collect()
+    match answered {
+        Ok(items) => {
+            let items = items.into_iter().map(Reply::Item);
+            items.chain([DONE]).collect()
         }
-        Err(error) => vec![Reply::Failed(error.to_string())],
+        Err(text) => vec![Reply::Failed(text)],
     }
 }
 
-/// Does what was asked; gives the accounts that were asked for.
+/// Shows what passes until the session or one side of the socket ends; false when there is nothing
+/// of this name to watch.
+async fn watch(
+    core: &Arc<Core>,
+    jid: &str,
+    read: &mut (impl AsyncBufRead + Unpin),
+    write: &mut (impl AsyncWrite + Unpin),
+) -> io::Result<bool> {
+    let jid = match Jid::parse(jid) {
+        Ok(jid) if core.is_watchable(&jid).await => jid,
+        _ => {
+            let failed = Reply::Failed(AdminError::NoSession.to_string());
+            write.write_all(&line_of(&failed)).await?;
+            return Ok(false);
+        }
+    };
+    let watch = core.tap.watch(jid.clone(), &core.limits);
+    info!(%jid, "session watch opened");
+    let shown = async {
+        loop {
+            let items = watch.next().await;
+            let over = matches!(items.last(), Some(Shown::Ended { .. }));
+            let mut out = Vec::new();
+            for item in items {
+                out.extend_from_slice(&line_of(&Reply::Item(json!(item))));
+            }
+            if over {
+                out.extend_from_slice(&line_of(&DONE));
+            }
+            write.write_all(&out).await?;
+            if over {
+                return io::Result::Ok(());
+            }
+        }
+    };
+    // Whatever the other side says now, or its end, is the end.
+    let done = tokio::select! {
+        done = shown => done,
+        _ = read.fill_buf() => Ok(()),
+    };
+    info!(%jid, "session watch closed");
+    done.map(|()| true)
+}
+
+/// Does what was asked; gives what was asked for, an object or a text each.
 ///
 /// # Errors
 /// Why not.
-pub async fn run(users: &Users, request: Request) -> Result<Vec<String>, UserError> {
+pub async fn run(users: &Users, request: Request) -> Result<Vec<Value>, AdminError> {
     match request {
+        Request::SessionKick { .. } | Request::SessionList | Request::Stats => match users {
+            Users::Running(core) => return of_server(core, request).await,
+            Users::Stopped(_) => return Err(AdminError::NoSession),
+        },
+        Request::SessionWatch { .. } => return Err(AdminError::NoSession),
         Request::UserAdd { jid, password } => {
             let jid = account_name(&jid).map_err(UserError::Name)?;
             users.add(&jid, Password(password)).await?;
@@ -220,103 +321,78 @@ pub async fn run(users: &Users, request: Request) -> Result<Vec<String>, UserErr
             users.remove(&jid).await?;
             info!(%jid, "account removed by an operator");
         }
-        Request::UserList { domain } => {
-            let accounts = users.list(domain.as_deref()).await?;
-            return Ok(accounts.iter().map(ToString::to_string).collect());
+        Request::UserBan { jid, reason } => {
+            let jid = account_name(&jid).map_err(UserError::Name)?;
+            users.ban(&jid, reason).await?;
+            info!(%jid, "account banned by an operator");
+        }
+        Request::UserUnban { jid } => {
+            let jid = account_name(&jid).map_err(UserError::Name)?;
+            users.unban(&jid).await?;
+            info!(%jid, "ban lifted by an operator");
+        }
+        Request::UserList { domain, bans } => return list(users, domain.as_deref(), bans).await,
+        Request::UserKnown { jids } => {
+            let mut known = Vec::new();
+            for jid in jids {
+                let account = account_name(&jid).map_err(UserError::Name)?;
+                if users.exists(&account).await? {
+                    known.push(jid.into());
+                }
+            }
+            return Ok(known);
+        }
+        Request::UserImport { accounts } => {
+            let outcomes = users.import(accounts).await;
+            let added = outcomes
+                .iter()
+                .filter(|outcome| **outcome == Outcome::Added);
+            info!(accounts = added.count(), "accounts imported by an operator");
+            return Ok(outcomes.iter().map(|outcome| json!(outcome)).collect());
         }
     }
     Ok(Vec::new())
 }
 
-/// Asks the running server, or does it in the store where none runs.
-///
-/// # Errors
-/// See `AdminError`.
-pub async fn request(config: &Config, request: Request) -> Result<Vec<String>, AdminError> {
-    let dir = config.data_dir();
-    match (dir.exists(), config.storage, &request) {
-        (false, Storage::Memory, _) => return Err(AdminError::NotRunning(dir.to_owned())),
-        (false, Storage::Sqlite, Request::UserAdd { .. }) | (true, ..) => {}
-        (false, Storage::Sqlite, _) => return Err(AdminError::Empty(dir.to_owned())),
-    }
-    match tokio::time::timeout(LOCK_WAIT, way(config)).await {
-        Ok(Ok(Way::Socket(stream))) => ask(stream, request, config).await,
-        Ok(Ok(Way::Store(lock))) => in_store(&lock, config, request).await,
-        Ok(Err(error)) => Err(error),
-        // Still held, and nobody answers: the last look says by whom.
-        Err(_) => match DataDir::open_as(dir, Holder::Command) {
-            Ok(lock) => in_store(&lock, config, request).await,
-            Err(error) => Err(AdminError::DataDir(error)),
-        },
-    }
-}
-
-enum Way {
-    Socket(UnixStream),
-    Store(DataDir),
-}
-
-/// Waits for the socket or the lock, whichever is there first.
-async fn way(config: &Config) -> Result<Way, AdminError> {
-    let dir = config.data_dir();
-    loop {
-        if let Ok(socket) = datadir::socket(dir)
-            && let Ok(stream) = UnixStream::connect(&socket.path).await
-        {
-            return Ok(Way::Socket(stream));
-        }
-        match DataDir::open_as(dir, Holder::Command) {
-            Ok(_) if config.storage == Storage::Memory => {
-                return Err(AdminError::NotRunning(dir.to_owned()));
+async fn of_server(core: &Arc<Core>, request: Request) -> Result<Vec<Value>, AdminError> {
+    match request {
+        Request::SessionKick { jid } => {
+            let jid = Jid::parse(&jid).map_err(|_| AdminError::NoSession)?;
+            let sessions = core.kick(&jid).await;
+            info!(%jid, sessions, "kicked by an operator");
+            match sessions {
+                0 => Err(AdminError::NoSession),
+                _ => Ok(Vec::new()),
             }
-            Ok(lock) => return Ok(Way::Store(lock)),
-            Err(DataDirError::Held { .. }) => tokio::time::sleep(LOCK_POLL).await,
-            Err(error) => return Err(AdminError::DataDir(error)),
+        }
+        Request::SessionList => {
+            let sessions = core.list_sessions();
+            Ok(sessions.iter().map(|session| json!(session)).collect())
+        }
+        _ => {
+            core.refresh_gauges();
+            let samples = core.tap.metrics.samples();
+            Ok(samples.iter().map(|sample| json!(sample)).collect())
         }
     }
 }
 
-async fn in_store(
-    dir: &DataDir,
-    config: &Config,
-    request: Request,
-) -> Result<Vec<String>, AdminError> {
-    let limits = StoreLimits::from(&config.limits);
-    let store = Store::open_sqlite(&dir.database(), &limits).map_err(AdminError::Store)?;
-    let stopped = Stopped::new(store.clone(), config, &Clock::start());
-    let done = run(&Users::Stopped(Arc::new(stopped)), request).await;
-    store.close().await;
-    done.map_err(AdminError::User)
-}
-
-async fn ask(
-    stream: UnixStream,
-    request: Request,
-    config: &Config,
-) -> Result<Vec<String>, AdminError> {
-    let (read, mut write) = stream.into_split();
-    let request = serde_json::to_value(request).map_err(io::Error::from);
-    let asked = Asked {
-        v: VERSION,
-        request: request.map_err(AdminError::Socket)?,
-    };
-    write
-        .write_all(&line_of(&asked))
-        .await
-        .map_err(AdminError::Socket)?;
-    let mut read = BufReader::new(read);
-    let mut accounts = Vec::new();
-    loop {
-        let line = read_line(&mut read, config.limits.admin_line_bytes_max).await;
-        let line = line.map_err(AdminError::Socket)?;
-        let line = line.ok_or_else(|| AdminError::Socket(io::ErrorKind::UnexpectedEof.into()))?;
-        let reply = serde_json::from_slice(&line).map_err(io::Error::from);
-        match reply.map_err(AdminError::Socket)? {
-            Reply::Done(_) => return Ok(accounts),
-            Reply::Failed(text) => return Err(AdminError::Refused(text.into())),
-            Reply::Jid(jid) => accounts.push(jid),
-        }
+async fn list(users: &Users, domain: Option<&str>, bans: bool) -> Result<Vec<Value>, AdminError> {
+    let accounts = users.list(domain).await?;
+    let mut listed = Vec::with_capacity(accounts.len());
+    for account in accounts {
+        let ban = match bans {
+            true => users.ban_of(&account).await?,
+            false => None,
+        };
+        listed.push(match ban {
+            None => json!({ "jid": account.as_str() }),
+            Some(ban) => {
+                json!({ "jid": account.as_str(), "banned": true, "reason": ban.reason })
+            }
+        });
     }
+    Ok(listed)
 }
 
 /// A line without its end; `None` at the end of the stream.
@@ -344,33 +420,6 @@ fn line_of(value: &impl Serialize) -> Vec<u8> {
     line.push(b'\n');
     line
 }
-
-impl fmt::Display for AdminError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::DataDir(error) => error.fmt(f),
-            Self::Empty(path) => {
-                write!(
-                    f,
-                    "there is no data directory {}; is --data right?",
-                    path.display()
-                )
-            }
-            Self::NotRunning(path) => write!(
-                f,
-                "with `memory` storage accounts live in the running server only, and none answers \
-                 in {}",
-                path.display()
-            ),
-            Self::Refused(text) => f.write_str(text),
-            Self::Socket(error) => write!(f, "the server did not answer: {error}"),
-            Self::Store(error) => write!(f, "store: {error}"),
-            Self::User(error) => error.fmt(f),
-        }
-    }
-}
-
-impl std::error::Error for AdminError {}
 
 #[cfg(test)]
 mod tests;

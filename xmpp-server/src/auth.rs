@@ -10,8 +10,8 @@ use crate::random;
 use crate::session::account::{Account, SessionEntry};
 use crate::session::visit::Visit;
 use crate::session::{Session, Sid};
+use crate::sessions::Link;
 use ring::hmac;
-use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -136,7 +136,7 @@ impl Core {
         self: &Arc<Self>,
         jid: &BareJid,
         wanted: Option<&str>,
-        peer: IpAddr,
+        link: Link,
     ) -> Result<Session, StanzaError> {
         let account = self
             .registry
@@ -156,7 +156,8 @@ impl Core {
             self.registry.sessions.fetch_sub(1, Ordering::Relaxed);
             return Err(StanzaError::resource_constraint());
         }
-        let bound = self.add_session(&account, full);
+        let peer = link.peer.ip();
+        let bound = self.add_session(&account, full, link);
         if bound.is_err() {
             self.registry.sessions.fetch_sub(1, Ordering::Relaxed);
         }
@@ -168,6 +169,8 @@ impl Core {
             host: Arc::clone(host),
             outbox: entry.outbox,
             peer,
+            tap: Arc::clone(&self.tap),
+            secure: false,
             later: Default::default(),
             pause: Default::default(),
             owed: Default::default(),
@@ -211,6 +214,7 @@ impl Core {
         &self,
         account: &Account,
         full: Option<FullJid>,
+        link: Link,
     ) -> Result<SessionEntry, StanzaError> {
         let mut state = account.lock();
         if state.removed {
@@ -227,7 +231,8 @@ impl Core {
                 .with_resource(&random::token())
                 .map_err(|_| StanzaError::internal_server_error())?,
         };
-        let entry = SessionEntry::new(Sid(random::number()), full);
+        let mut entry = SessionEntry::new(Sid(random::number()), full);
+        entry.link = Arc::new(link);
         // Most accounts have one session, and a vector would make room for four.
         state.sessions.reserve_exact(1);
         state.sessions.push(entry.clone());

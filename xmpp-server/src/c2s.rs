@@ -7,10 +7,13 @@
 mod live;
 mod writing;
 
+mod login;
+
 use crate::core::Core;
 use crate::listener::Certificates;
 use crate::random;
 use crate::session::visit::Handover;
+use crate::sessions::Link;
 use live::{Event, Live, Visited, event};
 use smallvec::SmallVec;
 use std::net::SocketAddr;
@@ -26,7 +29,7 @@ use xmpp_stream::jid::BareJid;
 use xmpp_stream::stanza::Stanza;
 use xmpp_stream::stream::{
     CloseReason, HostView, Hosts, Machine, NotResumed, Note, Output, Responder, ResponderConfig,
-    ScramHash, TlsRule,
+    TlsRule,
 };
 use xmpp_stream::xml::Refused;
 
@@ -86,12 +89,15 @@ pub async fn serve(
             driver: Box::new(Driver::new(machine, transport)),
             shared,
             peer,
+            link: Link::from(peer),
+            trying: None,
+            secure: false,
             live: None,
             on_login: Some(on_login),
         };
         let limits = &connection.shared.core.limits;
         connection.driver.set_stall_max(limits.write_stall_max);
-        if direct_tls && !Box::pin(connection.secure(None)).await {
+        if direct_tls && !Box::pin(connection.handshake(None)).await {
             return;
         }
         connection.run().await;
@@ -105,6 +111,11 @@ struct Connection<F> {
     shared: Arc<Shared>,
     driver: Box<Driver<Responder>>,
     peer: SocketAddr,
+    /// What operators are shown of it.
+    link: Link,
+    /// The account of a login under way, or its stand-in.
+    trying: Option<BareJid>,
+    secure: bool,
     /// The session, once one is bound.
     live: Option<Box<Live>>,
     on_login: Option<F>,
@@ -185,11 +196,15 @@ impl<F: FnOnce() + Send> Connection<F> {
             shared,
             driver,
             peer,
+            mut link,
+            trying,
+            secure,
             live,
             on_login,
         } = self;
         let core = Arc::clone(&shared.core);
-        let (driver, known) = match core.hand_over(account, previd, driver, peer.ip(), h).await {
+        link.since = core.clock.unix_secs();
+        let (driver, known) = match core.hand_over(account, previd, driver, link, h).await {
             Ok(()) => {
                 if let Some(on_login) = on_login {
                     on_login();
@@ -203,6 +218,9 @@ impl<F: FnOnce() + Send> Connection<F> {
             shared,
             driver,
             peer,
+            link,
+            trying,
+            secure,
             live,
             on_login,
         };
@@ -213,17 +231,23 @@ impl<F: FnOnce() + Send> Connection<F> {
     }
 
     /// The TLS handshake; false when there is none.
-    async fn secure(&mut self, to: Option<&str>) -> bool {
+    async fn handshake(&mut self, to: Option<&str>) -> bool {
         let certificates = Arc::clone(&self.shared.certificates);
         let mut shutdown = self.shared.shutdown.clone();
         let done = tokio::select! {
             done = self.driver.accept_tls(&*certificates, to, to.is_none()) => done,
             () = down(&mut shutdown) => return false,
         };
-        if let Err(error) = &done {
-            info!(%error, "TLS handshake failed");
+        match done {
+            Ok(info) => self.link.tls = info.version,
+            Err(error) => {
+                self.shared.core.tap.metrics.tls_failed.count();
+                info!(%error, "TLS handshake failed");
+                return false;
+            }
         }
-        done.is_ok()
+        self.secure = true;
+        true
     }
 
     /// Until the stream or the transport ends.
@@ -325,26 +349,32 @@ impl<F: FnOnce() + Send> Connection<F> {
         let core = Arc::clone(&self.shared.core);
         match output {
             Output::StartTls { to } => {
-                if !self.secure(Some(&to)).await {
+                if !self.handshake(Some(&to)).await {
                     return Next::Lost;
                 }
             }
             Output::NeedCredentials { account, hash } => {
+                if !self.hold_login(&account).await {
+                    return Next::Go;
+                }
                 let credentials = core.credentials(&account, hash).await;
                 self.driver
                     .machine
                     .credentials(credentials, core.clock.now());
             }
             Output::CheckPassword { account, password } => {
+                if !self.hold_login(&account).await {
+                    return Next::Go;
+                }
                 let verdict = core.check_password(&account, password).await;
                 self.driver.machine.verdict(verdict, core.clock.now());
             }
             Output::Guest(stanza) => Box::pin(self.guest(stanza)).await,
             Output::Bind { account, resource } => {
-                let bound = core
-                    .bind(&account, resource.as_deref(), self.peer.ip())
-                    .await;
-                let bound = bound.map(|session| {
+                self.link.since = core.clock.unix_secs();
+                let bound = core.bind(&account, resource.as_deref(), self.link).await;
+                let bound = bound.map(|mut session| {
+                    session.secure = self.secure;
                     let jid = session.jid.clone();
                     self.live = Some(Box::new(Live::new(session, Arc::clone(&core))));
                     jid
@@ -383,8 +413,12 @@ impl<F: FnOnce() + Send> Connection<F> {
                 };
                 self.driver.machine.finish_close(h);
             }
-            Output::Note(note) => log(&note),
+            Output::Note(note) => self.note(&note),
             Output::Closed(reason) => {
+                if let CloseReason::Ours(error) = &reason {
+                    let at = error.condition as usize;
+                    core.tap.metrics.stream_errors.count_at(at);
+                }
                 log_close(&reason);
                 return match reason {
                     CloseReason::Eof => Next::Lost,
@@ -427,6 +461,7 @@ impl<F: FnOnce() + Send> Connection<F> {
         let live = self.live.as_deref_mut();
         let live = live.filter(|live| !live.session.outbox.is_closed())?;
         let bytes = stanza.wire_len();
+        self.shared.core.tap.received(&live.session.jid, &stanza);
         let stanza = self.shared.core.message_now(&live.session, stanza);
         let waits = stanza.is_some()
             || !live.session.later.is_empty()
@@ -555,12 +590,12 @@ impl Hosts for PeerHosts {
             register.write(&mut features_before_auth, xmpp_stream::ns::STREAMS);
         }
         let mut features_after_auth = Vec::new();
-        for feature in &self.core.announced.features_after_auth {
+        for feature in self.core.announced.stream_features_of(host) {
             feature.write(&mut features_after_auth, xmpp_stream::ns::STREAMS);
         }
         Some(HostView {
             domain: host.domain.clone(),
-            hashes: vec![ScramHash::Sha1, ScramHash::Sha256, ScramHash::Sha512],
+            hashes: self.core.offers.hashes(&host.domain),
             plain: self.core.config.sasl.plain,
             guest_ns: guest_ns.into(),
             features_before_auth: features_before_auth.into(),

@@ -2,16 +2,17 @@
 //!
 //! Options stand before or after the command word. Without `--config` no file is read.
 
-use crate::admin::Request;
+mod words;
+
 use crate::config::{Config, ConfigError};
-use crate::console::PasswordFrom;
-use crate::users::account_name;
 use clap::error::ErrorKind;
 use clap::{Args, CommandFactory, Parser, Subcommand};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use tracing_subscriber::EnvFilter;
-use xmpp_stream::jid::{BareJid, Jid};
+use words::{SessionArgs, SessionWord, StatsArgs, UserArgs, UserWord, domain};
+
+pub use words::{SessionCommand, UserCommand};
 
 /// XMPP server
 ///
@@ -59,53 +60,12 @@ struct Serving {
 enum CommandWord {
     /// Run the server (the default)
     Run(Serving),
-    /// Add, remove and list accounts; works beside a running server and without one
+    /// Add, import, ban, remove and list accounts; works beside a running server and without one
     User(UserArgs),
-}
-
-#[derive(Args, Clone, Debug)]
-struct UserArgs {
-    /// Print one JSON object a line
-    #[arg(long, global = true)]
-    json: bool,
-    /// As for the server, so that both can be called alike
-    #[arg(long, global = true, hide = true, value_name = "NAME", value_parser = domain)]
-    domain: Vec<String>,
-    #[command(subcommand)]
-    word: UserWord,
-}
-
-#[derive(Clone, Debug, Subcommand)]
-enum UserWord {
-    /// Add an account; asks for its password unless told where it comes from
-    Add(AccountArgs),
-    /// Remove an account with its contacts and messages; its sessions end
-    Remove {
-        /// The account, e.g. alice@example.org
-        #[arg(value_parser = account)]
-        jid: BareJid,
-    },
-    /// Set another password; asks for it unless told where it comes from
-    Password(AccountArgs),
-    /// List accounts, one a line
-    List {
-        /// Only those of this domain
-        #[arg(value_name = "DOMAIN", value_parser = domain)]
-        of: Option<String>,
-    },
-}
-
-#[derive(Args, Clone, Debug)]
-struct AccountArgs {
-    /// The account, e.g. alice@example.org
-    #[arg(value_parser = account)]
-    jid: BareJid,
-    /// Read the password from standard input: one line; the rest stays unread
-    #[arg(long, conflicts_with = "generate")]
-    password_stdin: bool,
-    /// Make a password and print it
-    #[arg(long)]
-    generate: bool,
+    /// List, end and watch the sessions of the running server
+    Session(SessionArgs),
+    /// Print the counters of the running server, in the text form that Prometheus reads
+    Stats(StatsArgs),
 }
 
 /// What the command line asks for.
@@ -120,19 +80,18 @@ pub enum Command {
         /// Print JSON.
         json: bool,
     },
-}
-
-/// A user command; the password of the first two is still to be had.
-#[derive(Clone, Debug, Eq, PartialEq)]
-pub enum UserCommand {
-    /// Add an account.
-    Add(BareJid, PasswordFrom),
-    /// Set another password.
-    Password(BareJid, PasswordFrom),
-    /// Remove an account.
-    Remove(BareJid),
-    /// List accounts.
-    List(Option<String>),
+    /// Look at sessions, or end them.
+    Session {
+        /// What is to be done.
+        what: SessionCommand,
+        /// Print JSON.
+        json: bool,
+    },
+    /// Print counters.
+    Stats {
+        /// Print JSON.
+        json: bool,
+    },
 }
 
 impl Cli {
@@ -154,6 +113,8 @@ impl Cli {
                 cli.serving.listen_tls.append(&mut after.listen_tls);
             }
             Some(CommandWord::User(after)) => cli.serving.domain.append(&mut after.domain),
+            Some(CommandWord::Session(after)) => cli.serving.domain.append(&mut after.domain),
+            Some(CommandWord::Stats(after)) => cli.serving.domain.append(&mut after.domain),
             None => {}
         }
         let given = [
@@ -164,9 +125,14 @@ impl Cli {
         for (option, _) in given.into_iter().filter(|(_, given)| *given) {
             let refused = match (&cli.options.config, &cli.command) {
                 (Some(_), _) => "cannot be used with '--config': the file says it",
-                (None, Some(CommandWord::User(_))) if option != "--domain" => {
-                    "cannot be used with 'user': it is for the server"
-                }
+                (None, Some(word)) if option != "--domain" => match word {
+                    CommandWord::Run(_) => continue,
+                    CommandWord::User(_) => "cannot be used with 'user': it is for the server",
+                    CommandWord::Session(_) => {
+                        "cannot be used with 'session': it is for the server"
+                    }
+                    CommandWord::Stats(_) => "cannot be used with 'stats': it is for the server",
+                },
                 _ => continue,
             };
             let text = format!("the argument '{option}' {refused}");
@@ -198,8 +164,8 @@ impl Cli {
         }
         match (&o.log, &self.command) {
             (Some(filter), _) => config.log.filter = filter.as_str().into(),
-            (None, Some(CommandWord::User(_))) => config.log.filter = "warn".into(),
-            (None, _) => {}
+            (None, None | Some(CommandWord::Run(_))) => {}
+            (None, Some(_)) => config.log.filter = "warn".into(),
         }
         let data_dir = o
             .data
@@ -224,62 +190,36 @@ impl Cli {
     /// What is to be done.
     #[must_use]
     pub fn command_word(&self) -> Command {
-        let Some(CommandWord::User(user)) = &self.command else {
-            return Command::Run;
+        let user = match &self.command {
+            None | Some(CommandWord::Run(_)) => return Command::Run,
+            Some(CommandWord::Stats(StatsArgs { json, .. })) => {
+                return Command::Stats { json: *json };
+            }
+            Some(CommandWord::Session(session)) => {
+                let what = match session.word.clone() {
+                    SessionWord::List => SessionCommand::List,
+                    SessionWord::Kick { jid } => SessionCommand::Kick(jid),
+                    SessionWord::Watch { jid } => SessionCommand::Watch(jid),
+                };
+                let json = session.json;
+                return Command::Session { what, json };
+            }
+            Some(CommandWord::User(user)) => user,
         };
         let what = match user.word.clone() {
             UserWord::Add(args) => UserCommand::Add(args.jid.clone(), args.password()),
             UserWord::Password(args) => UserCommand::Password(args.jid.clone(), args.password()),
             UserWord::Remove { jid } => UserCommand::Remove(jid),
             UserWord::List { of } => UserCommand::List(of),
+            UserWord::Ban { jid, reason } => UserCommand::Ban(jid, reason),
+            UserWord::Unban { jid } => UserCommand::Unban(jid),
+            UserWord::Import { file } => UserCommand::Import(file),
         };
         Command::User {
             what,
             json: user.json,
         }
     }
-}
-
-impl AccountArgs {
-    fn password(&self) -> PasswordFrom {
-        match (self.password_stdin, self.generate) {
-            (true, _) => PasswordFrom::Stdin,
-            (false, true) => PasswordFrom::Generated,
-            (false, false) => PasswordFrom::Prompt,
-        }
-    }
-}
-
-impl UserCommand {
-    /// The request for the server, once the password is there.
-    #[must_use]
-    pub fn request(&self, password: String) -> Request {
-        match self {
-            Self::Add(jid, _) => Request::UserAdd {
-                jid: jid.to_string(),
-                password,
-            },
-            Self::Password(jid, _) => Request::UserPassword {
-                jid: jid.to_string(),
-                password,
-            },
-            Self::Remove(jid) => Request::UserRemove {
-                jid: jid.to_string(),
-            },
-            Self::List(domain) => Request::UserList {
-                domain: domain.clone(),
-            },
-        }
-    }
-}
-
-fn domain(text: &str) -> Result<String, String> {
-    let jid = Jid::domain_only(text).map_err(|_| "not a domain name such as example.org")?;
-    Ok(jid.as_str().to_owned())
-}
-
-fn account(text: &str) -> Result<BareJid, String> {
-    account_name(text).map_err(|_| "not an account such as alice@example.org".into())
 }
 
 fn address(text: &str) -> Result<SocketAddr, String> {
@@ -298,6 +238,9 @@ fn filter(text: &str) -> Result<String, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::console::PasswordFrom;
+    use crate::users::account_name;
+    use xmpp_stream::jid::Jid;
 
     fn parse(line: &str) -> Result<Cli, clap::Error> {
         Cli::parse_checked(format!("xmpp-server {line}").split_whitespace())
@@ -395,6 +338,21 @@ mod tests {
             UserCommand::Password(ann.clone(), PasswordFrom::Prompt),
             false,
         );
+        check(
+            "user unban ann@a.test",
+            UserCommand::Unban(ann.clone()),
+            false,
+        );
+        check(
+            "user ban Ann@A.test --reason spam --json",
+            UserCommand::Ban(ann.clone(), Some("spam".into())),
+            true,
+        );
+        check(
+            "user import users.csv",
+            UserCommand::Import("users.csv".into()),
+            false,
+        );
         check("user remove ann@a.test", UserCommand::Remove(ann), false);
         check("user list", UserCommand::List(None), false);
         check("user list --domain b.test", UserCommand::List(None), false);
@@ -409,6 +367,24 @@ mod tests {
             UserCommand::List(Some("a.test".into())),
             true,
         );
+    }
+
+    #[test]
+    fn commands_for_the_running_server() {
+        let check = |line: &str, what: SessionCommand, json: bool| {
+            let word = parse(line).unwrap().command_word();
+            assert_eq!(word, Command::Session { what, json }, "{line}");
+        };
+        let jid = |text| Jid::parse(text).unwrap();
+        check("session list --json", SessionCommand::List, true);
+        let ann = SessionCommand::Kick(jid("ann@a.test"));
+        check("session kick Ann@A.test", ann, false);
+        let phone = SessionCommand::Watch(jid("ann@a.test/My/phone"));
+        check("session watch ann@a.test/My/phone", phone, false);
+        let stats = |json| Command::Stats { json };
+        assert_eq!(parse("stats").unwrap().command_word(), stats(false));
+        assert_eq!(parse("stats --json").unwrap().command_word(), stats(true));
+        check_config("session list", |config| &*config.log.filter == "warn");
     }
 
     #[test]
@@ -448,6 +424,9 @@ mod tests {
             "user add ann@a.test --generate --password-stdin",
             "cannot be used with",
         );
+        check("session kick a.test", "not an account such as");
+        check("session watch ann@a.test/", "or a session of one");
+        check("--listen 127.0.0.1:1 stats", "cannot be used with 'stats'");
         check("user", "Usage:");
         check("serve", "unrecognized subcommand");
         check("--verbose", "unexpected argument");

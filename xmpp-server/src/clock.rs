@@ -64,6 +64,11 @@ impl Clock {
         wall.unwrap_or(steady)
     }
 
+    /// How long this clock runs.
+    pub fn uptime(&self) -> Duration {
+        self.now().saturating_duration_since(self.shared.start)
+    }
+
     /// Seconds since 1970.
     pub fn unix_secs(&self) -> u64 {
         self.system_now()

@@ -1,15 +1,21 @@
-//! The user commands at the terminal: where passwords come from, and what is printed.
+//! The commands at the terminal: where passwords come from, and what is printed.
 //!
 //! DESIGN 1. Results go to stdout, what goes wrong to stderr.
 
-use crate::admin::{self, AdminError};
-use crate::cli::UserCommand;
+use crate::admin::{self, Admin, AdminError, Request};
+use crate::cli::{SessionCommand, UserCommand};
 use crate::config::Config;
+use crate::import::{self, ImportError, Report, Telling};
+use crate::metrics::Sample;
 use crate::random;
+use crate::sessions::Listed;
+use crate::watch::Shown;
+use serde_json::{Value, json};
 use std::fmt;
 use std::fs::File;
 use std::io::{self, IsTerminal, Read, Write};
 use std::os::fd::AsFd;
+use std::path::Path;
 use xmpp_stream::jid::BareJid;
 
 /// Where a password comes from.
@@ -33,6 +39,10 @@ pub enum ConsoleError {
     Differ,
     /// The line on standard input has no password.
     EmptyPassword,
+    /// The file of an import, or what answered it.
+    Import(ImportError),
+    /// Lines of an import were bad; which, has been said.
+    ImportLines(u64),
     /// Standard input or output.
     Io(io::Error),
     /// The line on standard input does not end.
@@ -53,8 +63,11 @@ const PASSWORD_BYTES_MAX: usize = 4096;
 pub async fn run(what: &UserCommand, json: bool, config: &Config) -> Result<(), ConsoleError> {
     let (account, from) = match what {
         UserCommand::Add(jid, from) | UserCommand::Password(jid, from) => (Some(jid), Some(*from)),
-        UserCommand::Remove(jid) => (Some(jid), None),
+        UserCommand::Remove(jid) | UserCommand::Ban(jid, _) | UserCommand::Unban(jid) => {
+            (Some(jid), None)
+        }
         UserCommand::List(_) => (None, None),
+        UserCommand::Import(file) => return import(file, json, config).await,
     };
     let password = match from {
         Some(PasswordFrom::Generated) => generate(),
@@ -62,7 +75,7 @@ pub async fn run(what: &UserCommand, json: bool, config: &Config) -> Result<(), 
         Some(PasswordFrom::Stdin) => password_line(stdin().map_err(ConsoleError::Io)?)?,
         None => String::new(),
     };
-    let request = what.request(password.clone());
+    let request = what.request(password.clone(), json);
     let accounts = admin::request(config, request)
         .await
         .map_err(ConsoleError::Admin)?;
@@ -71,10 +84,143 @@ pub async fn run(what: &UserCommand, json: bool, config: &Config) -> Result<(), 
         Some(jid) => show_account(jid, shown, json),
         None => show_list(&accounts, json),
     };
-    io::stdout()
-        .lock()
-        .write_all(text.as_bytes())
+    print(&text)
+}
+
+fn print(text: &str) -> Result<(), ConsoleError> {
+    let mut stdout = io::stdout().lock();
+    let written = stdout.write_all(text.as_bytes());
+    written
+        .and_then(|()| stdout.flush())
         .map_err(ConsoleError::Io)
+}
+
+/// Does what a session command says.
+///
+/// # Errors
+/// See `ConsoleError`.
+pub async fn session(
+    what: &SessionCommand,
+    json: bool,
+    config: &Config,
+) -> Result<(), ConsoleError> {
+    match what {
+        SessionCommand::List => {
+            let listed = admin::request::<Listed>(config, Request::SessionList).await;
+            let listed = listed.map_err(ConsoleError::Admin)?;
+            let line = |session: &Listed| match json {
+                true => format!("{}\n", json!(session)),
+                false => format!("{}\n", session.text()),
+            };
+            print(&listed.iter().map(line).collect::<String>())
+        }
+        SessionCommand::Kick(jid) => {
+            let jid = jid.to_string();
+            let shown = json.then(|| format!("{}\n", json!({ "jid": jid })));
+            let kicked = admin::request::<Value>(config, Request::SessionKick { jid }).await;
+            kicked.map_err(ConsoleError::Admin)?;
+            print(&shown.unwrap_or_default())
+        }
+        SessionCommand::Watch(jid) => {
+            let jid = jid.to_string();
+            let done = watch(Request::SessionWatch { jid }, json, config).await;
+            match done {
+                // The server ended, and with it what there was to see.
+                Err(AdminError::Socket(error))
+                    if error.kind() == io::ErrorKind::UnexpectedEof
+                        || error.kind() == io::ErrorKind::BrokenPipe =>
+                {
+                    Ok(())
+                }
+                done => done.map_err(ConsoleError::Admin),
+            }
+        }
+    }
+}
+
+async fn watch(request: Request, json: bool, config: &Config) -> Result<(), AdminError> {
+    let mut admin = Admin::open(config, &request).await?;
+    let show = |shown: Shown| {
+        let line = match json {
+            true => format!("{}\n", json!(shown)),
+            false => format!("{}\n", shown.text()),
+        };
+        let mut stdout = io::stdout().lock();
+        stdout.write_all(line.as_bytes())?;
+        stdout.flush()
+    };
+    admin.follow(&request, show).await
+}
+
+/// Prints the counters of the running server.
+///
+/// # Errors
+/// See `ConsoleError`.
+pub async fn stats(json: bool, config: &Config) -> Result<(), ConsoleError> {
+    let samples = admin::request::<Sample>(config, Request::Stats).await;
+    let samples = samples.map_err(ConsoleError::Admin)?;
+    let show = |sample: &Sample| match json {
+        true => sample.json(),
+        false => sample.text(),
+    };
+    print(&samples.iter().map(show).collect::<String>())
+}
+
+async fn import(file: &Path, json: bool, config: &Config) -> Result<(), ConsoleError> {
+    // Before anything is made where it does not exist.
+    std::fs::metadata(file).map_err(|error| ConsoleError::Import(ImportError::File(error)))?;
+    let opening = Request::UserImport {
+        accounts: Vec::new(),
+    };
+    let admin = Admin::open(config, &opening).await;
+    let mut admin = admin.map_err(ConsoleError::Admin)?;
+    let mut telling = ToStderr {
+        file,
+        is_terminal: io::stderr().is_terminal(),
+        shown: false,
+    };
+    let iterations = config.sasl.scram_iterations;
+    let report = import::import(file, &mut admin, iterations, &mut telling).await;
+    telling.clear();
+    admin.close().await;
+    let report = report.map_err(ConsoleError::Import)?;
+    print(&match json {
+        true => format!("{}\n", json!(report)),
+        false => format!("{report}\n"),
+    })?;
+    match report.failed {
+        0 => Ok(()),
+        failed => Err(ConsoleError::ImportLines(failed)),
+    }
+}
+
+/// Bad lines and progress: on one line that is written over at a terminal.
+struct ToStderr<'a> {
+    file: &'a Path,
+    is_terminal: bool,
+    shown: bool,
+}
+
+impl ToStderr<'_> {
+    fn clear(&mut self) {
+        if std::mem::take(&mut self.shown) {
+            let _ = write!(io::stderr(), "\r\x1b[K");
+        }
+    }
+}
+
+impl Telling for ToStderr<'_> {
+    fn bad(&mut self, line: u64, why: &dyn fmt::Display) {
+        self.clear();
+        let _ = writeln!(io::stderr(), "{}:{line}: {why}", self.file.display());
+    }
+
+    fn progress(&mut self, report: &Report, percent: u64) {
+        self.clear();
+        self.shown = self.is_terminal;
+        let end = if self.is_terminal { "" } else { "\n" };
+        let _ = write!(io::stderr(), "{percent} %: {report}{end}");
+    }
 }
 
 /// Nothing on success but a generated password, as a program expects; with JSON always an object.
@@ -92,10 +238,10 @@ fn show_account(jid: &BareJid, password: Option<&str>, json: bool) -> String {
     }
 }
 
-fn show_list(accounts: &[String], json: bool) -> String {
-    let line = |jid: &String| match json {
-        true => format!("{}\n", serde_json::json!({ "jid": jid })),
-        false => format!("{jid}\n"),
+fn show_list(accounts: &[Value], json: bool) -> String {
+    let line = |account: &Value| match (json, account.get("jid").and_then(Value::as_str)) {
+        (false, Some(jid)) => format!("{jid}\n"),
+        _ => format!("{account}\n"),
     };
     accounts.iter().map(line).collect()
 }
@@ -159,6 +305,9 @@ impl fmt::Display for ConsoleError {
             Self::Admin(error) => error.fmt(f),
             Self::Differ => f.write_str("the two passwords differ"),
             Self::EmptyPassword => f.write_str("the password is empty"),
+            Self::Import(error) => error.fmt(f),
+            Self::ImportLines(1) => f.write_str("one line was not imported"),
+            Self::ImportLines(lines) => write!(f, "{lines} lines were not imported"),
             Self::Io(error) => error.fmt(f),
             Self::LongPassword => {
                 write!(f, "the password is longer than {PASSWORD_BYTES_MAX} bytes")
@@ -217,7 +366,7 @@ mod tests {
         assert_eq!(show_account(&jid, None, true), "{\"jid\":\"ann@a.test\"}\n");
         let both = "{\"jid\":\"ann@a.test\",\"password\":\"pw\"}\n";
         assert_eq!(show_account(&jid, Some("pw"), true), both);
-        let list = ["ann@a.test".to_owned(), "ben@a.test".to_owned()];
+        let list = ["ann@a.test", "ben@a.test"].map(|jid| json!({ "jid": jid }));
         assert_eq!(show_list(&list, false), "ann@a.test\nben@a.test\n");
         assert_eq!(
             show_list(&list, true),

@@ -48,6 +48,8 @@ pub enum Effect {
     SetInterested(Sid),
     /// The session sent directed presence: available (true) or unavailable.
     SetDirected(Sid, Jid, bool),
+    /// The last available resource of the account in hand has gone: the time is noted.
+    Left,
 
     /// The last presence of each available session of the account in hand goes to this contact: as
     /// it is when the change that lets it is in force.
@@ -81,6 +83,9 @@ pub enum Effect {
     Recheck(Box<Shown>),
     /// The sender's stanza waits for this submit (made by the core only).
     Owed(Ticket, Arc<Stanza>),
+    /// An account was removed from the store: once whoever asked for that has the answer, its
+    /// sessions end (made by the core only).
+    Gone(BareJid),
     /// A queue is over its soft bound: whoever made the stanza is to pause (made by the core only).
     Pause,
 }

@@ -107,6 +107,8 @@ pub struct AccountCx<'a> {
     pub roster: &'a RosterView,
     /// Its bound sessions in order of binding.
     pub sessions: &'a [SessionEntry],
+    /// When its last available resource went, in seconds since 1970, where that is known.
+    pub left: Option<u64>,
 }
 
 /// What a handler may know and wish.

@@ -78,6 +78,8 @@ pub struct Asker {
     pub jid: FullJid,
     /// Where its client connects from.
     pub peer: IpAddr,
+    /// Its stream is under TLS.
+    pub secure: bool,
 }
 
 /// A request, owned by its handler.
@@ -131,10 +133,37 @@ impl Iq {
         self.core.derive_keys(password).await
     }
 
+    /// Counts a registration from the asker's address; false when there are too many.
+    pub(crate) fn count_registration(&self) -> bool {
+        let metrics = &self.core.tap.metrics;
+        let now = self.core.clock.now();
+        let allowed = self
+            .peer
+            .is_none_or(|peer| self.core.registrations.count(peer, now));
+        match allowed {
+            true => metrics.registrations.count(),
+            false => metrics.registrations_refused.count(),
+        }
+        allowed
+    }
+
+    /// True for a local account that exists.
+    pub(crate) async fn exists(&self, account: &BareJid) -> Result<bool, StoreError> {
+        let now = self.core.clock.now();
+        let loaded = self.core.registry.load(&self.core.store, account, now);
+        Ok(loaded.await?.is_some())
+    }
+
     /// Seconds since 1970, by the server's clock.
     #[must_use]
     pub fn unix_now(&self) -> u64 {
         self.core.clock.unix_secs()
+    }
+
+    /// How long the server runs.
+    #[must_use]
+    pub fn uptime(&self) -> std::time::Duration {
+        self.core.clock.uptime()
     }
 
     /// True when the asker may see the addressed account's presence, or is its owner.
@@ -168,6 +197,14 @@ impl KeySpace {
             .map(|record| record.val))
     }
 
+    /// The keys in use for an account.
+    ///
+    /// # Errors
+    /// As for `get`.
+    pub async fn keys(&self, owner: &BareJid) -> Result<Vec<String>, StoreError> {
+        self.core.store.kv_keys(self.space, owner).await
+    }
+
     /// The wish to set (`Some`) or delete (`None`) a value.
     #[must_use]
     pub fn put(&self, owner: &BareJid, key: &str, val: Option<Bytes>) -> Effect {
@@ -188,6 +225,10 @@ pub struct Answer {
     pub payload: Option<Element>,
     /// Wishes; when some are writes the result is sent after the commit.
     pub effects: Vec<Effect>,
+    /// Wishes for the asking session's account, applied right behind the result.
+    pub after: Vec<Effect>,
+    /// The asker's account is to go, with all it has; its sessions end behind the result.
+    pub removal: bool,
     /// Error to send in place of the result when the commit fails with a broken expectation
     /// (e.g. conflict: the account was made meanwhile). `None`: the handler is called again.
     pub on_conflict: Option<StanzaError>,
@@ -254,6 +295,13 @@ impl IqTable {
         Ok(())
     }
 
+    /// Every query that has a handler: kind, namespace, and who is asked.
+    #[cfg(test)]
+    pub(crate) fn queries(&self) -> impl Iterator<Item = (IqKind, &str, AtSet)> {
+        let all = self.table.iter();
+        all.map(|((kind, ns, _), registered)| (*kind, &**ns, registered.at))
+    }
+
     /// The handler of a query. An empty name registered stands for any name in the namespace.
     pub(crate) fn get(&self, kind: IqKind, ns: &str, name: &str) -> Option<&Registered> {
         self.table
@@ -291,6 +339,7 @@ impl Core {
             sid: session.sid,
             jid: session.jid.clone(),
             peer: session.peer,
+            secure: session.secure,
         };
         effects.extend(
             self.answer_iq(&host, account, at, Some(asker), stanza)
@@ -434,6 +483,9 @@ impl Core {
                 core: Arc::clone(self),
             };
             let answer = guarded(registered, iq).await?;
+            if let Some(asker) = call.asker.as_ref().filter(|_| answer.removal) {
+                return self.remove_asker(asker, stanza).await;
+            }
             let settled = match &call.account {
                 Some(account) => self.settle(account, answer.effects, own.is_some()).await,
                 None => self.settle_host(answer.effects).await,
@@ -441,7 +493,8 @@ impl Core {
             match (settled, answer.on_conflict) {
                 (Ok(rest), _) => {
                     let reply = stanza.result(answer.payload.as_ref());
-                    return Ok((self.reply_in_order(own, call.asker.as_ref(), reply), rest));
+                    let asker = call.asker.as_ref();
+                    return Ok((self.reply_in_order(own, asker, reply, answer.after), rest));
                 }
                 (Err(CommitError::Expect), Some(conflict)) => return Err(conflict),
                 (Err(CommitError::Expect), None) => {}
@@ -454,6 +507,26 @@ impl Core {
         Err(StanzaError::resource_constraint())
     }
 
+    /// Removes the account of who asks. The answer is queued at once; what follows it comes when no
+    /// account's `changes` is held any more.
+    async fn remove_asker(
+        self: &Arc<Self>,
+        asker: &Asker,
+        stanza: &Stanza,
+    ) -> Result<(Option<Stanza>, Vec<Effect>), StanzaError> {
+        let jid = asker.jid.to_bare();
+        let removed = self.remove_account(&jid).await;
+        let effects = removed.map_err(|error| {
+            tracing::error!(%error, %jid, "account not removed");
+            not_stored()
+        })?;
+        if let Some(account) = self.registry.peek(jid.as_str()) {
+            let reply = Item::One(Box::new(stanza.result(None)));
+            account.lock().push_one(asker.sid, reply, &self.limits);
+        }
+        Ok((None, effects))
+    }
+
     /// Puts the answer of an own-account request into the asker's queue; gives it back when the
     /// asker is not a session of that account.
     fn reply_in_order(
@@ -461,13 +534,16 @@ impl Core {
         own: Option<&Arc<Account>>,
         asker: Option<&Asker>,
         reply: Stanza,
+        after: Vec<Effect>,
     ) -> Option<Stanza> {
         let (Some(account), Some(asker)) = (own, asker) else {
             return Some(reply);
         };
-        account
-            .lock()
-            .push_one(asker.sid, Item::One(Box::new(reply)), &self.limits);
+        let mut state = account.lock();
+        state.push_one(asker.sid, Item::One(Box::new(reply)), &self.limits);
+        for effect in after {
+            state.apply(effect, &self.limits, self.clock.unix_secs());
+        }
         None
     }
 

@@ -71,6 +71,9 @@ limits! {
     login_delay_kept: Time = Duration::from_secs(15 * 60),
     /// In-band registrations an hour, per IPv4 address or IPv6 /64: a family, not a farm.
     registrations_per_address_max: Count = 10,
+    /// Addresses whose registrations are remembered for that hour: more is a farm of its own, and
+    /// the oldest are forgotten.
+    registration_entries_max: Count = 10_000,
 
     // Sessions.
 
@@ -150,6 +153,9 @@ limits! {
 
     /// Contacts of one roster: clients load it whole, at about 100 bytes each.
     roster_items_max: Count = 2000,
+    /// Removed contacts of one roster that are remembered for clients with an older version
+    /// (RFC 6121 section 2.6); one that is further behind gets the whole roster.
+    roster_removed_max: Count = 256,
     /// Groups of one contact.
     roster_groups_max: Count = 32,
     /// Bytes of a contact's name: what a resource may have (RFC 7622).
@@ -161,6 +167,14 @@ limits! {
     pending_requests_max: Count = 200,
     /// Bytes of one of them: a nick and a sentence.
     pending_request_bytes_max: Bytes = 4 * KIB,
+    /// Sets of abilities of clients (XEP-0115) that are remembered: versions and settings of a few
+    /// dozen clients; with the next number 16 MiB at most.
+    caps_kept_max: Count = 1000,
+    /// Bytes of one of them as the client says it: ten times what clients have.
+    caps_bytes_max: Bytes = 16 * KIB,
+    /// Sessions that were asked for their abilities and have not said them; then the oldest
+    /// question is forgotten.
+    caps_asked_max: Count = 256,
     /// Bytes of a presence: caps, a nick, a hash and a long status; each contact of each contact
     /// gets it at login.
     presence_bytes_max: Bytes = 16 * KIB,
@@ -194,8 +208,12 @@ limits! {
 
     /// Connections to the control socket: operators and a monitor.
     admin_connections_max: Count = 16,
-    /// Bytes of one request there: an address and a password.
+    /// Bytes of one request there: an address and a password, or the keys of twenty accounts.
     admin_line_bytes_max: Bytes = 16 * KIB,
+    /// Stanzas that wait to be shown by one `session watch`: a few seconds of a busy session.
+    watch_stanzas_max: Count = 1000,
+    /// The same in bytes.
+    watch_bytes_max: Bytes = MIB,
 }
 
 impl Limits {
@@ -213,12 +231,7 @@ impl Limits {
 pub(crate) const LATER: &[&str] = &[
     "archive_page_max",
     "iqs_free_max",
-    "login_delay",
-    "login_delay_entries_max",
-    "login_delay_kept",
-    "login_delay_max",
     "nodes_max",
-    "registrations_per_address_max",
     "rooms_max",
     "s2s_pending_bytes_max",
     "s2s_pending_bytes_total_max",

@@ -106,10 +106,16 @@ fn admit(
     connections: &mut JoinSet<()>,
 ) {
     let peer = SocketAddr::new(peer.ip().to_canonical(), peer.port());
-    let Some(place) = gate.enter(peer.ip(), &shared.core.limits) else {
-        warn!(%peer, "connection refused: too many that have not signed in");
-        return;
+    let metrics = &shared.core.tap.metrics;
+    let place = match gate.enter(peer.ip(), &shared.core.limits) {
+        Ok(place) => place,
+        Err(bound) => {
+            metrics.connections_refused.count_at(bound as usize);
+            warn!(%peer, "connection refused: too many that have not signed in");
+            return;
+        }
     };
+    metrics.connections.count_at(kind as usize);
     // Stanzas are small and batched by us; waiting for more only delays them.
     if let Err(error) = stream.set_nodelay(true) {
         debug!(%error, "no TCP_NODELAY");
@@ -123,40 +129,53 @@ fn admit(
 }
 
 /// Counts connections that have not signed in, per address and in all.
-#[derive(Default)]
+#[derive(Debug, Default)]
 pub struct Gate {
     counts: Mutex<Counts>,
 }
 
-#[derive(Default)]
+#[derive(Debug, Default)]
 struct Counts {
     all: usize,
     by_address: HashMap<IpAddr, usize>,
 }
 
 /// A connection's place among those not signed in; given back when dropped.
+#[derive(Debug)]
 pub struct Place {
     gate: Arc<Gate>,
     address: Option<IpAddr>,
 }
 
+/// Which bound of the gate was met.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Refusal {
+    /// Connections from one address.
+    Address,
+    /// Connections in all.
+    Total,
+}
+
 impl Gate {
-    /// A place for one more connection; `None` at the bound.
-    pub fn enter(self: &Arc<Self>, peer: IpAddr, limits: &Limits) -> Option<Place> {
-        let counted = (!(limits.loopback_exempt && peer.is_loopback())).then(|| network(peer));
+    /// A place for one more connection.
+    ///
+    /// # Errors
+    /// Which bound is met.
+    pub fn enter(self: &Arc<Self>, peer: IpAddr, limits: &Limits) -> Result<Place, Refusal> {
+        let counted = counted(peer, limits.loopback_exempt);
         let mut counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
         if counts.all >= limits.unauthenticated_max {
-            return None;
+            return Err(Refusal::Total);
         }
         if let Some(address) = counted {
             let count = counts.by_address.entry(address).or_default();
             if *count >= limits.unauthenticated_per_address_max {
-                return None;
+                return Err(Refusal::Address);
             }
             *count += 1;
         }
         counts.all += 1;
-        Some(Place {
+        Ok(Place {
             gate: Arc::clone(self),
             address: counted,
         })
@@ -180,6 +199,12 @@ impl Drop for Place {
             }
         }
     }
+}
+
+/// What rules by address count a peer as; `None`: it is not counted.
+pub(crate) fn counted(peer: IpAddr, loopback_exempt: bool) -> Option<IpAddr> {
+    let peer = peer.to_canonical();
+    (!(loopback_exempt && peer.is_loopback())).then(|| network(peer))
 }
 
 /// One line of a provider: an IPv4 address, or the /64 of an IPv6 one.
@@ -262,10 +287,10 @@ mod tests {
         let one: IpAddr = "192.0.2.1".parse().unwrap();
         let other: IpAddr = "192.0.2.2".parse().unwrap();
         let held: Vec<_> = (0..2).map(|_| gate.enter(one, &limits).unwrap()).collect();
-        assert!(gate.enter(one, &limits).is_none());
-        assert!(gate.enter(other, &limits).is_some());
+        assert_eq!(gate.enter(one, &limits).err(), Some(Refusal::Address));
+        assert!(gate.enter(other, &limits).is_ok());
         drop(held);
-        assert!(gate.enter(one, &limits).is_some());
+        assert!(gate.enter(one, &limits).is_ok());
     }
 
     #[test]
@@ -273,13 +298,10 @@ mod tests {
         let gate = Arc::new(Gate::default());
         let limits = limits(1, 100);
         let _held = gate.enter("2001:db8::1".parse().unwrap(), &limits).unwrap();
-        assert!(
-            gate.enter("2001:db8::2".parse().unwrap(), &limits)
-                .is_none()
-        );
+        assert!(gate.enter("2001:db8::2".parse().unwrap(), &limits).is_err());
         assert!(
             gate.enter("2001:db8:0:1::1".parse().unwrap(), &limits)
-                .is_some()
+                .is_ok()
         );
     }
 
@@ -292,6 +314,6 @@ mod tests {
             gate.enter(loopback, &limits).unwrap(),
             gate.enter(loopback, &limits).unwrap(),
         ];
-        assert!(gate.enter(loopback, &limits).is_none());
+        assert_eq!(gate.enter(loopback, &limits).err(), Some(Refusal::Total));
     }
 }

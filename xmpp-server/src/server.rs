@@ -11,6 +11,7 @@ use crate::datadir::{DataDir, DataDirError};
 use crate::host::Host;
 use crate::listener::{self, Certificates, DomainTls, Gate, ListenerKind};
 use crate::modules::{self, Module, RegisterError};
+use crate::offers::Offers;
 use crate::router::HostMap;
 use crate::store::{Store, StoreError, StoreLimits};
 use std::collections::{BTreeMap, HashMap};
@@ -127,8 +128,11 @@ impl Server {
         let (certificates, ca_pem) = certificates(&config, data_dir.as_ref(), &clock)?;
         let mut modules = modules::enabled(&config.modules.off);
         modules.extend_from_slice(more);
+        let offers = Offers::load(&store, hosts.keys().map(AsRef::as_ref)).await;
         let core = Core::new(config, hosts, store, clock, (secret, newest), &modules);
-        let core = Arc::new(core.map_err(StartError::Module)?);
+        let mut core = core.map_err(StartError::Module)?;
+        core.offers = offers.map_err(StartError::Store)?;
+        let core = Arc::new(core);
         let (shutdown, down) = watch::channel(false);
         let shared = Arc::new(Shared {
             core,

@@ -7,12 +7,17 @@ use crate::auth::derive_all;
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::core::Core;
-use crate::store::{CommitError, Store, StoreError, WriteOp};
+use crate::import::{ImportedAccount, KeyError, Outcome};
+use crate::offers;
+use crate::store::{Ban, CommitError, Ops, Store, StoreError, WriteOp};
 use smallvec::smallvec;
+use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 use xmpp_stream::jid::{BareJid, Jid, JidError};
 use xmpp_stream::stream::{Password, StoredKeys};
+
+mod farewell;
 
 /// The accounts of a server, running or not.
 #[derive(Clone)]
@@ -40,6 +45,8 @@ pub enum UserError {
     EmptyPassword,
     /// The account is there already.
     Exists,
+    /// Keys that nobody could sign in with.
+    Keys(KeyError),
     /// The name is none that an account can have.
     Name(JidError),
     /// The domain is not served.
@@ -99,17 +106,20 @@ impl Users {
         if self.store().account(account).await?.is_none() {
             return Err(UserError::Unknown);
         }
-        let farewells = match self {
-            Self::Running(core) => core.farewells(account).await,
-            // Nobody is signed in; contacts learn of it when they next ask.
-            Self::Stopped(_) => Vec::new(),
-        };
-        let op = WriteOp::AccountRemove {
-            account: account.clone(),
-        };
-        self.commit(op, UserError::Unknown).await?;
-        if let Self::Running(core) = self {
-            core.run(None, farewells.into()).await;
+        match self {
+            Self::Running(core) => {
+                let removed = core.remove_account(account).await;
+                let effects = removed.map_err(|_| UserError::Store)?;
+                core.run(None, effects.into()).await;
+            }
+            Self::Stopped(stopped) => {
+                let mut ops = farewell::ops(&stopped.store, account).await?;
+                ops.push(WriteOp::AccountRemove {
+                    account: account.clone(),
+                });
+                let removed = stopped.store.submit(ops).await;
+                removed.map_err(|_| UserError::Store)?;
+            }
         }
         Ok(())
     }
@@ -132,6 +142,131 @@ impl Users {
             keys,
         };
         self.commit(op, UserError::Unknown).await
+    }
+
+    /// Keeps an account from signing in; its sessions end.
+    ///
+    /// # Errors
+    /// `Unknown`, `Store`.
+    pub async fn ban(&self, account: &BareJid, reason: Option<String>) -> Result<(), UserError> {
+        let op = WriteOp::AccountBan {
+            account: account.clone(),
+            reason,
+        };
+        self.commit(op, UserError::Unknown).await
+    }
+
+    /// Lets an account sign in again; nothing changes for one that is not banned.
+    ///
+    /// # Errors
+    /// `Unknown`, `Store`.
+    pub async fn unban(&self, account: &BareJid) -> Result<(), UserError> {
+        let op = WriteOp::AccountUnban {
+            account: account.clone(),
+        };
+        self.commit(op, UserError::Unknown).await
+    }
+
+    /// The ban of an account, if there is one.
+    ///
+    /// # Errors
+    /// `Store`.
+    pub async fn ban_of(&self, account: &BareJid) -> Result<Option<Ban>, UserError> {
+        let record = self.store().account(account).await?;
+        Ok(record.and_then(|record| record.banned.clone()))
+    }
+
+    /// True for an account that is there.
+    ///
+    /// # Errors
+    /// `Store`.
+    pub async fn exists(&self, account: &BareJid) -> Result<bool, UserError> {
+        Ok(self.store().account(account).await?.is_some())
+    }
+
+    /// Adds accounts with their keys. One that exists is left as it is, and one that is refused
+    /// keeps no other from being added; an outcome each, in the same order.
+    pub async fn import(&self, accounts: Vec<ImportedAccount>) -> Vec<Outcome> {
+        let mut outcomes = Vec::with_capacity(accounts.len());
+        let (mut places, mut ops) = (Vec::new(), Vec::new());
+        for imported in &accounts {
+            let outcome = match self.creation(imported).await {
+                Ok(Some(op)) => {
+                    places.push(outcomes.len());
+                    ops.push(op);
+                    Outcome::Added
+                }
+                Ok(None) => Outcome::Unchanged,
+                Err(error) => Outcome::Refused(error.to_string()),
+            };
+            outcomes.push(outcome);
+        }
+        // First: what is offered may be too little for a moment, never too much.
+        if let Err(error) = self.narrow_offers(&ops).await {
+            for place in places {
+                if let Some(kept) = outcomes.get_mut(place) {
+                    *kept = Outcome::Refused(error.to_string());
+                }
+            }
+            return outcomes;
+        }
+        if self.commit_all(ops.clone().into()).await.is_ok() {
+            return outcomes;
+        }
+        // Somebody made one of them meanwhile, it stands here twice, or the store failed.
+        for (place, op) in places.into_iter().zip(ops) {
+            let outcome = match self.commit(op, UserError::Exists).await {
+                Ok(()) => Outcome::Added,
+                Err(UserError::Exists) => Outcome::Unchanged,
+                Err(error) => Outcome::Refused(error.to_string()),
+            };
+            if let Some(kept) = outcomes.get_mut(place) {
+                *kept = outcome;
+            }
+        }
+        outcomes
+    }
+
+    /// A domain offers the hashes for which all accounts hold keys, those about to be made too.
+    async fn narrow_offers(&self, creations: &[WriteOp]) -> Result<(), UserError> {
+        let mut domains: BTreeMap<&str, u8> = BTreeMap::new();
+        for op in creations {
+            if let WriteOp::AccountCreate { account, keys, .. } = op {
+                *domains.entry(account.domain()).or_insert(offers::ALL) &= offers::set_of(keys);
+            }
+        }
+        for (domain, keys) in domains {
+            if keys == offers::ALL {
+                continue;
+            }
+            if let Some(op) = offers::narrowing(self.store(), domain, keys).await? {
+                self.commit(op, UserError::Store).await?;
+                tracing::warn!(
+                    domain,
+                    "imported accounts lack keys: fewer mechanisms are offered"
+                );
+            }
+            if let Self::Running(core) = self {
+                core.offers.narrow(domain, keys);
+            }
+        }
+        Ok(())
+    }
+
+    /// `None` for an account that exists.
+    async fn creation(&self, imported: &ImportedAccount) -> Result<Option<WriteOp>, UserError> {
+        let account = account_name(&imported.jid).map_err(UserError::Name)?;
+        self.check_domain(account.domain())?;
+        if self.exists(&account).await? {
+            return Ok(None);
+        }
+        let keys = imported.keys().map_err(UserError::Keys)?;
+        let created = self.created();
+        Ok(Some(WriteOp::AccountCreate {
+            account,
+            keys,
+            created,
+        }))
     }
 
     /// The accounts of a domain, or of all.
@@ -201,14 +336,18 @@ impl Users {
 
     /// `raced`: what it means when the account came or went since it was looked at.
     async fn commit(&self, op: WriteOp, raced: UserError) -> Result<(), UserError> {
-        let committed = match self {
-            Self::Running(core) => core.commit(smallvec![op]).await,
-            Self::Stopped(stopped) => stopped.store.submit(smallvec![op]).await,
-        };
+        let committed = self.commit_all(smallvec![op]).await;
         committed.map_err(|error| match error {
             CommitError::Expect => raced,
             _ => UserError::Store,
         })
+    }
+
+    async fn commit_all(&self, ops: Ops) -> Result<(), CommitError> {
+        match self {
+            Self::Running(core) => core.commit(ops).await,
+            Self::Stopped(stopped) => stopped.store.submit(ops).await,
+        }
     }
 }
 
@@ -233,6 +372,7 @@ impl fmt::Display for UserError {
         match self {
             Self::EmptyPassword => f.write_str("the password is empty"),
             Self::Exists => f.write_str("the account exists already"),
+            Self::Keys(error) => error.fmt(f),
             Self::Name(JidError::Local) => f.write_str("not the name of an account"),
             Self::Name(_) => f.write_str("not the name of a domain"),
             Self::NotServed => f.write_str("this server does not serve the domain"),

@@ -82,16 +82,24 @@ impl NameId {
 }
 
 namespaces! {
+    /// Stream feature: subscriptions can be approved in advance (RFC 6121 section 3.4).
+    FEATURE_PRE_APPROVAL = "urn:xmpp:features:pre-approval";
+    /// Stream feature: the roster has versions (RFC 6121 section 2.6.1).
+    FEATURE_ROSTER_VERSION = "urn:xmpp:features:rosterver";
     /// Legacy in-band registration stream feature (XEP-0077 section 8).
     FEATURE_REGISTER = "http://jabber.org/features/iq-register";
     /// Entity capabilities (XEP-0115).
     CAPS = "http://jabber.org/protocol/caps";
+    /// Names this program in its own entity capabilities (XEP-0115 section 4).
+    CAPS_NODE = "urn:uuid:d89ab390-6880-45d8-ab23-d90674c9dfa8";
     /// Chat states (XEP-0085).
     CHAT_STATES = "http://jabber.org/protocol/chatstates";
     /// Service discovery, information (XEP-0030).
     DISCO_INFO = "http://jabber.org/protocol/disco#info";
     /// Service discovery, items (XEP-0030).
     DISCO_ITEMS = "http://jabber.org/protocol/disco#items";
+    /// Type of the form with a server's contact addresses (XEP-0157).
+    SERVER_INFO = "http://jabber.org/network/serverinfo";
     /// Room user information (XEP-0045).
     MUC_USER = "http://jabber.org/protocol/muc#user";
     /// Stream root element (RFC 6120 section 4.8.1).
@@ -100,6 +108,8 @@ namespaces! {
     CLIENT = "jabber:client";
     /// Content namespace of external components (XEP-0114).
     COMPONENT = "jabber:component:accept";
+    /// Last activity (XEP-0012).
+    LAST = "jabber:iq:last";
     /// Private XML storage (XEP-0049).
     PRIVATE = "jabber:iq:private";
     /// In-band registration (XEP-0077).
@@ -110,6 +120,12 @@ namespaces! {
     VERSION = "jabber:iq:version";
     /// Content namespace of server streams (RFC 6120 section 4.8.2).
     SERVER = "jabber:server";
+    /// Description of a project (XEP-0453).
+    DOAP = "http://usefulinc.com/ns/doap#";
+    /// What a project supports of XMPP (XEP-0453 section 4.2).
+    DOAP_XMPP = "https://linkmauve.fr/ns/xmpp-doap#";
+    /// RDF/XML, the form of both.
+    RDF = "http://www.w3.org/1999/02/22-rdf-syntax-ns#";
     /// Data forms (XEP-0004).
     DATA_FORMS = "jabber:x:data";
     /// Roster group delimiter kept in private storage (XEP-0083).
@@ -152,6 +168,8 @@ namespaces! {
     SM = "urn:xmpp:sm:3";
     /// Stream limits (XEP-0478).
     STREAM_LIMITS = "urn:xmpp:stream-limits:0";
+    /// Entity time (XEP-0202).
+    TIME = "urn:xmpp:time";
     /// vCard (XEP-0054).
     VCARD = "vcard-temp";
     /// Avatar hash in presence (XEP-0153).

@@ -82,7 +82,7 @@ pub async fn populate(server: &Running, accounts: usize, contacts: usize) {
             .enumerate()
             .map(|(at, contact)| WriteOp::Roster {
                 account: jid(number),
-                item: row(contact),
+                item: row(contact, at as u64 + 1),
                 expect: None,
                 ver: at as u64 + 1,
             });
@@ -90,8 +90,9 @@ pub async fn populate(server: &Running, accounts: usize, contacts: usize) {
     }
 }
 
-fn row(jid: BareJid) -> RosterRow {
+fn row(jid: BareJid, ver: u64) -> RosterRow {
     RosterRow {
+        ver,
         name: jid.local().map(|local| format!("Contact {local}").into()),
         jid,
         groups: vec!["Friends".into()],

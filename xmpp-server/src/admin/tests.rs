@@ -1,7 +1,12 @@
 //! User commands over a socket, over the store, and against each other.
 
+use super::ask::request as ask;
 use super::*;
+use crate::clock::Clock;
+use crate::config::Config;
 use crate::datadir::tests::TempDir;
+use crate::store::Store;
+use crate::users::Stopped;
 use std::os::unix::fs::MetadataExt;
 
 fn config(dir: &Path) -> Config {
@@ -34,7 +39,23 @@ fn add(jid: &str) -> Request {
     }
 }
 
-const LIST: Request = Request::UserList { domain: None };
+const LIST: Request = Request::UserList {
+    domain: None,
+    bans: true,
+};
+
+/// The names in an answer; one that is banned has a mark and the reason behind it.
+async fn request(config: &Config, request: Request) -> Result<Vec<String>, AdminError> {
+    let show = |account: Value| {
+        let text = |key: &str| account[key].as_str().unwrap_or_default().to_owned();
+        match account["banned"].as_bool() {
+            Some(true) => format!("{}! {}", text("jid"), text("reason")),
+            _ => text("jid"),
+        }
+    };
+    let answer = ask(config, request).await?;
+    Ok(answer.into_iter().map(show).collect())
+}
 
 #[tokio::test]
 async fn commands_go_through_the_socket_of_a_running_server() {
@@ -61,9 +82,30 @@ async fn commands_go_through_the_socket_of_a_running_server() {
     };
     request(&config, remove.clone()).await.unwrap();
     assert_eq!(request(&config, LIST).await.unwrap(), ["ben@a.test"]);
+    let ben = || "ben@a.test".to_owned();
+    for reason in [None, Some("spam".to_owned())] {
+        let ban = Request::UserBan { jid: ben(), reason };
+        request(&config, ban).await.unwrap();
+    }
+    let banned = ["ben@a.test! spam"];
+    assert_eq!(request(&config, LIST).await.unwrap(), banned);
+    let unban = Request::UserUnban { jid: ben() };
+    request(&config, unban).await.unwrap();
+    assert_eq!(request(&config, LIST).await.unwrap(), ["ben@a.test"]);
 
     let refused = async |asked| request(&config, asked).await.unwrap_err().to_string();
     assert_eq!(refused(remove).await, "there is no such account");
+    for op in [
+        Request::UserUnban {
+            jid: "ann@a.test".into(),
+        },
+        Request::UserBan {
+            jid: "ann@a.test".into(),
+            reason: None,
+        },
+    ] {
+        assert_eq!(refused(op).await, "there is no such account");
+    }
     assert_eq!(
         refused(add("ben@a.test")).await,
         "the account exists already"
@@ -156,11 +198,11 @@ async fn lines_that_are_no_request() {
     check("{}\n", no).await;
     check("user list\n", no).await;
     let unknown = r#"{"failed":"not a request that this server knows"}"#;
-    check("{\"v\":1,\"op\":\"stop\"}\n", unknown).await;
-    check("{\"v\":1,\"op\":\"user-list\",\"domains\":1}\n", unknown).await;
-    let version = r#"{"failed":"this server speaks version 1"}"#;
-    check("{\"v\":2,\"op\":\"user-list\"}\n", version).await;
-    check("{\"v\":1,\"op\":\"user-list\"}\n", r#"{"done":{"v":1}}"#).await;
+    check("{\"v\":2,\"op\":\"stop\"}\n", unknown).await;
+    check("{\"v\":2,\"op\":\"user-list\",\"domains\":1}\n", unknown).await;
+    let version = r#"{"failed":"this server speaks version 2"}"#;
+    check("{\"v\":1,\"op\":\"user-list\"}\n", version).await;
+    check("{\"v\":2,\"op\":\"user-list\"}\n", r#"{"done":{"v":2}}"#).await;
     let long = "x".repeat(Limits::default().admin_line_bytes_max);
     check(&long, r#"{"failed":"the line is too long"}"#).await;
     check("", "").await;
@@ -172,7 +214,7 @@ async fn connections_over_the_bound_wait() {
     let temp = TempDir::new();
     let (_lock, task) = start(&temp.0);
     let connect = || UnixStream::connect(temp.0.join("admin.sock"));
-    let list = "{\"v\":1,\"op\":\"user-list\"}\n";
+    let list = "{\"v\":2,\"op\":\"user-list\"}\n";
     let (mut one, mut two) = (connect().await.unwrap(), connect().await.unwrap());
     talk(&mut one, list).await;
     talk(&mut two, list).await;

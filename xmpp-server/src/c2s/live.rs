@@ -375,7 +375,7 @@ impl Live {
     ) -> Option<(Box<Self>, Box<Driver<Responder>>)> {
         let Handover {
             mut driver,
-            peer,
+            link,
             h,
             back,
         } = handover;
@@ -397,17 +397,18 @@ impl Live {
                 let mut state = self.session.account.lock();
                 state.session_mut(self.session.sid).is_some_and(|entry| {
                     entry.hibernating = false;
+                    entry.link = Arc::new(link);
                     true
                 })
             };
             if known {
-                self.session.peer = peer;
+                self.session.peer = link.peer.ip();
                 let resumption = Resumption {
                     jid: self.session.jid.clone(),
                     h: self.inbound.h(),
                 };
                 driver.machine.resumed(Ok(resumption), core.clock.now());
-                info!(%peer, "session resumed");
+                info!(peer = %link.peer, "session resumed");
                 drop(back);
                 return Some((self, driver));
             }

@@ -24,7 +24,7 @@ pub(super) fn acknowledged(
     let rows = session.outbox.acknowledged(h)?;
     core.took(&session.account, &rows);
     if let Some(managed) = managed {
-        let left = session.outbox.unacknowledged() > 0;
+        let left = session.outbox.unacknowledged() > Some(0);
         managed.asking = left.then(|| core.clock.now());
     }
     Ok(())
@@ -46,6 +46,7 @@ pub(super) fn fill(
     }
     let machine = &mut driver.machine;
     let sent = session.outbox.send(limits, |item| {
+        session.tap.sent(&session.jid, item);
         machine.send(item);
         machine.is_open() && machine.pending_bytes() < WRITE_BYTES
     });

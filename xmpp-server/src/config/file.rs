@@ -3,8 +3,8 @@
 use super::error::{ConfigError, Position, Problem};
 use super::value::{Reader, Slot, Value};
 use super::{
-    C2s, CertificateFiles, Config, Dns, DnsOverride, DomainConfig, Log, Modules, Registration, S2s,
-    Sasl, Storage,
+    C2s, CONTACTS, CertificateFiles, Config, Dns, DnsOverride, DomainConfig, Log, Modules,
+    Registration, S2s, Sasl, Storage,
 };
 use serde::Deserialize;
 use serde::de::IntoDeserializer;
@@ -114,6 +114,7 @@ fn read_domain(r: &Reader<'_>, key: &str, value: &Value<'_>) -> Result<DomainCon
     let mut domain = DomainConfig::localhost(Registration::Closed);
     let mut certificate: Option<PathBuf> = None;
     let mut private_key: Option<PathBuf> = None;
+    let mut contact = Vec::new();
     r.section(
         key,
         value,
@@ -131,6 +132,13 @@ fn read_domain(r: &Reader<'_>, key: &str, value: &Value<'_>) -> Result<DomainCon
             ("admins", Slot::Jids(&mut domain.admins)),
             ("anonymous", Slot::Flag(&mut domain.anonymous)),
             ("strict_iq", Slot::Flag(&mut domain.strict_iq)),
+            (
+                "contact",
+                Slot::Other(&mut |key, value| {
+                    contact = read_contact(r, key, value)?;
+                    Ok(())
+                }),
+            ),
         ],
     )?;
     let missing = |name: &str, why| {
@@ -142,6 +150,7 @@ fn read_domain(r: &Reader<'_>, key: &str, value: &Value<'_>) -> Result<DomainCon
             },
         )
     };
+    domain.contact = contact;
     domain.name = name.ok_or_else(|| missing("name", "each [[domain]] has one"))?;
     domain.certificate = match (certificate, private_key) {
         (Some(certificate), Some(key)) => Some(CertificateFiles { certificate, key }),
@@ -150,6 +159,44 @@ fn read_domain(r: &Reader<'_>, key: &str, value: &Value<'_>) -> Result<DomainCon
         (None, Some(_)) => return Err(missing("certificate", "a key needs its certificate")),
     };
     Ok(domain)
+}
+
+fn read_contact(
+    r: &Reader<'_>,
+    key: &str,
+    value: &Value<'_>,
+) -> Result<Vec<(&'static str, Vec<String>)>, ConfigError> {
+    let mut contact: Vec<_> = CONTACTS.map(|kind| (kind, Vec::new())).into();
+    let mut readers: Vec<_> = contact
+        .iter_mut()
+        .map(|(kind, uris)| {
+            let reader = move |key: &str, value: &Value<'_>| {
+                *uris = r.list(key, value, URIS, uri)?;
+                Ok(())
+            };
+            (*kind, reader)
+        })
+        .collect();
+    let mut slots: Vec<_> = readers
+        .iter_mut()
+        .map(|(kind, reader)| (*kind, Slot::Other(reader)))
+        .collect();
+    r.section(key, value, &mut slots)?;
+    drop(slots);
+    drop(readers);
+    contact.retain(|(_, uris)| !uris.is_empty());
+    Ok(contact)
+}
+
+/// A scheme, a colon and what is no space (RFC 3986 section 3.1).
+fn uri(text: &str) -> Option<String> {
+    let (scheme, rest) = text.split_once(':')?;
+    let is_scheme = scheme.starts_with(|first: char| first.is_ascii_alphabetic())
+        && scheme
+            .chars()
+            .all(|c| c.is_ascii_alphanumeric() || "+-.".contains(c));
+    let is_good = is_scheme && !rest.is_empty() && rest.chars().all(|c| c.is_ascii_graphic());
+    is_good.then(|| text.to_owned())
 }
 
 fn read_c2s(
@@ -333,6 +380,7 @@ fn read_log(
 
 /// RFC 5802 section 5.1 asks for 4,096 at least; above the other bound a login costs a second.
 const ITERATIONS: std::ops::RangeInclusive<u32> = 4096..=1_000_000;
+const URIS: &str = "URIs, such as \"mailto:abuse@example.org\"";
 const DOMAIN: &str = "a domain name such as \"example.org\"";
 const FILTER: &str = "a filter such as \"info\" or \"info,xmpp_server=debug\"";
 const OVERRIDE: &str = "an IP address with a port, such as \"127.0.0.2:5269\", or \

@@ -67,7 +67,14 @@ pub struct DomainConfig {
     pub anonymous: bool,
     /// IQs to a full JID only where presence is shared (RFC 6121 section 8.5.3.1).
     pub strict_iq: bool,
+    /// Whom to turn to (XEP-0157): kind of address, e.g. "abuse", and URIs.
+    pub contact: Vec<(&'static str, Vec<String>)>,
 }
+
+/// The kinds of contact addresses (XEP-0157 section 3).
+pub const CONTACTS: [&str; 7] = [
+    "abuse", "admin", "feedback", "sales", "security", "status", "support",
+];
 
 /// PEM files of a domain.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -428,6 +435,7 @@ impl DomainConfig {
             admins: Vec::new(),
             anonymous: false,
             strict_iq: false,
+            contact: Vec::new(),
         }
     }
 }
@@ -467,7 +475,6 @@ const MODULES_LATER: &[&str] = &[
     "pep",
     "pubsub",
     "push",
-    "time",
     "upload",
 ];
 

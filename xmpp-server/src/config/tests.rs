@@ -115,6 +115,9 @@ fn every_key_of_the_page_is_read() {
         admins = ["alice@example.org"]
         anonymous = true
         strict_iq = true
+        [domain.contact]
+        abuse = ["mailto:abuse@example.org", "xmpp:abuse@example.org"]
+        support = ["https://example.org/help"]
         [[domain]]
         name = "b.test"
         [c2s]
@@ -166,6 +169,12 @@ fn every_key_of_the_page_is_read() {
         [BareJid::parse("alice@example.org").unwrap()]
     );
     assert!(domain.anonymous && domain.strict_iq);
+    let abuse = ["mailto:abuse@example.org", "xmpp:abuse@example.org"].map(str::to_owned);
+    let support = ["https://example.org/help".to_owned()];
+    assert_eq!(
+        domain.contact,
+        [("abuse", abuse.to_vec()), ("support", support.to_vec())]
+    );
     let second = config.domain("b.test").unwrap();
     assert_eq!(second.registration, Registration::Closed);
     assert_eq!(second.certificate, None);
@@ -338,6 +347,11 @@ fn wrong_values_name_what_is_allowed() {
         "[[domain]]\nname = \"a.test\"\nadmins = [\"a.test/x\"]",
         "3:11: `domain.admins` is \"a.test/x\"; allowed: addresses of accounts, such as \
          \"alice@example.org\"",
+    );
+    check(
+        "[[domain]]\nname = \"a.test\"\n[domain.contact]\nabuse = [\"abuse@a.test\"]",
+        "4:10: `domain.contact.abuse` is \"abuse@a.test\"; allowed: URIs, such as \
+         \"mailto:abuse@example.org\"",
     );
     check(
         "[sasl]\nscram_iterations = 1000",

@@ -10,7 +10,7 @@ use crate::effect::Effect;
 use crate::session::account::{Account, AccountState, RosterView};
 use crate::session::outbox::Class;
 use crate::store::{CommitError, Permit, Sent, WriteOp};
-use smallvec::SmallVec;
+use smallvec::{SmallVec, smallvec};
 use std::pin::Pin;
 use std::sync::Arc;
 use xmpp_stream::error::StreamCondition;
@@ -39,7 +39,7 @@ impl Core {
                 Effect::Roster(item) => {
                     debug_assert!(holds_changes);
                     let (expect, ver) = (Some(view.ver), view.ver + 1);
-                    view = view.with(item.clone());
+                    let item = view.put(item);
                     ops.push(WriteOp::Roster {
                         account: account.jid.clone(),
                         item,
@@ -50,13 +50,15 @@ impl Core {
                 }
                 Effect::RosterRemove(jid) => {
                     let (expect, ver) = (Some(view.ver), view.ver + 1);
-                    view = view.without(&jid);
+                    let remember = view.remove(&jid, self.limits.roster_removed_max);
                     let account = account.jid.clone();
                     ops.push(WriteOp::RosterRemove {
                         account,
                         jid,
                         expect,
                         ver,
+                        remember,
+                        forgotten: view.forgotten(),
                     });
                     roster_changed = true;
                 }
@@ -79,7 +81,10 @@ impl Core {
 
     async fn reload_roster(&self, account: &Account) {
         match self.store.roster(&account.jid).await {
-            Ok(roster) => account.set_roster(RosterView::new(roster.ver, roster.items)),
+            Ok(roster) => {
+                let epoch = account.roster().epoch();
+                account.set_roster(RosterView::new(epoch, roster));
+            }
             Err(error) => tracing::error!(%error, jid = %account.jid, "roster not read again"),
         }
     }
@@ -110,6 +115,25 @@ impl Core {
             self.renew(&jid).await;
         }
         Ok(())
+    }
+
+    /// Removes an account from the store; gives what is then to be done: its sessions end, and its
+    /// contacts are told.
+    pub(crate) async fn remove_account(
+        self: &Arc<Self>,
+        jid: &BareJid,
+    ) -> Result<Vec<Effect>, CommitError> {
+        let mut effects = vec![Effect::Gone(jid.clone())];
+        effects.extend(self.farewells(jid).await);
+        let account = jid.clone();
+        let removed = self
+            .store
+            .submit(smallvec![WriteOp::AccountRemove { account }]);
+        let removed = removed.await;
+        if removed == Err(CommitError::TimedOut) {
+            tokio::spawn(Arc::clone(self).renew_late(smallvec![jid.clone()]));
+        }
+        removed.map(|()| effects)
     }
 
     /// A write that took too long may still land: memory follows once it should have.
@@ -213,6 +237,8 @@ impl Core {
                         }
                     }
                 }
+                Effect::Left if state.removed => {}
+                Effect::Left => rest.push(account.leave(self.clock.unix_secs())),
                 effect => rest.extend(state.apply(effect, &self.limits, self.clock.unix_secs())),
             }
         }

@@ -10,8 +10,8 @@ use crate::session::account::{Account, AccountState, SessionEntry};
 use crate::session::rules::{self, Rule};
 use crate::session::visit::{Handover, Visit};
 use crate::session::{Session, Sid};
+use crate::sessions::Link;
 use crate::store::Subscription;
-use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use tokio::sync::oneshot;
@@ -50,6 +50,11 @@ impl Core {
             return;
         };
         self.registry.sessions.fetch_sub(1, Ordering::Relaxed);
+        self.tap.ended(&entry.jid);
+        // One that was available says so by its unavailable presence.
+        if state.sessions.is_empty() && !entry.is_available() && !state.removed {
+            effects.push(account.leave(self.clock.unix_secs()));
+        }
         let drawn = self.pass_claim(state, sid, entry.feed.as_deref());
         self.leave_to_others(host, account, state, items, drawn, effects);
         effects.push(Effect::Ended(Arc::clone(account), Box::new(entry)));
@@ -78,7 +83,7 @@ impl Core {
         jid: &BareJid,
         token: &str,
         driver: Box<Driver<Responder>>,
-        peer: IpAddr,
+        link: Link,
         h: u32,
     ) -> Result<(), (Box<Driver<Responder>>, Option<u32>)> {
         let now = self.clock.now();
@@ -98,7 +103,7 @@ impl Core {
             };
             let handover = Handover {
                 driver,
-                peer,
+                link,
                 h,
                 back,
             };
@@ -151,6 +156,7 @@ impl Core {
                 return;
             };
             entry.outbox.unmark();
+            self.tap.metrics.outbox_cuts.count();
             if entry.token.is_some() && !entry.hibernating {
                 tracing::warn!(jid = %entry.jid, "socket cut: it does not read");
                 entry.hibernating = true;

@@ -18,7 +18,10 @@ use crate::hooks::{AccountCx, Cx, Flow, Hooks, Stage};
 use crate::host::Host;
 use crate::iq::IqTable;
 use crate::limits::Limits;
+use crate::login_delay::LoginDelays;
 use crate::modules::{Announced, Module, RegisterError, Scope};
+use crate::offers::Offers;
+use crate::registrations::Registrations;
 use crate::router::{HostMap, Target, target};
 use crate::session::account::{Account, SessionEntry};
 use crate::session::ended::EndedStreams;
@@ -26,6 +29,7 @@ use crate::session::inbound::Owed;
 use crate::session::registry::{Lookup, Registry};
 use crate::session::{Session, Sid};
 use crate::store::{CommitError, RowId, RowIds, Store};
+use crate::watch::Tap;
 use recipient::{Resent, room_for, sent_by};
 use smallvec::SmallVec;
 use std::collections::VecDeque;
@@ -63,6 +67,14 @@ pub struct Core {
     pub clock: Clock,
     /// Bounds.
     pub limits: Limits,
+    /// Counters, and whoever watches sessions.
+    pub tap: Arc<Tap>,
+    /// Delays after wrong passwords.
+    pub login_delays: LoginDelays,
+    /// In-band registrations of the last hour.
+    pub registrations: Registrations,
+    /// SCRAM hashes by domain.
+    pub offers: Offers,
     /// What modules announce.
     pub announced: Announced,
     pub(crate) hooks: Hooks,
@@ -109,6 +121,10 @@ impl Core {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         Ok(Self {
             registry: Registry::new(&config.limits),
+            tap: Arc::new(Tap::new(clock.clone())),
+            login_delays: LoginDelays::new(&config.limits),
+            registrations: Registrations::new(&config.limits),
+            offers: Offers::default(),
             limits: config.limits,
             hosts,
             config,
@@ -242,6 +258,7 @@ impl Core {
                     jid: &session.account.jid,
                     roster: &roster,
                     sessions: &state.sessions,
+                    left: session.account.left(),
                 }),
                 session: entry,
                 effects: Vec::new(),
@@ -352,6 +369,7 @@ impl Core {
                 jid: &account.jid,
                 roster: &roster,
                 sessions: &state.sessions,
+                left: account.left(),
             }),
             session: entry,
             effects: Vec::new(),
@@ -406,6 +424,12 @@ impl Core {
                         session.pause.store(true, Ordering::Relaxed);
                     }
                 }
+                Effect::Gone(jid) => {
+                    if let Some(session) = session {
+                        self.all_taken(session).await;
+                    }
+                    self.renew(&jid).await;
+                }
                 Effect::Ended(account, entry) => queue.extend(self.unavailable(&account, &entry)),
                 Effect::Write(op) => {
                     let mut ops = SmallVec::new();
@@ -424,6 +448,7 @@ impl Core {
                 | Effect::SetPresence(..)
                 | Effect::SetInterested(_)
                 | Effect::SetDirected(..)
+                | Effect::Left
                 | Effect::Show(_)
                 | Effect::Vanish(_)
                 | Effect::Roster(_)
@@ -444,6 +469,15 @@ impl Core {
             });
             let _ = tokio::time::timeout(self.limits.ticket_max, taken).await;
         }
+    }
+
+    /// Waits until a session has taken all that is queued for it, for a while.
+    async fn all_taken(&self, session: &Session) {
+        let taken = poll_fn(|_| match session.outbox.is_all_sent() {
+            false if !session.outbox.is_closed() => Poll::Pending,
+            _ => Poll::Ready(()),
+        });
+        let _ = tokio::time::timeout(self.limits.stream.close_max, taken).await;
     }
 
     async fn pass_on(

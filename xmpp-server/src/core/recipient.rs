@@ -52,6 +52,7 @@ impl Core {
         let account = match self.registry.load(&self.store, jid, self.clock.now()).await {
             Ok(Some(account)) => account,
             Ok(None) if is_bare_iq(&stanza) => return self.iq_to_nobody(host, stanza).await,
+            Ok(None) if is_last(&stanza) => return refuse(&stanza, &StanzaError::forbidden()),
             Ok(None) => return no_account(&stanza),
             Err(error) => {
                 tracing::error!(%error, %jid, "account not loaded");
@@ -83,11 +84,16 @@ impl Core {
         let from = stanza.head.from.as_ref().map_or("", Jid::bare_str);
         let mut state = account.lock();
         let entry = state.resource(resource);
-        if host.config.strict_iq && is_request && from != account.jid.as_str() {
+        let is_last = is_last(stanza);
+        let is_strict = host.config.strict_iq || is_last;
+        if is_strict && is_request && from != account.jid.as_str() {
             let shared = account.roster().may_see_us(from)
                 || entry.is_some_and(|entry| is_directed(entry, stanza));
             if !shared {
-                return refuse(stanza, &StanzaError::service_unavailable());
+                return match is_last {
+                    true => refuse(stanza, &StanzaError::forbidden()),
+                    false => refuse(stanza, &StanzaError::service_unavailable()),
+                };
             }
         }
         let Some(entry) = entry else {
@@ -184,6 +190,7 @@ impl Core {
                 jid: &account.jid,
                 roster: &roster,
                 sessions: &state.sessions,
+                left: account.left(),
             }),
             session: None,
             effects: Vec::new(),
@@ -312,6 +319,13 @@ pub(super) fn sent_by(session: &Session, stanza: &Stanza) -> Resent {
         print,
         stream: session.sid.0,
     }))
+}
+
+/// A question for last activity: XEP-0012 section 4 lets nobody pass who may not see presence.
+fn is_last(stanza: &Stanza) -> bool {
+    stanza.kind == Kind::Iq
+        && stanza.head.ty == Ty::Get
+        && stanza.has(ns::id::LAST, ns::name::QUERY)
 }
 
 fn is_bare_iq(stanza: &Stanza) -> bool {

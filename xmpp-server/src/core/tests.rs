@@ -17,7 +17,7 @@ async fn session(core: &Arc<Core>, local: &str) -> Session {
         .await
         .unwrap();
     let peer = IpAddr::V4(Ipv4Addr::LOCALHOST);
-    core.bind(&account, Some("r"), peer).await.unwrap()
+    core.bind(&account, Some("r"), peer.into()).await.unwrap()
 }
 
 async fn sends(core: &Arc<Core>, session: &Session, xml: &str) {
@@ -171,6 +171,8 @@ async fn a_roster_changed_elsewhere_is_read_again() {
         jid: BareJid::parse("x@localhost").unwrap(),
         expect: Some(ver),
         ver: ver + 1,
+        remember: false,
+        forgotten: 0,
     };
     core.store
         .submit(smallvec::smallvec![elsewhere])

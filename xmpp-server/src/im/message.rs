@@ -26,7 +26,7 @@ impl Module for Feature {
             specs: &[Spec {
                 id: "RFC 6121",
                 version: "2011",
-                coverage: Coverage::Partial,
+                coverage: Coverage::Complete,
             }],
         }
     }

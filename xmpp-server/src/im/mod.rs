@@ -13,7 +13,7 @@ mod roster;
 mod strip;
 pub mod subscription;
 #[cfg(test)]
-mod testkit;
+pub(crate) mod testkit;
 
 pub(crate) use offline::{expired_error, most_available};
 pub(crate) use subscription::requests;

@@ -5,6 +5,7 @@
 //! Subscription types pass by to `subscription`.
 
 use super::{presence, rendered};
+use crate::clock::Clock;
 use crate::effect::{Effect, Which};
 use crate::hooks::{AccountCx, Cx, Filter, Flow, Stage, Undelivered};
 use crate::modules::{Coverage, Info, Module, Scope, Spec};
@@ -15,6 +16,7 @@ use xmpp_stream::error::StanzaError;
 use xmpp_stream::jid::Jid;
 use xmpp_stream::ns;
 use xmpp_stream::stanza::{Edit, Kind, Stanza, To, Ty};
+use xmpp_stream::xml::Element;
 
 #[cfg(test)]
 mod tests;
@@ -29,7 +31,7 @@ impl Module for Feature {
             specs: &[Spec {
                 id: "RFC 6121",
                 version: "2011",
-                coverage: Coverage::Partial,
+                coverage: Coverage::Complete,
             }],
         }
     }
@@ -150,6 +152,10 @@ fn unavailable(
         cx.effect(own);
         cx.effect(Effect::SetPresence(session.sid, None));
         cx.effects.extend(fan(account, rendered));
+        let mut others = account.sessions.iter().filter(|o| o.sid != session.sid);
+        if !others.any(SessionEntry::is_available) {
+            cx.effect(Effect::Left);
+        }
     }
     let mut targets: Vec<_> = session.directed.iter().collect();
     targets.sort_unstable();
@@ -259,8 +265,9 @@ fn answer_probe(probe: &Stanza, account: AccountCx<'_>) -> Vec<Effect> {
     let answer = |ty: Ty, from: &Jid| {
         let mut answer = presence(ty, from.clone(), prober.clone());
         answer.head.id.clone_from(&probe.head.id);
-        Effect::route(answer)
+        answer
     };
+    let route = |answer| vec![Effect::route(answer)];
     let own = account.jid.as_jid();
     let resource = probe.head.to.as_ref().and_then(Jid::resource);
     if is_subscribed(account, prober) {
@@ -268,10 +275,10 @@ fn answer_probe(probe: &Stanza, account: AccountCx<'_>) -> Vec<Effect> {
         return match (resource, &probe.head.to) {
             (Some(resource), Some(full)) => {
                 let session = find(account, resource).filter(|session| session.is_available());
-                vec![answer(session.map_or(Ty::Unavailable, |_| Ty::None), full)]
+                route(answer(session.map_or(Ty::Unavailable, |_| Ty::None), full))
             }
             _ if any => current_presence(account.sessions, prober).collect(),
-            _ => vec![answer(Ty::Unavailable, own)],
+            _ => route(since(answer(Ty::Unavailable, own), account.left)),
         };
     }
     // Who got directed presence may know that much of that resource, and nothing of others.
@@ -280,12 +287,22 @@ fn answer_probe(probe: &Stanza, account: AccountCx<'_>) -> Vec<Effect> {
         .iter()
         .filter(|session| resource.is_none_or(|name| session.jid.resource_str() == name))
         .filter(|session| knows(session, prober))
-        .map(|session| answer(Ty::None, session.jid.as_jid()))
+        .map(|session| Effect::route(answer(Ty::None, session.jid.as_jid())))
         .collect();
     match directed.is_empty() {
         // From the bare JID: a full one would say that the resource exists.
-        true => vec![answer(Ty::Unsubscribed, own)],
+        true => route(answer(Ty::Unsubscribed, own)),
         false => directed,
+    }
+}
+
+/// With the time of the last unavailable presence, where that is known (section 4.3.2).
+fn since(answer: Stanza, left: Option<u64>) -> Stanza {
+    match left {
+        Some(left) => answer.with_child(
+            &Element::new(ns::DELAY, "delay").with_attr("stamp", &Clock::stamp_of(left)),
+        ),
+        None => answer,
     }
 }
 

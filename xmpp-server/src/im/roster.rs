@@ -2,17 +2,19 @@
 //!
 //! RFC 6121 section 2. A set changes name and groups only; subscriptions are `subscription`'s.
 //! Removing an item ends the subscriptions of both sides, also those only asked for (section 2.5).
-//! Not here yet: versioning (section 2.6).
+//! Versions (section 2.6) are `RosterView`'s; a client that knows one gets what changed since.
 
 use super::presence;
 use super::subscription::table::State;
-use super::subscription::{is_listed, listed, new_row};
+use super::subscription::{listed, new_row};
 use crate::effect::{Effect, Which};
 use crate::hooks::AccountCx;
 use crate::limits::Limits;
 use crate::modules::{Answer, At, AtSet, Coverage, Info, Iq, IqKind, Module, Scope, Spec};
 use crate::random;
+use crate::session::Sid;
 use crate::session::account::{Account, RosterView};
+use crate::session::roster::Changed;
 use crate::store::{RosterRow, Subscription};
 use std::sync::Arc;
 use xmpp_stream::error::StanzaError;
@@ -24,6 +26,10 @@ use xmpp_stream::xml::Element;
 #[cfg(test)]
 mod tests;
 
+/// Changes that are sent one by one to a client that comes with an older version; where there are
+/// more, the whole roster takes less (section 2.6.3).
+const PUSHES_MAX: usize = 100;
+
 /// The module.
 pub(super) struct Feature;
 
@@ -34,12 +40,13 @@ impl Module for Feature {
             specs: &[Spec {
                 id: "RFC 6121",
                 version: "2011",
-                coverage: Coverage::Partial,
+                coverage: Coverage::Complete,
             }],
         }
     }
 
     fn register(&self, scope: &mut Scope<'_>) {
+        scope.stream_feature(Element::new(ns::FEATURE_ROSTER_VERSION, "ver"));
         scope.iq_at(AtSet::ACCOUNTS, IqKind::Get, ns::ROSTER, "query", get);
         scope.iq_at(AtSet::ACCOUNTS, IqKind::Set, ns::ROSTER, "query", set);
     }
@@ -47,11 +54,8 @@ impl Module for Feature {
 
 async fn get(iq: Iq) -> Result<Answer, StanzaError> {
     let account = owned(iq.at, iq.account.as_ref())?;
-    let answer = Answer::with(read(&iq.payload, &account.roster())?);
-    Ok(match &iq.asker {
-        Some(asker) => answer.effect(Effect::SetInterested(asker.sid)),
-        None => answer,
-    })
+    let asker = iq.asker.as_ref().map(|asker| asker.sid);
+    read(&iq.payload, &account.roster(), asker)
 }
 
 async fn set(iq: Iq) -> Result<Answer, StanzaError> {
@@ -62,6 +66,7 @@ async fn set(iq: Iq) -> Result<Answer, StanzaError> {
         jid: &account.jid,
         roster: &roster,
         sessions: &state.sessions,
+        left: account.left(),
     };
     Ok(Answer {
         effects: change(&iq.payload, cx, iq.limits())?,
@@ -75,16 +80,36 @@ fn owned(at: At, account: Option<&Arc<Account>>) -> Result<&Arc<Account>, Stanza
     account.ok_or_else(StanzaError::forbidden)
 }
 
-/// The answer to a get (section 2.1.3).
-fn read(query: &Element, roster: &RosterView) -> Result<Element, StanzaError> {
+/// The answer to a get (section 2.1.3): the roster, or nothing and then the changes since the
+/// version that the client has (section 2.6.3).
+fn read(query: &Element, roster: &RosterView, asker: Option<Sid>) -> Result<Answer, StanzaError> {
     if query.child(ns::ROSTER, "item").is_some() {
         return Err(StanzaError::bad_request());
     }
-    let mut answer = Element::new(ns::ROSTER, "query");
-    for row in roster.rows().filter(|row| is_listed(row)) {
-        answer.push(item(row));
+    let Some(sid) = asker else {
+        return Ok(Answer::with(whole(roster)));
+    };
+    let known = query.attr("ver").and_then(|ver| roster.since(ver));
+    let answer = match known.filter(|changes| changes.len() <= PUSHES_MAX) {
+        Some(changes) => Answer {
+            after: changes
+                .iter()
+                .map(|(ver, changed)| interim(sid, &roster.ver_text(*ver), changed))
+                .collect(),
+            ..Answer::empty()
+        },
+        None => Answer::with(whole(roster)),
+    };
+    Ok(answer.effect(Effect::SetInterested(sid)))
+}
+
+fn whole(roster: &RosterView) -> Element {
+    let ver = roster.ver_text(roster.ver);
+    let mut query = Element::new(ns::ROSTER, "query").with_attr("ver", &ver);
+    for row in roster.rows().filter(|row| row.is_listed()) {
+        query.push(item(row));
     }
-    Ok(answer)
+    query
 }
 
 /// What a set does (sections 2.3 to 2.5).
@@ -104,7 +129,7 @@ fn change(
     let old = account.roster.get(jid.as_str()).map(AsRef::as_ref);
     // All other values are the server's to say (section 2.1.2.5).
     if item.attr("subscription") == Some("remove") {
-        let old = old.filter(|row| is_listed(row));
+        let old = old.filter(|row| row.is_listed());
         return old
             .map(|row| remove(row, account))
             .ok_or_else(StanzaError::item_not_found);
@@ -117,7 +142,7 @@ fn change(
     if name.len() > limits.roster_name_bytes_max {
         return Err(StanzaError::not_acceptable());
     }
-    if !old.is_some_and(is_listed) && listed(account.roster) >= limits.roster_items_max {
+    if !old.is_some_and(RosterRow::is_listed) && listed(account.roster) >= limits.roster_items_max {
         return Err(StanzaError::resource_constraint());
     }
     let others = account
@@ -133,7 +158,7 @@ fn change(
     if others + bytes(&row) > limits.roster_bytes_max {
         return Err(StanzaError::resource_constraint());
     }
-    let push = push(&row);
+    let push = push(account.roster, &row);
     Ok(vec![Effect::Roster(row), push])
 }
 
@@ -182,26 +207,35 @@ fn remove(row: &RosterRow, account: AccountCx<'_>) -> Vec<Effect> {
     if state.shows_us() || state.is_asked() {
         effects.push(notice(Ty::Unsubscribed));
     }
-    effects.push(push_removed(&row.jid));
+    let ver = account.roster.next_ver();
+    effects.push(push_item(Which::Interested, &ver, removed(&row.jid)));
     effects
 }
 
-/// A push of an item as it is (section 2.1.6).
-pub(super) fn push(row: &RosterRow) -> Effect {
-    push_item(item(row))
+/// A push of an item as it is to be after the next change of this roster (section 2.1.6).
+pub(super) fn push(roster: &RosterView, row: &RosterRow) -> Effect {
+    push_item(Which::Interested, &roster.next_ver(), item(row))
 }
 
-fn push_removed(jid: &BareJid) -> Effect {
-    let item = Element::new(ns::ROSTER, "item")
+/// A push for who was away when something changed.
+fn interim(sid: Sid, ver: &str, changed: &Changed) -> Effect {
+    let item = match changed {
+        Changed::Item(row) => item(row),
+        Changed::Removed(jid) => removed(jid),
+    };
+    push_item(Which::One(sid), ver, item)
+}
+
+fn removed(jid: &BareJid) -> Element {
+    Element::new(ns::ROSTER, "item")
         .with_attr("jid", jid.as_str())
-        .with_attr("subscription", "remove");
-    push_item(item)
+        .with_attr("subscription", "remove")
 }
 
-fn push_item(item: Element) -> Effect {
-    let query = Element::new(ns::ROSTER, "query").with_child(item);
-    let push = Stanza::iq(Ty::Set, &random::token()).with_child(&query);
-    Effect::local(Which::Interested, To::Full, push, Class::Iq)
+fn push_item(which: Which, ver: &str, item: Element) -> Effect {
+    let query = Element::new(ns::ROSTER, "query").with_attr("ver", ver);
+    let push = Stanza::iq(Ty::Set, &random::token()).with_child(&query.with_child(item));
+    Effect::local(which, To::Full, push, Class::Iq)
 }
 
 fn item(row: &RosterRow) -> Element {
@@ -217,6 +251,9 @@ fn item(row: &RosterRow) -> Element {
         item.set_attr("name", name);
     }
     item.set_attr("subscription", subscription);
+    if row.approved {
+        item.set_attr("approved", "true");
+    }
     if row.ask {
         item.set_attr("ask", "subscribe");
     }

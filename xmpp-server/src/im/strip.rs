@@ -16,11 +16,18 @@ impl Module for Feature {
     fn info(&self) -> &'static Info {
         &Info {
             name: "strip",
-            specs: &[Spec {
-                id: "XEP-0359",
-                version: "0.7.0",
-                coverage: Coverage::Partial,
-            }],
+            specs: &[
+                Spec {
+                    id: "XEP-0203",
+                    version: "2.0",
+                    coverage: Coverage::Complete,
+                },
+                Spec {
+                    id: "XEP-0359",
+                    version: "0.7.0",
+                    coverage: Coverage::Lacks("forged ids are cut, none are given"),
+                },
+            ],
         }
     }
 

@@ -2,10 +2,11 @@
 //!
 //! RFC 6121 section 3; the tables of appendix A are in `table`. Outbound stanzas are decided at
 //! `Route`, inbound ones at `Select`; changes are committed before anyone hears of them. A row that
-//! exists for a pending inbound request only is no roster item (section 3.1.3). Not here:
-//! pre-approval (section 3.4).
+//! exists for a pending inbound request only is no roster item (section 3.1.3). A pre-approval
+//! (section 3.4) is used up by the request that it answers.
 
-use super::{presence, rendered, roster};
+use super::roster::push;
+use super::{presence, rendered};
 use crate::effect::{Effect, Which};
 use crate::hooks::{AccountCx, Cx, Filter, Flow, Stage, Undelivered};
 use crate::modules::{Coverage, Info, Module, Scope, Spec};
@@ -15,7 +16,9 @@ use bytes::Bytes;
 use std::sync::Arc;
 use xmpp_stream::error::StanzaError;
 use xmpp_stream::jid::{BareJid, Jid};
+use xmpp_stream::ns;
 use xmpp_stream::stanza::{Kind, Rendered, Stanza, To};
+use xmpp_stream::xml::Element;
 
 pub mod table;
 use table::{State, Verb};
@@ -32,32 +35,21 @@ impl Module for Feature {
             specs: &[Spec {
                 id: "RFC 6121",
                 version: "2011",
-                coverage: Coverage::Partial,
+                coverage: Coverage::Complete,
             }],
         }
     }
 
     fn register(&self, scope: &mut Scope<'_>) {
+        scope.stream_feature(Element::new(ns::FEATURE_PRE_APPROVAL, "sub"));
         scope.hook(Stage::Route, Filter::kind(Kind::Presence), outbound);
         scope.hook(Stage::Select, Filter::kind(Kind::Presence), inbound);
     }
 }
 
-/// True when the row is a roster item, false when it only keeps a pending inbound request. Listed
-/// rows that keep a request too have a name, empty if the account gave none.
-#[must_use]
-pub fn is_listed(row: &RosterRow) -> bool {
-    row.pending_in.is_none()
-        || row.name.is_some()
-        || row.subscription != Subscription::None
-        || row.ask
-        || row.approved
-        || !row.groups.is_empty()
-}
-
 /// Number of roster items.
 pub(super) fn listed(roster: &RosterView) -> usize {
-    roster.rows().filter(|row| is_listed(row)).count()
+    roster.rows().filter(|row| row.is_listed()).count()
 }
 
 fn outbound(stanza: &Stanza, cx: &mut Cx<'_>) -> Flow {
@@ -82,8 +74,10 @@ fn outbound(stanza: &Stanza, cx: &mut Cx<'_>) -> Flow {
     }
     let row = account.roster.get(contact.as_str()).map(AsRef::as_ref);
     let state = State::of(row);
-    let step = state.outbound(verb);
-    let change = Change::new(row, contact, step.next, None);
+    let approved = row.is_some_and(|row| row.approved);
+    let step = state.outbound(verb, approved);
+    let next = (step.next, step.approved);
+    let change = Change::new(account.roster, contact, next, None);
     if change.adds_item && listed(account.roster) >= cx.limits.roster_items_max {
         return Flow::Refuse(StanzaError::resource_constraint());
     }
@@ -117,7 +111,8 @@ fn inbound(stanza: &Stanza, cx: &mut Cx<'_>) -> Flow {
     let stanza = stanza.clone().with_to(account.jid.clone());
     let row = account.roster.get(contact.as_str()).map(AsRef::as_ref);
     let state = State::of(row);
-    let step = state.inbound(verb);
+    let approved = row.is_some_and(|row| row.approved);
+    let step = state.inbound(verb, approved);
     let request = match step.next.is_asked() && !state.is_asked() {
         true => match request(&stanza, account.roster, cx) {
             Some(request) => Some(request),
@@ -125,7 +120,8 @@ fn inbound(stanza: &Stanza, cx: &mut Cx<'_>) -> Flow {
         },
         false => None,
     };
-    let change = Change::new(row, contact, step.next, request);
+    let next = (step.next, step.approved);
+    let change = Change::new(account.roster, contact, next, request);
     let contact = change.contact.as_jid().clone();
     cx.effects.extend(change.write);
     if step.deliver {
@@ -147,11 +143,24 @@ fn inbound(stanza: &Stanza, cx: &mut Cx<'_>) -> Flow {
         answer.head.id.clone_from(&stanza.head.id);
         cx.effect(Effect::route(answer));
         if reply == Verb::Subscribed {
-            // The contact's side had forgotten: what it missed since follows.
+            // It was approved in advance, or the contact's side had forgotten: what it has not
+            // seen follows.
             cx.effect(Effect::Show(contact.clone()));
         }
     }
     Flow::Continue
+}
+
+/// What hearing this from a contact, one after the other, makes of its row; `None`: nothing.
+pub(crate) fn heard(roster: &RosterView, contact: &BareJid, said: &[Verb]) -> Option<Effect> {
+    let row = roster.get(contact.as_str());
+    let approved = row.is_some_and(|row| row.approved);
+    let mut next = (State::of(row.map(AsRef::as_ref)), approved);
+    for verb in said {
+        let step = next.0.inbound(*verb, next.1);
+        next = (step.next, step.approved);
+    }
+    Change::new(roster, contact.clone(), next, None).write
 }
 
 /// Section 8.5.3.2.2: notices to a full JID that is not here are ignored.
@@ -220,10 +229,18 @@ struct Change {
 }
 
 impl Change {
-    fn new(old: Option<&RosterRow>, contact: BareJid, next: State, request: Option<Bytes>) -> Self {
+    /// `next`: the state afterwards, and whether a request is then approved in advance.
+    fn new(
+        roster: &RosterView,
+        contact: BareJid,
+        (next, approved): (State, bool),
+        request: Option<Bytes>,
+    ) -> Self {
+        let old = roster.get(contact.as_str()).map(AsRef::as_ref);
         let state = State::of(old);
-        let was_listed = old.is_some_and(is_listed);
-        if next == state {
+        let was_approved = old.is_some_and(|row| row.approved);
+        let was_listed = old.is_some_and(RosterRow::is_listed);
+        if (next, approved) == (state, was_approved) {
             let (write, push) = (None, None);
             return Self {
                 contact,
@@ -235,16 +252,18 @@ impl Change {
         let mut row = old.cloned().unwrap_or_else(|| new_row(contact.clone()));
         row.subscription = next.subscription();
         row.ask = next.asks();
+        row.approved = approved;
         row.pending_in = match next.is_asked() {
             true => request.or(row.pending_in),
             false => None,
         };
-        let listed = was_listed || row.subscription != Subscription::None || row.ask;
+        let listed = was_listed || row.subscription != Subscription::None || row.ask || approved;
         if listed {
             row.name.get_or_insert_default();
         }
-        let shows = next.subscription() != state.subscription() || next.asks() != state.asks();
-        let push = shows.then(|| roster::push(&row));
+        let shown = |state: State, approved| (state.subscription(), state.asks(), approved);
+        let shows = shown(next, approved) != shown(state, was_approved);
+        let push = shows.then(|| push(roster, &row));
         let write = match listed || row.pending_in.is_some() {
             true => Effect::Roster(row),
             false => Effect::RosterRemove(row.jid),
@@ -262,6 +281,7 @@ impl Change {
 pub(super) fn new_row(jid: BareJid) -> RosterRow {
     RosterRow {
         jid,
+        ver: 0,
         name: None,
         groups: Vec::new(),
         subscription: Subscription::None,

@@ -10,7 +10,7 @@ use crate::modules::{Announced, Scope};
 use crate::session::Sid;
 use crate::session::account::{AccountState, RosterView, SessionEntry};
 use crate::store::{RosterRow, Subscription};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use xmpp_stream::error::StanzaError;
 use xmpp_stream::jid::{BareJid, FullJid, Jid};
 use xmpp_stream::ns;
@@ -25,6 +25,7 @@ pub(crate) struct Bench {
     pub(crate) jid: BareJid,
     pub(crate) roster: RosterView,
     pub(crate) sessions: Vec<SessionEntry>,
+    pub(crate) left: Option<u64>,
     pub(crate) limits: Limits,
 }
 
@@ -50,6 +51,7 @@ pub(crate) fn row(contact: &str, state: &str) -> RosterRow {
     let request = format!("<presence to='{ANN}' from='{contact}' type='subscribe'/>");
     RosterRow {
         jid: BareJid::parse(contact).unwrap(),
+        ver: 0,
         name: Some("".into()),
         groups: Vec::new(),
         subscription: match subscription {
@@ -80,6 +82,7 @@ impl Bench {
             jid: BareJid::parse(ANN).unwrap(),
             roster: RosterView::default(),
             sessions: Vec::new(),
+            left: None,
             limits: Limits::default(),
         }
     }
@@ -123,6 +126,22 @@ impl Bench {
             jid: &self.jid,
             roster: &self.roster,
             sessions: &self.sessions,
+            left: self.left,
+        }
+    }
+
+    /// What a hook of the sender's side gets.
+    pub(crate) fn cx_of(&self, resource: &str) -> Cx<'_> {
+        let mut sessions = self.sessions.iter();
+        Cx {
+            host: host(),
+            limits: &self.limits,
+            account: Some(self.cx()),
+            session: sessions.find(|s| s.jid.resource_str() == resource),
+            effects: Vec::new(),
+            edits: Vec::new(),
+            undelivered: None,
+            keep: false,
         }
     }
 
@@ -179,13 +198,8 @@ impl Bench {
     }
 
     fn run(&self, stage: Stage, session: Option<&SessionEntry>, stanza: &Stanza) -> Outcome {
-        let host = Host {
-            domain: "a.test".into(),
-            jid: jid("a.test"),
-            config: DomainConfig::new("a.test", Registration::Closed).unwrap(),
-        };
         let mut cx = Cx {
-            host: &host,
+            host: host(),
             limits: &self.limits,
             account: Some(self.cx()),
             session,
@@ -206,6 +220,15 @@ impl Bench {
             undelivered: cx.undelivered,
         }
     }
+}
+
+fn host() -> &'static Host {
+    static HOST: OnceLock<Host> = OnceLock::new();
+    HOST.get_or_init(|| Host {
+        domain: "a.test".into(),
+        jid: jid("a.test"),
+        config: DomainConfig::new("a.test", Registration::Closed).unwrap(),
+    })
 }
 
 /// The hooks of all modules here, as the server registers them.
@@ -256,7 +279,12 @@ pub(crate) fn line(effect: &Effect) -> String {
     match effect {
         Effect::Local(which, to, rendered) if rendered.kind() == Kind::Iq => {
             let stanza = rendered.stanza();
-            assert_eq!((which, to), (&Which::Interested, &To::Full));
+            let prefix = match which {
+                Which::Interested => "push".to_owned(),
+                Which::One(Sid(number)) => format!("push to {number}"),
+                other => panic!("no such push: {other:?}"),
+            };
+            assert_eq!(to, &To::Full);
             assert!(stanza.head.from.is_none());
             assert!(stanza.head.id.as_deref().is_some_and(|id| id.len() >= 8));
             let query = stanza.first_element().unwrap();
@@ -265,7 +293,8 @@ pub(crate) fn line(effect: &Effect) -> String {
                 .children()
                 .map(|item| item.to_xml(ns::ROSTER))
                 .collect();
-            format!("push {}", items.join(""))
+            assert!(query.attr("ver").is_some(), "rv-06");
+            format!("{prefix} {}", items.join(""))
         }
         Effect::Local(which, to, rendered) => {
             let which = match which {
@@ -287,16 +316,18 @@ pub(crate) fn line(effect: &Effect) -> String {
         }
         Effect::SetPresence(Sid(sid), None) => format!("offline {sid}"),
         Effect::SetPresence(Sid(sid), Some(presence)) => format!("online {sid} {}", xml(presence)),
+        Effect::Left => "left".to_owned(),
         Effect::SetInterested(Sid(sid)) => format!("interested {sid}"),
         Effect::SetDirected(Sid(sid), jid, on) => {
             format!("directed {sid} {jid} {}", if *on { "on" } else { "off" })
         }
         Effect::Roster(row) => {
             let state = super::subscription::table::State::of(Some(row));
-            let listed = super::subscription::is_listed(row);
+            let listed = row.is_listed();
             format!(
-                "row {} {state:?}{}",
+                "row {} {state:?}{}{}",
                 row.jid,
+                if row.approved { " approved" } else { "" },
                 if listed { "" } else { " unlisted" }
             )
         }

@@ -5,7 +5,7 @@
 //! has no items until a module brings a service of its own.
 
 use super::{Announced, Answer, At, AtSet, Coverage, Identity, Info, Iq, IqKind};
-use super::{Module, Scope, Spec};
+use super::{HostNode, Module, Scope, Spec};
 use crate::host::Host;
 use crate::session::account::Account;
 use xmpp_stream::error::StanzaError;
@@ -81,6 +81,12 @@ fn resources(account: &Account) -> Vec<String> {
         .collect()
 }
 
+/// What the domain says of itself.
+pub(super) fn host_info(announced: &Announced, host: &Host) -> Element {
+    let query = Element::new(ns::DISCO_INFO, "query");
+    info_of(Entity::Host, announced, host, &query).unwrap_or(query)
+}
+
 fn info_of(
     entity: Entity,
     announced: &Announced,
@@ -95,12 +101,26 @@ fn info_of(
         ),
         Entity::Hidden => return Err(StanzaError::service_unavailable()),
     };
-    let mut answer = mirrored(query, ns::DISCO_INFO)?;
+    let node = query.attr("node").unwrap_or_default();
+    let is_itself = |rule: &HostNode| !node.is_empty() && rule(announced, host, node);
+    let mut answer = match entity {
+        Entity::Host if announced.host_nodes.iter().any(is_itself) => {
+            with_node(query, ns::DISCO_INFO)
+        }
+        _ => mirrored(query, ns::DISCO_INFO)?,
+    };
+    let forms = match entity {
+        Entity::Host => announced.forms_of(host),
+        Entity::Account | Entity::Hidden => Vec::new(),
+    };
     for identity in identities {
         answer.push(identity_element(identity));
     }
     for feature in features {
         answer.push(Element::new(ns::DISCO_INFO, "feature").with_attr("var", feature));
+    }
+    for form in forms {
+        answer.push(form);
     }
     Ok(answer)
 }

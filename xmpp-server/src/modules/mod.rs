@@ -3,12 +3,14 @@
 //! One file and one word in the list below add a module (CONTRIBUTING.md). Roster, subscriptions,
 //! presence and message delivery (`crate::im`) are written on the same interface.
 
+pub use self::caps::cache::{Cache as Caps, Features as CapsFeatures};
 use crate::hooks::{Cx, Filter, Flow, Hooks, Registered, Stage};
 use crate::host::Host;
 pub use crate::iq::{Answer, At, AtSet, Iq, IqKind, KeySpace};
 use crate::iq::{IqTable, Registered as IqRegistered};
 use std::future::Future;
 use xmpp_stream::error::StanzaError;
+use xmpp_stream::ns;
 use xmpp_stream::stanza::Stanza;
 use xmpp_stream::xml::Element;
 
@@ -19,6 +21,8 @@ pub enum Coverage {
     Complete,
     /// Some; the head of the module's file says what is left out.
     Partial,
+    /// Not all that binds a server: what is missing, or what alone is there, in a few words.
+    Lacks(&'static str),
 }
 
 /// A spec that a module implements.
@@ -63,6 +67,15 @@ pub struct Identity {
 /// Says of which domains something is true.
 pub type HostRule = fn(&Host) -> bool;
 
+/// Makes a form about a domain (XEP-0128); `None`: there is nothing to say of this one.
+pub type HostForm = fn(&Host) -> Option<Element>;
+
+/// Makes a stream feature of a domain.
+pub type HostFeature = fn(&Announced, &Host) -> Option<Element>;
+
+/// Says whether a disco#info node of a domain is another name for the domain itself.
+pub type HostNode = fn(&Announced, &Host, &str) -> bool;
+
 /// Everything that registrations announce: what is announced is what is handled.
 #[derive(Debug, Default)]
 pub struct Announced {
@@ -72,6 +85,8 @@ pub struct Announced {
     pub host_features_if: Vec<(&'static str, HostRule)>,
     /// disco#info features of accounts, sorted.
     pub account_features: Vec<&'static str>,
+    /// disco#info forms of domains.
+    pub host_forms: Vec<HostForm>,
     /// Identities of the domain.
     pub host_identities: Vec<Identity>,
     /// Identities of accounts.
@@ -80,6 +95,12 @@ pub struct Announced {
     pub guest_ns: Vec<&'static str>,
     /// Stream features after login.
     pub features_after_auth: Vec<Element>,
+    /// Those that depend on the domain.
+    pub features_after_auth_of: Vec<HostFeature>,
+    /// disco#info nodes that stand for a domain itself.
+    pub host_nodes: Vec<HostNode>,
+    /// What clients can do.
+    pub caps: std::sync::Arc<Caps>,
     /// Name and specs of each loaded module.
     pub infos: Vec<&'static Info>,
 }
@@ -95,6 +116,22 @@ impl Announced {
             }
         }
         features
+    }
+
+    /// Stream features after login to one domain.
+    #[must_use]
+    pub fn stream_features_of(&self, host: &Host) -> Vec<Element> {
+        let of_host = self.features_after_auth_of.iter();
+        let of_host = of_host.filter_map(|feature| feature(self, host));
+        let all = self.features_after_auth.iter().cloned();
+        all.chain(of_host).collect()
+    }
+
+    /// disco#info forms of one domain.
+    #[must_use]
+    pub fn forms_of(&self, host: &Host) -> Vec<Element> {
+        let forms = self.host_forms.iter();
+        forms.filter_map(|form| form(host)).collect()
     }
 }
 
@@ -185,6 +222,11 @@ impl Scope<'_> {
         self.announced.host_features_if.push((ns, holds));
     }
 
+    /// A form shown in disco#info of the domain.
+    pub fn form(&mut self, form: HostForm) {
+        self.announced.host_forms.push(form);
+    }
+
     /// Shown in disco#info of accounts.
     pub fn account_feature(&mut self, ns: &'static str) {
         insert(&mut self.announced.account_features, ns);
@@ -211,6 +253,22 @@ impl Scope<'_> {
         add_identity(&mut self.announced.account_identities, identity);
     }
 
+    /// Offered in stream features after login, made anew for each domain.
+    pub fn stream_feature_of(&mut self, feature: HostFeature) {
+        self.announced.features_after_auth_of.push(feature);
+    }
+
+    /// A disco#info node that stands for the domain itself.
+    pub fn node(&mut self, node: HostNode) {
+        self.announced.host_nodes.push(node);
+    }
+
+    /// What clients can do, as far as they were asked.
+    #[must_use]
+    pub fn caps(&self) -> std::sync::Arc<Caps> {
+        std::sync::Arc::clone(&self.announced.caps)
+    }
+
     /// Offered in stream features after login.
     pub fn stream_feature(&mut self, feature: Element) {
         self.announced.features_after_auth.push(feature);
@@ -229,6 +287,27 @@ fn add_identity(list: &mut Vec<Identity>, identity: Identity) {
     if !list.iter().any(is_same) {
         list.push(identity);
     }
+}
+
+/// A form of facts (XEP-0004 section 3.1, XEP-0068): its type, and the values of each field.
+fn form_of_facts(form_type: &str, fields: &[(String, &[String])]) -> Element {
+    let field = |var: &str, ty: &str| {
+        Element::new(ns::DATA_FORMS, "field")
+            .with_attr("var", var)
+            .with_attr("type", ty)
+    };
+    let value = |text: &str| Element::new(ns::DATA_FORMS, "value").with_text(text);
+    let mut form = Element::new(ns::DATA_FORMS, "x")
+        .with_attr("type", "result")
+        .with_child(field("FORM_TYPE", "hidden").with_child(value(form_type)));
+    for (var, values) in fields {
+        let mut field = field(var, "list-multi");
+        for text in *values {
+            field.push(value(text));
+        }
+        form.push(field);
+    }
+    form
 }
 
 /// What this server calls itself.
@@ -261,10 +340,14 @@ macro_rules! modules {
 }
 
 modules! {
+    caps,
+    contact,
     disco,
+    last,
     ping,
     private,
     register,
+    time,
     vcard,
     version,
 }

@@ -1,9 +1,8 @@
 //! Private XML storage: what clients keep on the server for their own account.
 //!
 //! XEP-0049. One row for each (namespace, name) holds the very `<query/>` that a get is answered;
-//! one more row lists the keys in use and so bounds their number. Requests to one's own account
-//! run one after the other, so reading the list and writing it is safe. Requests to other accounts
-//! have no handler: the dispatcher refuses them with the same error whether the account exists or
+//! their number is bounded. Requests to one's own account run one after the other, so counting rows
+//! and then writing is safe. Requests to other accounts have no handler: the dispatcher refuses them with the same error whether the account exists or
 //! not (section 2.3, RFC 6121 section 8.5.1).
 
 use super::{Answer, AtSet, Coverage, Info, Iq, IqKind, KeySpace, Module, Scope, Spec};
@@ -14,9 +13,6 @@ use xmpp_stream::error::StanzaError;
 use xmpp_stream::jid::BareJid;
 use xmpp_stream::ns;
 use xmpp_stream::xml::{Element, Node};
-
-/// Row that lists the keys in use, one a line; no other key is empty.
-const KEYS: &str = "";
 
 /// The module.
 pub(super) struct Feature;
@@ -55,9 +51,12 @@ async fn set(iq: Iq) -> Result<Answer, StanzaError> {
     let limits = iq.limits();
     let rows = rows(&iq.payload, limits.private_bytes_max)?;
     let store = iq.store();
-    let list = store.get(owner, KEYS).await?;
-    let list = keys(list.as_deref(), &rows, limits.private_elements_max)?;
-    Ok(wishes(&store, owner, rows, list))
+    count(
+        &store.keys(owner).await?,
+        &rows,
+        limits.private_elements_max,
+    )?;
+    Ok(wishes(&store, owner, rows))
 }
 
 fn owner(iq: &Iq) -> Result<&BareJid, StanzaError> {
@@ -68,12 +67,8 @@ fn owner(iq: &Iq) -> Result<&BareJid, StanzaError> {
     Ok(&account.jid)
 }
 
-fn wishes(store: &KeySpace, owner: &BareJid, rows: Rows, list: Option<Bytes>) -> Answer {
+fn wishes(store: &KeySpace, owner: &BareJid, rows: Rows) -> Answer {
     let mut answer = Answer::empty();
-    if let Some(list) = list {
-        let list = Some(list).filter(|list| !list.is_empty());
-        answer = answer.effect(store.put(owner, KEYS, list));
-    }
     for (key, row) in rows {
         answer = answer.effect(store.put(owner, &key, row));
     }
@@ -84,10 +79,9 @@ fn wishes(store: &KeySpace, owner: &BareJid, rows: Rows, list: Option<Bytes>) ->
 type Rows = BTreeMap<String, Option<Bytes>>;
 
 /// Key of an element. A name has no space in it, so two elements share a key only if both their
-/// names and namespaces are the same; and no line end, so keys stand one a line.
+/// names and namespaces are the same.
 fn key(element: &Element) -> String {
-    let ns = element.ns().replace('\\', r"\\").replace('\n', r"\n");
-    format!("{ns} {}", element.name())
+    format!("{} {}", element.ns(), element.name())
 }
 
 /// The one element that a get asks for.
@@ -152,13 +146,12 @@ fn bounded(xml: Vec<u8>, bytes_max: usize) -> Result<Bytes, StanzaError> {
     }
 }
 
-/// The list of keys after a set, if it changes.
+/// Checks how many keys there are after a set.
 ///
 /// # Errors
-/// resource-constraint when it grows beyond its bound.
-fn keys(list: Option<&[u8]>, rows: &Rows, max: usize) -> Result<Option<Bytes>, StanzaError> {
-    let old = String::from_utf8_lossy(list.unwrap_or_default());
-    let old: BTreeSet<&str> = old.lines().collect();
+/// resource-constraint when they become more than the bound.
+fn count(keys: &[String], rows: &Rows, max: usize) -> Result<(), StanzaError> {
+    let old: BTreeSet<&str> = keys.iter().map(String::as_str).collect();
     let mut new = old.clone();
     for (key, row) in rows {
         match row {
@@ -166,15 +159,11 @@ fn keys(list: Option<&[u8]>, rows: &Rows, max: usize) -> Result<Option<Bytes>, S
             None => new.remove(key.as_str()),
         };
     }
-    if new == old {
-        return Ok(None);
+    // Whoever is over a bound that was lowered may still have fewer.
+    match new.len() > max && new.len() > old.len() {
+        true => Err(StanzaError::resource_constraint()),
+        false => Ok(()),
     }
-    // Whoever is over a bound that was lowered may still make the list shorter.
-    if new.len() > max && new.len() > old.len() {
-        return Err(StanzaError::resource_constraint());
-    }
-    let lines: Vec<&str> = new.into_iter().collect();
-    Ok(Some(lines.join("\n").into()))
 }
 
 #[cfg(test)]
@@ -285,18 +274,14 @@ mod tests {
         let one = |name: &str, value: &str| {
             rows(&query(&format!("<{name} xmlns='n'>{value}</{name}>")), 1000).unwrap()
         };
-        let list = keys(None, &one("a", "1"), 2).unwrap().unwrap();
-        let list = keys(Some(&list), &one("b", "1"), 2).unwrap().unwrap();
-        assert_eq!(list, "n a\nn b");
-        assert_eq!(keys(Some(&list), &one("a", "2"), 2), Ok(None), "replaced");
-        let answer = keys(Some(&list), &one("c", "1"), 2);
+        let keys = ["n a", "n b"].map(str::to_owned);
+        assert_eq!(count(&keys[..1], &one("b", "1"), 2), Ok(()));
+        assert_eq!(count(&keys, &one("a", "2"), 2), Ok(()), "replaced");
+        let answer = count(&keys, &one("c", "1"), 2);
         refused(answer, ErrorType::Wait, StanzaCondition::ResourceConstraint);
-        let freed = keys(Some(&list), &one("a", ""), 2).unwrap().unwrap();
-        assert_eq!(freed, "n b");
-        assert_eq!(keys(Some(&freed), &one("b", ""), 2), Ok(Some(Bytes::new())));
-        assert_eq!(keys(None, &one("a", ""), 2), Ok(None), "was not there");
         // The bound was lowered since.
-        assert!(keys(Some(&list), &one("a", ""), 0).is_ok());
+        assert_eq!(count(&keys, &one("a", ""), 0), Ok(()));
+        assert_eq!(count(&keys, &one("a", "2"), 0), Ok(()));
     }
 
     #[test]
@@ -310,7 +295,6 @@ mod tests {
         ];
         let different: BTreeSet<&String> = all.iter().collect();
         assert_eq!(different.len(), all.len());
-        assert!(all.iter().all(|key| key.lines().count() == 1));
     }
 
     #[test]

@@ -1,8 +1,8 @@
 //! In-band registration: accounts made by those who will use them, and new passwords.
 //!
 //! XEP-0077, by the policy of the domain. Guests ask before they sign in (section 3.1.1); whoever
-//! has signed in may change the own password (3.3). Removing an account in band (3.2) is not
-//! allowed yet. What a client submits may be plain fields or a data form (section 4); only plain
+//! has signed in may change the own password (3.3), under TLS only, or remove the own account (3.2).
+//! Other sessions stay when a password changes. What a client submits may be plain fields or a data form (section 4); only plain
 //! fields are asked for. Passwords become salted keys and are kept nowhere.
 
 use super::{Answer, Coverage, Info, Iq, IqKind, Module, Scope, Spec};
@@ -10,7 +10,7 @@ use crate::config::Registration;
 use crate::effect::Effect;
 use crate::host::Host;
 use crate::store::WriteOp;
-use xmpp_stream::error::StanzaError;
+use xmpp_stream::error::{ErrorType, StanzaCondition, StanzaError};
 use xmpp_stream::jid::BareJid;
 use xmpp_stream::ns;
 use xmpp_stream::stream::StoredKeys;
@@ -26,7 +26,7 @@ impl Module for Feature {
             specs: &[Spec {
                 id: "XEP-0077",
                 version: "2.4",
-                coverage: Coverage::Partial,
+                coverage: Coverage::Complete,
             }],
         }
     }
@@ -51,7 +51,16 @@ async fn get(iq: Iq) -> Result<Answer, StanzaError> {
 async fn set(iq: Iq) -> Result<Answer, StanzaError> {
     match submitted(asker(&iq), &iq.host.domain, &iq.payload)? {
         Submitted::Create(account, password) => {
-            tracing::info!(jid = account.as_str(), peer = ?iq.peer, "account asked for in band");
+            let (jid, peer) = (account.as_str(), iq.peer.map(tracing::field::display));
+            if iq.exists(&account).await? {
+                return Err(StanzaError::conflict());
+            }
+            // Before the costly part; one that a commit refuses afterwards counts all the same.
+            if !iq.count_registration() {
+                tracing::warn!(jid, peer, "registration refused: too many from one address");
+                return Err(too_many());
+            }
+            tracing::info!(jid, peer, "account asked for in band");
             let keys = keys(&iq, password).await?;
             let created = iq.unix_now();
             let create = WriteOp::AccountCreate {
@@ -63,8 +72,17 @@ async fn set(iq: Iq) -> Result<Answer, StanzaError> {
             answer.on_conflict = Some(StanzaError::conflict());
             Ok(answer)
         }
+        // Section 3.3: not where others could read it.
+        Submitted::Change(..) if !iq.asker.as_ref().is_some_and(|asker| asker.secure) => {
+            Err(StanzaError::not_authorized())
+        }
         Submitted::Change(account, password) => {
-            tracing::info!(jid = account.as_str(), peer = ?iq.peer, "password change asked for in band");
+            let peer = iq.peer.map(tracing::field::display);
+            tracing::info!(
+                jid = account.as_str(),
+                peer,
+                "password change asked for in band"
+            );
             let keys = keys(&iq, password).await?;
             let change = WriteOp::AccountKeys { account, keys };
             let mut answer = Answer::empty().effect(Effect::Write(change));
@@ -72,7 +90,20 @@ async fn set(iq: Iq) -> Result<Answer, StanzaError> {
             answer.on_conflict = Some(StanzaError::not_authorized());
             Ok(answer)
         }
+        Submitted::Remove(account) => {
+            tracing::info!(jid = account.as_str(), peer = ?iq.peer, "account removed in band");
+            Ok(Answer {
+                removal: true,
+                ..Answer::empty()
+            })
+        }
     }
+}
+
+/// Section 3.1.1: an entity that attempts to register too many times; it may do so later.
+fn too_many() -> StanzaError {
+    let error = StanzaError::new(ErrorType::Wait, StanzaCondition::NotAcceptable);
+    error.with_text("too many registrations from this address; try again later")
 }
 
 /// Never none: an account without keys could not sign in any more.
@@ -130,6 +161,8 @@ enum Submitted {
     Create(BareJid, String),
     /// A new password of the own account.
     Change(BareJid, String),
+    /// The end of the own account.
+    Remove(BareJid),
 }
 
 /// Reads what was submitted; section 3.1 to 3.3 name the errors.
@@ -138,7 +171,7 @@ fn submitted(asker: Asker, domain: &str, query: &Element) -> Result<Submitted, S
         return Err(StanzaError::service_unavailable());
     }
     if query.child(ns::REGISTER, "remove").is_some() {
-        return Err(no_removal(&asker, query));
+        return remove(asker, query);
     }
     let fields = fields(query)?;
     match asker {
@@ -168,13 +201,14 @@ fn change(account: BareJid, domain: &str, fields: Fields) -> Result<Submitted, S
     }
 }
 
-fn no_removal(asker: &Asker, query: &Element) -> StanzaError {
+/// Section 3.2: the element stands alone.
+fn remove(asker: Asker, query: &Element) -> Result<Submitted, StanzaError> {
     if query.children().count() > 1 {
-        return StanzaError::bad_request();
+        return Err(StanzaError::bad_request());
     }
     match asker {
-        Asker::Owner(_) => StanzaError::not_allowed(),
-        Asker::Guest | Asker::Stranger => StanzaError::unexpected_request(),
+        Asker::Owner(account) => Ok(Submitted::Remove(account)),
+        Asker::Guest | Asker::Stranger => Err(StanzaError::unexpected_request()),
     }
 }
 
@@ -226,7 +260,6 @@ fn filled(text: Option<String>) -> Option<String> {
 mod tests {
     use super::*;
     use crate::modules::tests::{Registry, element, host, refused};
-    use xmpp_stream::error::{ErrorType, StanzaCondition};
 
     const DOMAIN: &str = "localhost";
 
@@ -248,6 +281,7 @@ mod tests {
             Submitted::Change(account, password) => {
                 format!("change {} {password}", account.as_str())
             }
+            Submitted::Remove(account) => format!("remove {}", account.as_str()),
         })
     }
 
@@ -392,9 +426,9 @@ mod tests {
     }
 
     #[test]
-    fn im_ib_05_removal_is_not_allowed_yet() {
+    fn im_ib_05_removal_is_of_the_own_account_and_stands_alone() {
         let answer = submit(alice(), "<remove/>");
-        refused(answer, ErrorType::Cancel, StanzaCondition::NotAllowed);
+        assert_eq!(answer.as_deref(), Ok("remove alice@localhost"));
         let answer = submit(alice(), "<remove/><username>alice</username>");
         refused(answer, ErrorType::Modify, StanzaCondition::BadRequest);
         let answer = submit(Asker::Guest, "<remove/>");

@@ -109,6 +109,66 @@ fn every_module_registers_and_claims_what_no_other_does() {
     assert!(names.is_sorted(), "{names:?}");
 }
 
+/// Features that no request asks for: they say how other things are done.
+const WITHOUT_REQUESTS: &[&str] = &[ns::CAPS, "msgoffline"];
+/// Requests that are no feature: the roster is RFC 6121's and always there.
+const UNANNOUNCED: &[&str] = &[ns::ROSTER];
+
+#[test]
+fn im_di_01_what_is_announced_is_answered_and_the_reverse() {
+    let mut registry = Registry::default();
+    for module in enabled(&[]) {
+        assert_eq!(registry.add(module), []);
+    }
+    let Registry { iqs, announced } = &registry;
+    let host = announced.features_of(&host(Registration::Open));
+    let account = &announced.account_features;
+    let answers = |ns: &str, at: At| iqs.queries().any(|(_, of, set)| of == ns && set.has(at));
+    // The domain also announces what it does for accounts (XEP-0049 section 4).
+    for feature in &host {
+        let is_answered = answers(feature, At::Host) || answers(feature, At::Own);
+        let is_answered = is_answered || WITHOUT_REQUESTS.contains(feature);
+        assert!(is_answered, "{feature} is announced and not answered");
+    }
+    for feature in account {
+        let is_answered = answers(feature, At::Own) || WITHOUT_REQUESTS.contains(feature);
+        assert!(is_answered, "{feature} is announced and not answered");
+    }
+    for (kind, ns, at) in iqs.queries() {
+        // Some clients ask the domain, some the account, for one and the same thing: either says so.
+        let is_told = (at != AtSet::OTHER && host.contains(&ns))
+            || (at != AtSet::HOST && account.contains(&ns));
+        let is_told = is_told || UNANNOUNCED.contains(&ns);
+        assert!(is_told, "{kind:?} {ns} is answered and not announced");
+    }
+    for ns in WITHOUT_REQUESTS {
+        assert!(host.contains(ns) && !answers(ns, At::Host), "{ns}");
+    }
+    for ns in UNANNOUNCED {
+        assert!(answers(ns, At::Own) && !account.contains(ns), "{ns}");
+    }
+}
+
+#[test]
+fn c6121_rv_01_stream_features_are_those_of_loaded_modules() {
+    let of = |modules: &[&dyn Module]| -> Vec<String> {
+        let mut registry = Registry::default();
+        for module in modules {
+            registry.add(*module);
+        }
+        let features = registry
+            .announced
+            .stream_features_of(&host(Registration::Open));
+        features
+            .iter()
+            .map(|feature| feature.ns().to_owned())
+            .collect()
+    };
+    let always = [ns::FEATURE_ROSTER_VERSION, ns::FEATURE_PRE_APPROVAL];
+    assert_eq!(of(&enabled(&["caps".to_owned()])), always);
+    assert_eq!(of(&enabled(&[])), [&always[..], &[ns::CAPS]].concat());
+}
+
 #[test]
 fn switched_off_modules_are_not_loaded() {
     let names = |off: &[String]| -> Vec<&str> {
@@ -150,6 +210,7 @@ impl Server {
             account: jid("alice"),
             item: RosterRow {
                 jid: jid("bob"),
+                ver: 1,
                 name: None,
                 groups: Vec::new(),
                 subscription: Subscription::From,

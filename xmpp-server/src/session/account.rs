@@ -7,122 +7,19 @@ use super::Sid;
 use super::due::DueRows;
 use super::feed::Feed;
 use super::outbox::{Class, Delivery, OutItem, Outbox, Push};
+pub use super::roster::RosterView;
 use super::rules::{self, Rule};
 use crate::effect::{Effect, Which};
 use crate::limits::Limits;
-use crate::store::{AccountRecord, Cleared, RosterRow, RowId, Subscription, Watermark};
+use crate::sessions::Link;
+use crate::store::{AccountRecord, Cleared, RowId, Watermark, WriteOp};
 use smallvec::SmallVec;
 use std::collections::HashSet;
 use std::ops::{Deref, DerefMut};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use xmpp_stream::jid::{BareJid, FullJid, Jid};
 use xmpp_stream::stanza::{Item, Rendered, Stanza, To, Ty};
-
-/// A roster as last committed: visible items and pending inbound requests.
-#[derive(Clone, Debug, Default)]
-pub struct RosterView {
-    /// Version: grows with each change.
-    pub ver: u64,
-    /// In the order of their contacts; in one piece, as a view is replaced whole.
-    items: Box<[Arc<RosterRow>]>,
-}
-
-impl RosterView {
-    /// A view of stored rows.
-    pub fn new(ver: u64, rows: impl IntoIterator<Item = RosterRow>) -> Self {
-        let mut items: Box<[_]> = rows.into_iter().map(Arc::new).collect();
-        items.sort_unstable_by(|a, b| a.jid.cmp(&b.jid));
-        Self { ver, items }
-    }
-
-    fn find(&self, bare: &str) -> Result<usize, usize> {
-        self.items
-            .binary_search_by(|row| row.jid.as_str().cmp(bare))
-    }
-
-    /// The row of a contact, looked up by the text of its bare JID.
-    #[must_use]
-    pub fn get(&self, bare: &str) -> Option<&Arc<RosterRow>> {
-        self.items.get(self.find(bare).ok()?)
-    }
-
-    /// All rows, also those that are pending inbound requests only.
-    pub fn rows(&self) -> impl Iterator<Item = &Arc<RosterRow>> {
-        self.items.iter()
-    }
-
-    /// Number of rows.
-    #[must_use]
-    pub fn len(&self) -> usize {
-        self.items.len()
-    }
-
-    /// True without rows.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.items.is_empty()
-    }
-
-    /// The contact may see the account's presence (subscription from or both).
-    #[must_use]
-    pub fn may_see_us(&self, bare: &str) -> bool {
-        self.get(bare)
-            .is_some_and(|row| matches!(row.subscription, Subscription::From | Subscription::Both))
-    }
-
-    /// The account may see the contact's presence (subscription to or both).
-    #[must_use]
-    pub fn may_see_them(&self, bare: &str) -> bool {
-        self.get(bare)
-            .is_some_and(|row| matches!(row.subscription, Subscription::To | Subscription::Both))
-    }
-
-    /// Somebody waits for an answer to a subscription request.
-    #[must_use]
-    pub fn has_requests(&self) -> bool {
-        self.items.iter().any(|row| row.pending_in.is_some())
-    }
-
-    /// Rows behind a contact, in order.
-    pub fn rows_after(&self, contact: Option<&BareJid>) -> impl Iterator<Item = &Arc<RosterRow>> {
-        let from = match contact.map(|contact| self.find(contact.as_str())) {
-            None => 0,
-            Some(Ok(at)) => at + 1,
-            Some(Err(at)) => at,
-        };
-        self.items.iter().skip(from)
-    }
-
-    /// The view after one row was set.
-    #[must_use]
-    pub fn with(&self, row: RosterRow) -> Self {
-        let mut items = self.items.to_vec();
-        match self.find(row.jid.as_str()) {
-            Ok(at) => {
-                items.remove(at);
-                items.insert(at, Arc::new(row));
-            }
-            Err(at) => items.insert(at, Arc::new(row)),
-        }
-        Self {
-            ver: self.ver + 1,
-            items: items.into(),
-        }
-    }
-
-    /// The view after one row was removed.
-    #[must_use]
-    pub fn without(&self, jid: &BareJid) -> Self {
-        let mut items = self.items.to_vec();
-        if let Ok(at) = self.find(jid.as_str()) {
-            items.remove(at);
-        }
-        Self {
-            ver: self.ver + 1,
-            items: items.into(),
-        }
-    }
-}
 
 /// What the account knows of one bound session.
 #[derive(Clone)]
@@ -133,6 +30,8 @@ pub struct SessionEntry {
     pub jid: FullJid,
     /// Its queue.
     pub outbox: Arc<Outbox>,
+    /// The connection that it came by, for operators.
+    pub link: Arc<Link>,
     /// Last broadcast available presence; `None`: connected, not available.
     pub presence: Option<Arc<Stanza>>,
     /// Priority of that presence (RFC 6121 section 4.7.2.3).
@@ -165,6 +64,7 @@ impl SessionEntry {
             sid,
             jid,
             outbox: Arc::default(),
+            link: Arc::default(),
             presence: None,
             priority: 0,
             interested: false,
@@ -244,6 +144,11 @@ impl DerefMut for Locked<'_> {
     }
 }
 
+/// Where in the store it stands when an account was left.
+pub(super) const LEFT_SPACE: &str = "last";
+/// The key there.
+pub(super) const LEFT_KEY: &str = "left";
+
 /// A local account that somebody named lately. There is one value for an account (rule 2).
 pub struct Account {
     /// Its address.
@@ -251,6 +156,8 @@ pub struct Account {
     /// Credentials and ban, as last committed.
     record: RwLock<Arc<AccountRecord>>,
     roster: RwLock<Arc<RosterView>>,
+    /// When its last available resource went, in seconds since 1970; 0: unknown.
+    left: AtomicU64,
     state: Mutex<AccountState>,
     /// Held over the commit of a change to roster or subscriptions, so that changes of one account
     /// happen one after the other.
@@ -286,10 +193,37 @@ impl Account {
             jid,
             record: RwLock::new(record),
             roster: RwLock::new(Arc::new(roster)),
+            left: AtomicU64::new(0),
             state: Mutex::new(state),
             changes: tokio::sync::Mutex::default(),
             telling: tokio::sync::Mutex::default(),
         }
+    }
+
+    /// When its last available resource went, in seconds since 1970; `None`: never, or unknown.
+    #[must_use]
+    pub fn left(&self) -> Option<u64> {
+        Some(self.left.load(Ordering::Relaxed)).filter(|left| *left > 0)
+    }
+
+    /// Takes over what was stored when the account was last left.
+    pub fn set_left(&self, stored: &[u8]) {
+        let text = std::str::from_utf8(stored).ok();
+        if let Some(left) = text.and_then(|text| text.parse().ok()) {
+            self.left.store(left, Ordering::Relaxed);
+        }
+    }
+
+    /// The last available resource has gone, now; gives the wish to store that.
+    pub fn leave(&self, now: u64) -> Effect {
+        self.left.store(now, Ordering::Relaxed);
+        Effect::Write(WriteOp::Kv {
+            space: LEFT_SPACE,
+            owner: self.jid.clone(),
+            key: LEFT_KEY.to_owned(),
+            val: Some(now.to_string().into()),
+            expect: None,
+        })
     }
 
     /// The lock of rule 1. A poisoned lock is entered all the same: one failed handler must not take

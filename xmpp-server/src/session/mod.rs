@@ -7,12 +7,14 @@ pub mod feed;
 pub mod inbound;
 pub mod outbox;
 pub mod registry;
+pub mod roster;
 pub(crate) mod rules;
 pub(crate) mod visit;
 
 use crate::effect::Effect;
 use crate::host::Host;
 use crate::store::Print;
+use crate::watch::Tap;
 use account::Account;
 use inbound::Owed;
 use outbox::Outbox;
@@ -41,6 +43,10 @@ pub struct Session {
     pub outbox: Arc<Outbox>,
     /// Where the client connects from.
     pub peer: IpAddr,
+    /// Where its stanzas are counted and shown.
+    pub tap: Arc<Tap>,
+    /// Its stream is under TLS.
+    pub secure: bool,
     /// Effects that the path without awaits left over.
     pub later: Later,
     /// The last stanza met a queue over its soft bound.

@@ -183,6 +183,11 @@ impl Outbox {
         self.lock().marked = false;
     }
 
+    /// True when everything was handed to the transport.
+    pub fn is_all_sent(&self) -> bool {
+        self.lock().is_all_sent()
+    }
+
     /// True once the session was ended by someone else.
     pub fn is_closed(&self) -> bool {
         self.lock().closed
@@ -224,8 +229,8 @@ impl Outbox {
         self.lock().acknowledged(h)
     }
 
-    /// Stanzas that were sent and not acknowledged.
-    pub fn unacknowledged(&self) -> usize {
+    /// Stanzas that were sent and not acknowledged; `None` where nobody counts.
+    pub fn unacknowledged(&self) -> Option<usize> {
         self.lock().unacknowledged()
     }
 

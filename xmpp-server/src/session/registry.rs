@@ -4,7 +4,7 @@
 //! under its shard's write lock, with no session and no other holder. Unknown names are remembered
 //! for a minute, so that a flood of them costs the store nothing; no account is made for them.
 
-use super::account::{Account, RosterView};
+use super::account::{Account, LEFT_KEY, LEFT_SPACE, RosterView};
 use crate::limits::Limits;
 use crate::store::{Store, StoreError};
 use std::collections::HashMap;
@@ -112,6 +112,31 @@ impl Registry {
             .map(|entry| Arc::clone(&entry.account))
     }
 
+    /// Number of loaded accounts.
+    pub fn len(&self) -> usize {
+        let shards = self.shards.iter();
+        let read = shards.map(|shard| shard.read().unwrap_or_else(PoisonError::into_inner));
+        read.map(|shard| shard.accounts.len()).sum()
+    }
+
+    /// True when no account is loaded.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Every loaded account, for operators; one shard is locked at a time.
+    pub fn all(&self) -> Vec<Arc<Account>> {
+        let shards = self.shards.iter();
+        let read = shards.map(|shard| shard.read().unwrap_or_else(PoisonError::into_inner));
+        read.flat_map(|shard| {
+            let accounts = shard.accounts.values();
+            accounts
+                .map(|entry| Arc::clone(&entry.account))
+                .collect::<Vec<_>>()
+        })
+        .collect()
+    }
+
     /// The account of a name, from memory or from the store.
     ///
     /// # Errors
@@ -133,6 +158,7 @@ impl Registry {
             // Read also where there is no account: the time must not tell.
             let roster = store.roster(jid).await?;
             let due = store.due(jid).await?;
+            let left = store.kv(LEFT_SPACE, jid, LEFT_KEY).await?;
             let mut shard = self.write(jid.as_str());
             if shard.generation != generation {
                 continue;
@@ -145,8 +171,11 @@ impl Registry {
                 return Ok(Some(Arc::clone(&entry.account)));
             }
             shard.evict(self.shard_max);
-            let view = RosterView::new(roster.ver, roster.items);
+            let view = RosterView::new(RosterView::epoch_of(&record), roster);
             let account = Arc::new(Account::new(jid.clone(), record, view, due));
+            if let Some(left) = left {
+                account.set_left(&left.val);
+            }
             let used = AtomicU64::new(self.tick.fetch_add(1, Ordering::Relaxed));
             shard.accounts.insert(
                 jid.clone(),

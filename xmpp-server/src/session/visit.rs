@@ -3,7 +3,7 @@
 //! DESIGN 5 rules 16 and 17. The task looks after the stanza in hand; what it does not take comes
 //! back to whoever sent it.
 
-use std::net::IpAddr;
+use crate::sessions::Link;
 use tokio::sync::oneshot;
 use xmpp_stream::driver::Driver;
 use xmpp_stream::error::StreamError;
@@ -21,8 +21,8 @@ pub(crate) enum Visit {
 pub(crate) struct Handover {
     /// Machine and transport, waiting for the answer.
     pub(crate) driver: Box<Driver<Responder>>,
-    /// Where the client connects from now.
-    pub(crate) peer: IpAddr,
+    /// What operators are shown of it.
+    pub(crate) link: Link,
     /// What it has handled.
     pub(crate) h: u32,
     /// The transport goes back when the session cannot be resumed; dropped when it was.

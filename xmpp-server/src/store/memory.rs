@@ -11,6 +11,8 @@ use bytes::Bytes;
 use xmpp_stream::jid::BareJid;
 
 use super::ticket::Slot;
+use crate::metrics::StoreCounters;
+
 use super::{
     AccountRecord, Ban, Cleared, Clearing, CommitError, KvRecord, MessageRow, Ops, Print,
     RosterRecord, RosterRow, RowId, Sent, StoreError, StoreLimits, Ticket, WriteOp, random_secret,
@@ -22,6 +24,7 @@ pub struct MemoryStore {
     /// Submits that wait, while a test holds the store.
     held: Mutex<Held>,
     secret: OnceLock<[u8; super::SECRET_BYTES]>,
+    counters: StoreCounters,
 }
 
 type Held = Option<VecDeque<(Ops, Arc<Slot>)>>;
@@ -42,6 +45,9 @@ struct Owner {
     account: Option<Arc<AccountRecord>>,
     roster_ver: u64,
     roster: BTreeMap<BareJid, RosterRow>,
+    /// Removed contacts that are remembered, with the version at which each went.
+    roster_removed: BTreeMap<BareJid, u64>,
+    roster_forgotten: u64,
     spaces: BTreeMap<&'static str, BTreeMap<String, KvRecord>>,
     /// Due messages.
     messages: BTreeMap<RowId, MessageRow>,
@@ -58,6 +64,7 @@ impl MemoryStore {
             tables: Mutex::default(),
             held: Mutex::default(),
             secret: OnceLock::new(),
+            counters: StoreCounters::default(),
         }
     }
 
@@ -84,9 +91,14 @@ impl MemoryStore {
         let Some(owner) = tables.owners.get(account) else {
             return RosterRecord::default();
         };
+        let removed = owner.roster_removed.iter();
+        let mut removed: Vec<_> = removed.map(|(jid, ver)| (*ver, jid.clone())).collect();
+        removed.sort();
         RosterRecord {
             ver: owner.roster_ver,
             items: owner.roster.values().cloned().collect(),
+            removed,
+            forgotten: owner.roster_forgotten,
         }
     }
 
@@ -100,7 +112,7 @@ impl MemoryStore {
             .cloned()
     }
 
-    pub(super) fn kv_list(&self, space: &str, owner: &BareJid) -> Vec<(String, KvRecord)> {
+    pub(super) fn kv_keys(&self, space: &str, owner: &BareJid) -> Vec<String> {
         let tables = self.lock();
         let values = tables
             .owners
@@ -109,7 +121,7 @@ impl MemoryStore {
         values
             .into_iter()
             .flatten()
-            .map(|(key, record)| (key.clone(), record.clone()))
+            .map(|(key, _)| key.clone())
             .collect()
     }
 
@@ -160,7 +172,15 @@ impl MemoryStore {
         if tables.closed {
             return Err(CommitError::Failed);
         }
-        tables.apply(ops).map_err(|Unexpected| CommitError::Expect)
+        let applied = tables.apply(ops).map_err(|Unexpected| CommitError::Expect);
+        if applied.is_ok() {
+            self.counters.committed(ops.len());
+        }
+        applied
+    }
+
+    pub(super) fn counters(&self) -> &StoreCounters {
+        &self.counters
     }
 
     pub(super) fn clear(&self, clearing: &Clearing) {
@@ -283,6 +303,7 @@ impl Tables {
                 ver,
             } => {
                 let owner = self.roster_mut(account, *expect, *ver)?;
+                owner.roster_removed.remove(&item.jid);
                 owner.roster.insert(item.jid.clone(), item.clone());
             }
             WriteOp::RosterRemove {
@@ -290,8 +311,16 @@ impl Tables {
                 jid,
                 expect,
                 ver,
+                remember,
+                forgotten,
             } => {
-                self.roster_mut(account, *expect, *ver)?.roster.remove(jid);
+                let owner = self.roster_mut(account, *expect, *ver)?;
+                owner.roster.remove(jid);
+                if *remember {
+                    owner.roster_removed.insert(jid.clone(), *ver);
+                }
+                owner.roster_forgotten = *forgotten;
+                owner.roster_removed.retain(|_, ver| *ver > *forgotten);
             }
             WriteOp::Message { account, row, sent } => {
                 let owner = self.owners.get_mut(account);

@@ -18,6 +18,8 @@ use std::sync::Arc;
 use ring::rand::{SecureRandom, SystemRandom};
 use xmpp_stream::jid::BareJid;
 
+use crate::metrics::StoreCounters;
+
 pub use memory::MemoryStore;
 pub use permit::{Permit, StoreLimits};
 pub use row::{Cleared, Clearing, MessageRow, Print, RowId, RowIds, Sent, Watermark};
@@ -108,18 +110,14 @@ impl Store {
         }
     }
 
-    /// All values of an owner in a key space, in the order of their keys.
+    /// The keys of an owner in a key space, in order.
     ///
     /// # Errors
     /// `Closed`, `Corrupt`, `Database`.
-    pub async fn kv_list(
-        &self,
-        space: &str,
-        owner: &BareJid,
-    ) -> Result<Vec<(String, KvRecord)>, StoreError> {
+    pub async fn kv_keys(&self, space: &str, owner: &BareJid) -> Result<Vec<String>, StoreError> {
         match self {
-            Self::Memory(store) => Ok(store.kv_list(space, owner)),
-            Self::Sqlite(store) => store.kv_list(space, owner).await,
+            Self::Memory(store) => Ok(store.kv_keys(space, owner)),
+            Self::Sqlite(store) => store.kv_keys(space, owner).await,
         }
     }
 
@@ -228,6 +226,14 @@ impl Store {
         match self {
             Self::Memory(store) => store.submit(ops),
             Self::Sqlite(store) => store.submit_with(permit, ops),
+        }
+    }
+
+    /// What it has done, for operators.
+    pub fn counters(&self) -> &StoreCounters {
+        match self {
+            Self::Memory(store) => store.counters(),
+            Self::Sqlite(store) => store.counters(),
         }
     }
 

@@ -20,6 +20,8 @@ use rusqlite::{Connection, OpenFlags, OptionalExtension, params};
 use tracing::error;
 use xmpp_stream::jid::BareJid;
 
+use crate::metrics::StoreCounters;
+
 use self::read::Readers;
 use self::write::SqliteWriter;
 use super::writer::Writer;
@@ -93,14 +95,14 @@ impl SqliteStore {
             .await
     }
 
-    pub(super) async fn kv_list(
+    pub(super) async fn kv_keys(
         &self,
         space: &str,
         owner: &BareJid,
-    ) -> Result<Vec<(String, KvRecord)>, StoreError> {
+    ) -> Result<Vec<String>, StoreError> {
         let (space, owner) = (space.to_owned(), owner.clone());
         self.readers
-            .run(move |db| read::kv_list(db, &space, &owner))
+            .run(move |db| read::kv_keys(db, &space, &owner))
             .await
     }
 
@@ -162,6 +164,10 @@ impl SqliteStore {
 
     pub(super) fn submit(&self, ops: Ops) -> Ticket {
         self.writer.submit(ops)
+    }
+
+    pub(super) fn counters(&self) -> &StoreCounters {
+        self.writer.counters()
     }
 
     pub(super) async fn close(&self) {

@@ -75,6 +75,7 @@ for_both! {
     passwords_change_as_a_whole,
     removal_takes_all_rows_of_one_account,
     rosters_compare_and_set,
+    removed_contacts_are_remembered,
     rosters_keep_every_field,
     secret_stays,
     submits_of_many_are_all_or_nothing,
@@ -131,6 +132,7 @@ fn delete(key: &str, expect: Option<Option<u64>>) -> WriteOp {
 fn contact(text: &str) -> RosterRow {
     RosterRow {
         jid: jid(text),
+        ver: 0,
         name: None,
         groups: Vec::new(),
         subscription: Subscription::None,
@@ -287,10 +289,10 @@ async fn kv_compares_and_sets(store: Store) {
             .unwrap()
             .is_none()
     );
-    let list = store.kv_list("test", &alice()).await.unwrap();
-    let list: Vec<(&str, &[u8])> = list.iter().map(|(key, rec)| (&**key, &*rec.val)).collect();
-    assert_eq!(list, [("a", &b"4"[..]), ("x", &b"2"[..])]);
-    assert!(store.kv_list("other", &alice()).await.unwrap().is_empty());
+    assert_eq!(store.kv_keys("test", &alice()).await.unwrap(), ["a", "x"]);
+    assert_eq!(val_of(&store, "a").await.as_deref(), Some("4"));
+    assert_eq!(val_of(&store, "x").await.as_deref(), Some("2"));
+    assert!(store.kv_keys("other", &alice()).await.unwrap().is_empty());
 
     assert_eq!(write(&store, delete("x", None)).await, Ok(()));
     assert_eq!(write(&store, delete("x", Some(None))).await, Ok(()));
@@ -356,11 +358,11 @@ async fn removal_takes_all_rows_of_one_account(store: Store) {
             store.roster(&alice()).await.unwrap(),
             RosterRecord::default()
         );
-        assert!(store.kv_list("test", &alice()).await.unwrap().is_empty());
+        assert!(store.kv_keys("test", &alice()).await.unwrap().is_empty());
     }
     assert_eq!(store.account(&bob).await.unwrap().unwrap().keys.len(), 2);
     assert_eq!(store.roster(&bob).await.unwrap().items.len(), 1);
-    assert_eq!(store.kv_list("test", &bob).await.unwrap().len(), 1);
+    assert_eq!(store.kv_keys("test", &bob).await.unwrap().len(), 1);
 
     // A write that came too late is not inherited.
     assert_eq!(write(&store, put("x", "late", None)).await, Ok(()));
@@ -397,6 +399,7 @@ async fn rosters_compare_and_set(store: Store) {
     let expected = RosterRecord {
         ver: 2,
         items: vec![bob, carol.clone()],
+        ..RosterRecord::default()
     };
     assert_eq!(store.roster(&alice()).await.unwrap(), expected);
 
@@ -405,6 +408,8 @@ async fn rosters_compare_and_set(store: Store) {
         jid: jid("bob@a.test"),
         expect,
         ver,
+        remember: true,
+        forgotten: 0,
     };
     assert_eq!(
         write(&store, remove(Some(1), 2)).await,
@@ -416,6 +421,8 @@ async fn rosters_compare_and_set(store: Store) {
     let expected = RosterRecord {
         ver: 4,
         items: vec![carol],
+        removed: vec![(4, jid("bob@a.test"))],
+        forgotten: 0,
     };
     assert_eq!(store.roster(&alice()).await.unwrap(), expected);
 }
@@ -441,6 +448,7 @@ async fn rosters_keep_every_field(store: Store) {
             ask: odd,
             pending_in: odd.then(|| Bytes::from_static(b"<presence type='subscribe'/>\0\xff")),
             approved: !odd,
+            ver: number as u64,
             ..contact(&format!("c{number}@b.test"))
         };
         write(&store, roster_op(item.clone(), None, 7))
@@ -460,8 +468,42 @@ async fn rosters_keep_every_field(store: Store) {
     let expected = RosterRecord {
         ver: u64::MAX,
         items,
+        ..RosterRecord::default()
     };
     assert_eq!(store.roster(&alice()).await.unwrap(), expected);
+}
+
+async fn removed_contacts_are_remembered(store: Store) {
+    let remove = |text, ver, remember, forgotten| WriteOp::RosterRemove {
+        account: alice(),
+        jid: jid(text),
+        expect: None,
+        ver,
+        remember,
+        forgotten,
+    };
+    let kept = async || {
+        let record = store.roster(&alice()).await.unwrap();
+        let removed = record.removed.iter();
+        let removed: Vec<_> = removed.map(|(ver, jid)| format!("{ver} {jid}")).collect();
+        (removed.join(", "), record.forgotten)
+    };
+    let ops = [
+        remove("c@b", 1, true, 0),
+        remove("b@b", 2, true, 0),
+        remove("a@b", 3, true, 0),
+        remove("request@b", 4, false, 0),
+    ];
+    assert_eq!(store.submit(ops.into_iter().collect()).await, Ok(()));
+    assert_eq!(kept().await, ("1 c@b, 2 b@b, 3 a@b".to_owned(), 0));
+    let again = roster_op(contact("b@b"), None, 5);
+    assert_eq!(write(&store, again).await, Ok(()));
+    assert_eq!(kept().await, ("1 c@b, 3 a@b".to_owned(), 0));
+    assert_eq!(write(&store, remove("d@b", 6, true, 1)).await, Ok(()));
+    assert_eq!(kept().await, ("3 a@b, 6 d@b".to_owned(), 1));
+    let gone = WriteOp::AccountRemove { account: alice() };
+    assert_eq!(write(&store, gone).await, Ok(()));
+    assert_eq!(kept().await, (String::new(), 0));
 }
 
 async fn secret_stays(store: Store) {
@@ -574,7 +616,7 @@ async fn a_fault_in_one_submit_is_no_other_submits_business() {
         };
         assert_eq!(ticket.await, expected, "{key}");
     }
-    assert_eq!(store.kv_list("test", &alice()).await.unwrap().len(), 37);
+    assert_eq!(store.kv_keys("test", &alice()).await.unwrap().len(), 37);
     assert_eq!(write(&store, put("after", "x", None)).await, Ok(()));
 }
 
@@ -592,7 +634,7 @@ async fn newer_store_is_refused_and_left_alone() {
             error,
             StoreError::TooNew {
                 found: 1_000,
-                known: 2
+                known: 3
             }
         ),
         "{error:?}"

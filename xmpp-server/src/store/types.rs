@@ -48,6 +48,10 @@ pub struct RosterRecord {
     pub ver: u64,
     /// Items in the order of their JIDs, also those that are only a pending request.
     pub items: Vec<RosterRow>,
+    /// Removed items that are remembered, with the version at which each went, oldest first.
+    pub removed: Vec<(u64, BareJid)>,
+    /// Removals up to this version may have been forgotten.
+    pub forgotten: u64,
 }
 
 /// One contact, with all that RFC 6121 section 3 and appendix A want remembered.
@@ -55,6 +59,8 @@ pub struct RosterRecord {
 pub struct RosterRow {
     /// The contact.
     pub jid: BareJid,
+    /// Version of the roster when what shows of this item last changed.
+    pub ver: u64,
     /// Handle given by the account.
     pub name: Option<Box<str>>,
     /// Groups, without repetition.
@@ -67,6 +73,30 @@ pub struct RosterRow {
     pub pending_in: Option<Bytes>,
     /// A request by the contact is approved in advance (RFC 6121 section 3.4).
     pub approved: bool,
+}
+
+impl RosterRow {
+    /// True when the row is a roster item, false when it only keeps a pending inbound request.
+    /// Listed rows that keep a request too have a name, empty if the account gave none.
+    #[must_use]
+    pub fn is_listed(&self) -> bool {
+        self.pending_in.is_none()
+            || self.name.is_some()
+            || self.subscription != Subscription::None
+            || self.ask
+            || self.approved
+            || !self.groups.is_empty()
+    }
+
+    /// Both look the same to a client (RFC 6121 section 2.6.3: what would bring a push).
+    pub(crate) fn shows_as(&self, other: &Self) -> bool {
+        let name = |row: &Self| row.name.as_deref().unwrap_or_default().to_owned();
+        self.is_listed() == other.is_listed()
+            && (self.subscription, self.ask, self.approved)
+                == (other.subscription, other.ask, other.approved)
+            && name(self) == name(other)
+            && self.groups == other.groups
+    }
 }
 
 /// The `subscription` attribute of a roster item (RFC 6121 section 2.1.2.5).
@@ -140,6 +170,10 @@ pub enum WriteOp {
         expect: Option<u64>,
         /// The roster's version after.
         ver: u64,
+        /// The removal is remembered for clients that have an older version.
+        remember: bool,
+        /// Removals up to this version are no longer remembered.
+        forgotten: u64,
     },
     /// Keeps a message: its row is due from here on; `Expect` when there is no such account.
     Message {
@@ -275,6 +309,7 @@ impl fmt::Debug for WriteOp {
                 jid,
                 expect,
                 ver,
+                ..
             } => {
                 write!(f, "RosterRemove({account}, {jid}, {expect:?} -> {ver})")
             }

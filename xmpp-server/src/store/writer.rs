@@ -7,6 +7,7 @@
 
 mod queue;
 
+use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -19,6 +20,7 @@ use super::permit::Room;
 use super::ticket::{Slot, Ticket};
 use super::{Cleared, Clearing, CommitError, Ops, Permit, StoreLimits, WriteOp};
 use crate::clock;
+use crate::metrics::StoreCounters;
 
 /// Watermarks of one transaction.
 const CLEARS_MAX: usize = 512;
@@ -72,6 +74,7 @@ struct Shared {
     queue: Mutex<Queue>,
     arrived: Condvar,
     room: Room,
+    counters: StoreCounters,
 }
 
 impl Writer {
@@ -84,6 +87,7 @@ impl Writer {
             queue: Mutex::default(),
             arrived: Condvar::new(),
             room: Room::new(limits),
+            counters: StoreCounters::default(),
         });
         let (ending, ended) = watch::channel(());
         let theirs = Arc::clone(&shared);
@@ -101,12 +105,18 @@ impl Writer {
         &self.shared.room
     }
 
+    /// What it has done.
+    pub(super) fn counters(&self) -> &StoreCounters {
+        &self.shared.counters
+    }
+
     /// Puts operations into the queue, if there is room at once.
     pub(super) fn submit(&self, ops: Ops) -> Ticket {
         let room = &self.shared.room;
         match room.try_reserve(ops.len(), bytes(&ops)) {
             Some(permit) => self.submit_with(permit, ops),
             None => {
+                self.shared.counters.refused.fetch_add(1, Relaxed);
                 warn!(full = !room.is_closed(), "write refused");
                 Ticket::done(Err(CommitError::Failed))
             }
@@ -151,9 +161,11 @@ impl Writer {
             slot: Arc::clone(&slot),
             _permit: permit,
         };
+        let ops = submit.ops.len();
         if !self.shared.lock().push(submit) {
             return Ticket::done(Err(CommitError::Failed));
         }
+        self.shared.counters.waiting.fetch_add(ops, Relaxed);
         self.shared.arrived.notify_one();
         Ticket::waiting(slot, self.shared.room.limits().ticket_max)
     }
@@ -163,6 +175,10 @@ impl Drop for Writer {
     fn drop(&mut self) {
         self.shared.close();
     }
+}
+
+fn count(group: &[&Ops]) -> usize {
+    group.iter().map(|ops| ops.len()).sum()
 }
 
 fn bytes(ops: &Ops) -> usize {
@@ -226,8 +242,9 @@ impl Drop for AtEnd<'_> {
 }
 
 /// The thread's side.
-struct Thread<B> {
+struct Thread<'a, B> {
     backend: B,
+    counters: &'a StoreCounters,
     /// Watermarks that are to be written, in the order of asking.
     cleared: Vec<Cleared>,
     /// Set after a fault: watermarks wait for it.
@@ -239,6 +256,7 @@ fn run(shared: &Shared, backend: impl Backend) {
     let _at_end = AtEnd(shared);
     let mut thread = Thread {
         backend,
+        counters: &shared.counters,
         cleared: Vec::new(),
         retry_at: None,
         tidy_at: clock::now(),
@@ -246,6 +264,8 @@ fn run(shared: &Shared, backend: impl Backend) {
     loop {
         let clears_max = CLEARS_MAX.saturating_sub(thread.cleared.len());
         let work = shared.next(thread.retry_at, thread.tidy_at, clears_max);
+        let taken = work.group.iter().map(|submit| submit.ops.len()).sum();
+        shared.counters.waiting.fetch_sub(taken, Relaxed);
         let idle = work.group.is_empty() && work.clearings.is_empty();
         if work.closed && idle && thread.cleared.is_empty() {
             break;
@@ -262,7 +282,7 @@ fn run(shared: &Shared, backend: impl Backend) {
     thread.backend.close();
 }
 
-impl<B: Backend> Thread<B> {
+impl<B: Backend> Thread<'_, B> {
     fn write(&mut self, work: &Work) {
         // Asked here, outside of the queue's lock: the answer is given under the account's, under
         // which others submit.
@@ -275,6 +295,7 @@ impl<B: Backend> Thread<B> {
         let ops: Vec<&Ops> = work.group.iter().map(|submit| &submit.ops).collect();
         match self.backend.commit(&ops, &self.cleared) {
             Ok(verdicts) => {
+                self.counters.committed(count(&ops));
                 self.cleared.clear();
                 self.retry_at = None;
                 settle(&work.group, verdicts);
@@ -296,7 +317,10 @@ impl<B: Backend> Thread<B> {
             return;
         }
         match self.backend.commit(&ops, &[]) {
-            Ok(verdicts) => settle(group, verdicts),
+            Ok(verdicts) => {
+                self.counters.committed(count(&ops));
+                settle(group, verdicts);
+            }
             Err(fault) => self.refuse(group, fault, true),
         }
     }

@@ -123,7 +123,7 @@ fn c6121_pr_07_the_clients_own_words_go_out() {
     // Before it takes effect: the session itself is to get it.
     stops(
         &outcome,
-        &[&own, "offline 1", &format!("fan {FRIENDS} {sent}")],
+        &[&own, "offline 1", &format!("fan {FRIENDS} {sent}"), "left"],
     );
 }
 
@@ -400,6 +400,38 @@ fn c6121_pr_probe_of_somebody_offline() {
     for resource in ["ann@a.test/c", "ann@a.test/none"] {
         assert_eq!(probe(&bench().bound("c"), BOB, resource), [gone(resource)]);
     }
+}
+
+#[test]
+fn c6121_pr_probe_of_somebody_offline_says_since_when() {
+    let mut bench = bench().bound("c");
+    bench.left = Some(1_000_000_000);
+    let since = "<delay xmlns='urn:xmpp:delay' stamp='2001-09-09T01:46:40.000Z'/>";
+    let gone = format!(
+        "route <presence to='{BOB}' from='{ANN}' id='q' type='unavailable'>{since}</presence>"
+    );
+    assert_eq!(probe(&bench, BOB, ANN), [gone]);
+    assert_eq!(
+        probe(&bench, "eve@b.test", ANN),
+        [unsubscribed("eve@b.test")]
+    );
+}
+
+#[test]
+fn im_la_01_only_the_end_of_the_last_available_resource_counts() {
+    let bye = "type='unavailable'/>";
+    let notes = |bench: &Bench| sends(bench, "r", bye).lines().contains(&"left".to_owned());
+    assert!(notes(&bench().online("r", 0)));
+    assert!(notes(&bench().online("r", 0).bound("c")));
+    assert!(!notes(&bench().online("r", 0).online("s", -1)));
+    assert!(!notes(&bench().bound("r").directed("room@m.test/n")));
+    assert!(
+        bench()
+            .online("r", 0)
+            .ended("r")
+            .lines()
+            .contains(&"left".to_owned())
+    );
 }
 
 #[test]

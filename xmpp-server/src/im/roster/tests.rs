@@ -1,22 +1,36 @@
 //! A query in, an answer or wishes out.
 
-use super::{change, owned, read};
+use super::{PUSHES_MAX, change, owned, read};
 use crate::hooks::Flow;
 use crate::im::testkit::{ANN, Bench, line, query, request_row, row};
 use crate::iq::{IqKind, IqTable};
 use crate::modules::{At, Module, Scope};
+use crate::session::Sid;
 use crate::session::account::{Account, RosterView};
 use crate::store::{AccountRecord, RosterRow};
 use std::sync::Arc;
 use xmpp_stream::error::StanzaError;
 use xmpp_stream::jid::BareJid;
 use xmpp_stream::ns;
+use xmpp_stream::xml::Element;
 
 const BOB: &str = "bob@b.test";
 
+/// The child of the answer to a get.
+fn answered(bench: &Bench) -> Element {
+    let answer = read(&query(""), &bench.roster, Some(Sid(1))).unwrap();
+    assert!(answer.after.is_empty());
+    assert_eq!(lines(&answer.effects), ["interested 1"]);
+    answer.payload.unwrap()
+}
+
+fn lines(effects: &[crate::effect::Effect]) -> Vec<String> {
+    effects.iter().map(line).collect()
+}
+
 /// The items that a get gives.
 fn items(bench: &Bench) -> String {
-    let answer = read(&query(""), &bench.roster).unwrap();
+    let answer = answered(bench);
     assert!(answer.is(ns::ROSTER, "query"));
     answer
         .children()
@@ -136,16 +150,15 @@ fn c6121_ro_04_only_remove_is_a_subscription_to_set() {
 
 #[test]
 fn c6121_ro_05_a_get_has_no_items() {
-    let asked = read(&query("<item jid='a@b'/>"), &Bench::new().roster);
-    assert_eq!(asked, Err(StanzaError::bad_request()));
+    let asked = read(&query("<item jid='a@b'/>"), &Bench::new().roster, None);
+    assert_eq!(asked.err(), Some(StanzaError::bad_request()));
 }
 
 #[test]
 fn c6121_ro_06_an_empty_roster_is_an_empty_query() {
-    let answer = read(&query(""), &Bench::new().roster).unwrap();
     assert_eq!(
-        answer.to_xml(ns::CLIENT),
-        "<query xmlns='jabber:iq:roster'/>"
+        answered(&Bench::new()).to_xml(ns::CLIENT),
+        "<query xmlns='jabber:iq:roster' ver='0-0'/>"
     );
 }
 
@@ -274,6 +287,7 @@ fn c6121_ro_13_a_set_replaces_name_and_groups_and_keeps_the_subscription() {
         let kept = RosterRow {
             name: old.name.clone(),
             groups: old.groups.clone(),
+            ver: old.ver,
             ..new
         };
         assert_eq!(kept, old, "{state}");
@@ -356,4 +370,75 @@ fn c6121_ro_19_set_and_subscribe_in_either_order() {
     let other = stored(&Bench::new().with(asked), &item);
     assert_eq!(one, other);
     assert!(one.ask);
+}
+
+/// What a client is told that comes with this version: whether the roster is whole, and pushes.
+fn comes_with(bench: &Bench, ver: &str) -> (Option<String>, Vec<String>) {
+    let mut query = query("");
+    query.set_attr("ver", ver);
+    let answer = read(&query, &bench.roster, Some(Sid(1))).unwrap();
+    assert_eq!(lines(&answer.effects), ["interested 1"]);
+    let vers = answer.after.iter().map(|effect| match effect {
+        crate::effect::Effect::Local(_, _, rendered) => {
+            let query = rendered.stanza().first_element().unwrap();
+            query.attr("ver").unwrap().to_owned()
+        }
+        other => panic!("{other:?}"),
+    });
+    let pushes = vers.zip(lines(&answer.after));
+    let pushes = pushes.map(|(ver, push)| format!("{ver} {push}"));
+    let whole = answer
+        .payload
+        .map(|query| query.attr("ver").unwrap().to_owned());
+    (whole, pushes.collect())
+}
+
+#[test]
+fn c6121_rv_03_rv_04_rv_07_changes_since_a_version_are_pushed_behind_the_result() {
+    let mut bench = Bench::new()
+        .with(row("a@b.test", "N"))
+        .with(row("b@b.test", "N"));
+    assert_eq!(comes_with(&bench, "0-2"), (None, vec![]), "rv-03");
+    bench.roster.put(row("c@b.test", "B"));
+    bench.roster.remove(&BareJid::parse("a@b.test").unwrap(), 9);
+    bench.roster.put(named("c@b.test", "B", "C", &["g"]));
+    let pushes = vec![
+        "0-4 push to 1 <item jid='a@b.test' subscription='remove'/>".to_owned(),
+        "0-5 push to 1 <item jid='c@b.test' name='C' subscription='both'><group>g</group></item>"
+            .to_owned(),
+    ];
+    assert_eq!(comes_with(&bench, "0-2"), (None, pushes));
+}
+
+#[test]
+fn c6121_rv_02_rv_05_an_empty_or_unknown_version_gets_the_whole_roster() {
+    let bench = Bench::new().with(row(BOB, "N"));
+    for ver in ["", "junk", "0-2", "1-1"] {
+        assert_eq!(comes_with(&bench, ver), (Some("0-1".to_owned()), vec![]));
+    }
+}
+
+#[test]
+fn c6121_rv_03_the_whole_roster_is_sent_where_it_takes_less() {
+    let mut bench = Bench::new();
+    for number in 0..PUSHES_MAX {
+        bench.roster.put(row(&format!("c{number}@b.test"), "N"));
+    }
+    let (whole, pushes) = comes_with(&bench, "0-0");
+    assert_eq!((whole, pushes.len()), (None, PUSHES_MAX));
+    bench.roster.put(row(BOB, "N"));
+    let (whole, pushes) = comes_with(&bench, "0-0");
+    assert_eq!((whole.is_some(), pushes.len()), (true, 0));
+}
+
+#[test]
+fn c6121_su_19_an_approval_in_advance_shows() {
+    let approved = RosterRow {
+        approved: true,
+        ..row(BOB, "N+PO")
+    };
+    assert_eq!(
+        items(&Bench::new().with(approved)),
+        format!("<item jid='{BOB}' subscription='none' approved='true' ask='subscribe'/>")
+    );
 }

@@ -1,7 +1,7 @@
 //! Subscription states and their transitions: RFC 6121 appendix A as pure tables.
 //!
-//! The point of view is the account's; "contact" is the other side. Pre-approval (section 3.4) is
-//! not offered, so an approval that nobody asked for changes nothing.
+//! The point of view is the account's; "contact" is the other side. An approval in advance (section
+//! 3.4) stands beside the state, and only where the contact neither sees the account nor asks to.
 
 use crate::store::{RosterRow, Subscription};
 use xmpp_stream::stanza::Ty;
@@ -49,6 +49,8 @@ pub struct Outbound {
     pub route: bool,
     /// The state afterwards.
     pub next: State,
+    /// A request is then approved in advance.
+    pub approved: bool,
 }
 
 /// What an inbound stanza does.
@@ -60,6 +62,8 @@ pub struct Inbound {
     pub reply: Option<Verb>,
     /// The state afterwards.
     pub next: State,
+    /// A request is then approved in advance.
+    pub approved: bool,
 }
 
 impl Verb {
@@ -141,9 +145,15 @@ impl State {
         matches!(self, Self::To | Self::ToIn | Self::Both)
     }
 
+    /// An approval may be given in advance (section 3.4.2).
+    #[must_use]
+    pub fn can_pre_approve(self) -> bool {
+        matches!(self, Self::None | Self::NoneOut | Self::To)
+    }
+
     /// The account sends (appendix A.2). "SHOULD NOT route" is taken as a rule.
     #[must_use]
-    pub fn outbound(self, verb: Verb) -> Outbound {
+    pub fn outbound(self, verb: Verb, approved: bool) -> Outbound {
         let next = match (verb, self) {
             (Verb::Subscribe, Self::None) => Self::NoneOut,
             (Verb::Subscribe, Self::NoneIn) => Self::NoneOutIn,
@@ -153,9 +163,7 @@ impl State {
             (Verb::Unsubscribe, Self::NoneOutIn | Self::ToIn) => Self::NoneIn,
             (Verb::Unsubscribe, Self::FromOut | Self::Both) => Self::From,
 
-            (Verb::Subscribed, Self::NoneIn) => Self::From,
-            (Verb::Subscribed, Self::NoneOutIn) => Self::FromOut,
-            (Verb::Subscribed, Self::ToIn) => Self::Both,
+            (Verb::Subscribed, asked) if asked.is_asked() => asked.granted(),
 
             (Verb::Unsubscribed, Self::NoneIn | Self::From) => Self::None,
             (Verb::Unsubscribed, Self::NoneOutIn | Self::FromOut) => Self::NoneOut,
@@ -169,12 +177,29 @@ impl State {
             Verb::Subscribe | Verb::Unsubscribe => true,
             Verb::Subscribed | Verb::Unsubscribed => next != self,
         };
-        Outbound { route, next }
+        let approved = match verb {
+            Verb::Subscribed => self.can_pre_approve(),
+            Verb::Unsubscribed => false,
+            Verb::Subscribe | Verb::Unsubscribe => approved,
+        };
+        Outbound {
+            route,
+            next,
+            approved,
+        }
     }
 
     /// The contact sends (appendix A.3). "SHOULD NOT deliver" is taken as a rule.
     #[must_use]
-    pub fn inbound(self, verb: Verb) -> Inbound {
+    pub fn inbound(self, verb: Verb, approved: bool) -> Inbound {
+        if verb == Verb::Subscribe && approved && self.can_pre_approve() {
+            return Inbound {
+                deliver: false,
+                reply: Some(Verb::Subscribed),
+                next: self.granted(),
+                approved: false,
+            };
+        }
         let next = match (verb, self) {
             (Verb::Subscribe, Self::None) => Self::NoneIn,
             (Verb::Subscribe, Self::NoneOut) => Self::NoneOutIn,
@@ -204,6 +229,17 @@ impl State {
             deliver,
             reply,
             next,
+            approved,
+        }
+    }
+
+    /// The same with the contact's request granted.
+    fn granted(self) -> Self {
+        match self {
+            Self::None | Self::NoneIn => Self::From,
+            Self::NoneOut | Self::NoneOutIn => Self::FromOut,
+            Self::To | Self::ToIn => Self::Both,
+            same => same,
         }
     }
 }
@@ -213,17 +249,21 @@ mod tests {
     use super::{Inbound, Outbound, State, Verb};
     use crate::im::testkit::row;
 
-    // The tables as the RFC has them: Y or D: goes on; n: does not; ar: answered for the account.
+    // The tables as the RFC has them: Y or D: goes on; n: does not; ar: answered for the account;
+    // a last a: approved in advance then. Rows with a: the same with an approval in advance.
     const OUTBOUND: &str = "
-        N     | Y N+PO  | Y =    | n =    | n =
-        N+PO  | Y =     | Y N    | n =    | n =
+        N     | Y N+PO  | Y =    | n = a  | n =
+        N+PO  | Y =     | Y N    | n = a  | n =
         N+PI  | Y N+POI | Y =    | Y F    | Y N
         N+POI | Y =     | Y N+PI | Y F+PO | Y N+PO
-        T     | Y =     | Y N    | n =    | n =
+        T     | Y =     | Y N    | n = a  | n =
         T+PI  | Y =     | Y N+PI | Y B    | Y T
         F     | Y F+PO  | Y =    | n =    | Y N
         F+PO  | Y =     | Y F    | n =    | Y N+PO
-        B     | Y =     | Y F    | n =    | Y T";
+        B     | Y =     | Y F    | n =    | Y T
+        N a    | Y N+PO a | Y = a | n = a | n =
+        N+PO a | Y = a    | Y N a | n = a | n =
+        T a    | Y = a    | Y N a | n = a | n =";
     const INBOUND: &str = "
         N     | D N+PI          | n =                     | n =    | n =
         N+PO  | D N+POI         | n =                     | D T    | D N
@@ -233,7 +273,10 @@ mod tests {
         T+PI  | n =             | D T ar(unsubscribed)    | n =    | D N+PI
         F     | n = ar(subscribed) | D N ar(unsubscribed)    | n = | n =
         F+PO  | n = ar(subscribed) | D N+PO ar(unsubscribed) | D B | D F
-        B     | n = ar(subscribed) | D T ar(unsubscribed)    | n = | D F";
+        B     | n = ar(subscribed) | D T ar(unsubscribed)    | n = | D F
+        N a    | n F ar(subscribed)    | n = a | n = a | n = a
+        N+PO a | n F+PO ar(subscribed) | n = a | D T a | D N a
+        T a    | n B ar(subscribed)    | n = a | n = a | D N a";
     const VERBS: [Verb; 4] = [
         Verb::Subscribe,
         Verb::Unsubscribe,
@@ -256,19 +299,24 @@ mod tests {
         }
     }
 
-    /// Calls `check(state, verb, cell words)` for each of the 36 cells of a table.
-    fn cells(table: &str, mut check: impl FnMut(State, Verb, &[&str])) {
+    /// Calls `check(state, approved, verb, cell words)` for each of the 36 cells of a table, and for
+    /// the 12 that differ where a request is approved in advance.
+    fn cells(table: &str, mut check: impl FnMut(State, bool, Verb, &[&str])) {
         let mut count = 0;
         for line in table.lines().filter(|line| !line.trim().is_empty()) {
             let columns: Vec<_> = line.split('|').map(str::trim).collect();
             assert_eq!(columns.len(), 5, "{line}");
             for (verb, cell) in VERBS.into_iter().zip(&columns[1..]) {
                 let words: Vec<_> = cell.split_whitespace().collect();
-                check(state(columns[0]), verb, &words);
+                let (name, approved) = match columns[0].strip_suffix(" a") {
+                    Some(name) => (name.trim(), true),
+                    None => (columns[0], false),
+                };
+                check(state(name), approved, verb, &words);
                 count += 1;
             }
         }
-        assert_eq!(count, 36);
+        assert_eq!(count, 36 + 12);
     }
 
     fn next(from: State, word: &str) -> State {
@@ -277,28 +325,33 @@ mod tests {
 
     #[test]
     fn c6121_table_a2_outbound() {
-        cells(OUTBOUND, |from, verb, words| {
+        cells(OUTBOUND, |from, approved, verb, words| {
             let expected = Outbound {
                 route: words[0] == "Y",
                 next: next(from, words[1]),
+                approved: words.last() == Some(&"a"),
             };
-            assert_eq!(from.outbound(verb), expected, "{from:?} {verb:?}");
+            let what = format!("{from:?} {approved} {verb:?}");
+            assert_eq!(from.outbound(verb, approved), expected, "{what}");
         });
     }
 
     #[test]
     fn c6121_table_a3_inbound() {
-        cells(INBOUND, |from, verb, words| {
+        cells(INBOUND, |from, approved, verb, words| {
             let expected = Inbound {
                 deliver: words[0] == "D",
                 next: next(from, words[1]),
-                reply: words.get(2).map(|word| match *word {
-                    "ar(subscribed)" => Verb::Subscribed,
-                    "ar(unsubscribed)" => Verb::Unsubscribed,
+                reply: words.get(2).and_then(|word| match *word {
+                    "ar(subscribed)" => Some(Verb::Subscribed),
+                    "ar(unsubscribed)" => Some(Verb::Unsubscribed),
+                    "a" => None,
                     other => panic!("no reply {other}"),
                 }),
+                approved: words.last() == Some(&"a"),
             };
-            assert_eq!(from.inbound(verb), expected, "{from:?} {verb:?}");
+            let what = format!("{from:?} {approved} {verb:?}");
+            assert_eq!(from.inbound(verb, approved), expected, "{what}");
         });
     }
 

@@ -1,6 +1,6 @@
 //! A subscription stanza in, wishes out.
 
-use super::{is_listed, requests, wire};
+use super::{requests, wire};
 use crate::effect::Effect;
 use crate::hooks::{Flow, Undelivered};
 use crate::im::testkit::{ANN, Bench, Outcome, request_row, row, stanza};
@@ -22,6 +22,13 @@ fn inn(ty: &str) -> String {
 
 fn bench(state: &str) -> Bench {
     Bench::new().with(row(BOB, state)).online("r", 0)
+}
+
+/// The same with a request approved in advance.
+fn approved(state: &str) -> Bench {
+    let mut row = row(BOB, state);
+    row.approved = true;
+    Bench::new().with(row).online("r", 0)
 }
 
 fn sent(ty: &str) -> String {
@@ -224,12 +231,12 @@ fn c6121_su_09_requests_are_drawn_page_by_page() {
 
 #[test]
 fn c6121_su_10_a_request_is_no_roster_item() {
-    assert!(!is_listed(&request_row(BOB)));
+    assert!(!request_row(BOB).is_listed());
     for state in ["N", "N+PO", "N+PI", "N+POI", "T", "T+PI", "F", "F+PO", "B"] {
         let mut row = row(BOB, state);
-        assert!(is_listed(&row), "{state}");
+        assert!(row.is_listed(), "{state}");
         row.name = None;
-        assert_eq!(is_listed(&row), state != "N+PI", "{state} without a name");
+        assert_eq!(row.is_listed(), state != "N+PI", "{state} without a name");
     }
     // An item that is there stays when its contact asks.
     let mut old = row(BOB, "N");
@@ -270,14 +277,85 @@ fn c6121_su_11_approval() {
 }
 
 #[test]
-fn c6121_su_11_approval_without_request_changes_nothing() {
-    for state in ["N", "N+PO", "T", "F", "F+PO", "B"] {
+fn c6121_su_19_approval_in_advance() {
+    // The nine states: ignored, approved as usual, noted.
+    for state in ["F", "F+PO", "B"] {
         stops(&bench(state).sends("r", &out("subscribed")), &[]);
     }
-    stops(
-        &Bench::new().online("r", 0).sends("r", &out("subscribed")),
-        &[],
-    );
+    for (state, next) in [("N+PI", "From"), ("N+POI", "FromOut"), ("T+PI", "Both")] {
+        let lines = bench(state).sends("r", &out("subscribed")).lines();
+        assert_eq!(
+            lines[..2],
+            [format!("row {BOB} {next}"), sent("subscribed")]
+        );
+    }
+    let item = |attrs: &str| format!("push <item approved='true' {attrs}/>");
+    let none = item(&format!("jid='{BOB}' subscription='none'"));
+    let asked = item(&format!("ask='subscribe' jid='{BOB}' subscription='none'"));
+    let to = item(&format!("jid='{BOB}' subscription='to'"));
+    for (state, next, push) in [
+        ("N", "None", &none),
+        ("N+PO", "NoneOut", &asked),
+        ("T", "To", &to),
+    ] {
+        let row = format!("row {BOB} {next} approved");
+        stops(&bench(state).sends("r", &out("subscribed")), &[&row, push]);
+        stops(&approved(state).sends("r", &out("subscribed")), &[]);
+    }
+    // Not in the roster: an item is made.
+    let row = format!("row {BOB} None approved");
+    let outcome = Bench::new().online("r", 0).sends("r", &out("subscribed"));
+    stops(&outcome, &[&row, &none]);
+}
+
+#[test]
+fn c6121_su_19_an_item_made_by_an_approval_counts() {
+    let mut bench = Bench::new().with(row("eve@b.test", "N")).online("r", 0);
+    bench.limits.roster_items_max = 1;
+    let refused = StanzaError::resource_constraint();
+    bench.sends("r", &out("subscribed")).is_refused(refused);
+}
+
+#[test]
+fn c6121_su_20_a_request_that_is_approved_is_answered_and_not_shown() {
+    for (state, next, push) in [
+        ("N", "From", push("from")),
+        ("N+PO", "FromOut", push_ask("from")),
+        ("T", "Both", push("both")),
+    ] {
+        let outcome = approved(state).gets(&inn("subscribe"));
+        let row = format!("row {BOB} {next}");
+        let lines = [&*row, &push, &sent("subscribed"), &here("r")];
+        goes_on(&outcome, &lines);
+        assert_eq!(outcome.undelivered, Some(Undelivered::Silent));
+    }
+}
+
+#[test]
+fn c6121_su_20_an_approval_lasts_until_it_is_used() {
+    // Our own request, its answers and its end leave it.
+    let row = |state| format!("row {BOB} {state} approved");
+    let check = |outcome: &Outcome, state| assert_eq!(outcome.lines()[0], row(state));
+    check(&approved("N").sends("r", &out("subscribe")), "NoneOut");
+    check(&approved("N+PO").gets(&inn("subscribed")), "To");
+    check(&approved("N+PO").gets(&inn("unsubscribed")), "None");
+    check(&approved("T").gets(&inn("unsubscribed")), "None");
+    check(&approved("T").sends("r", &out("unsubscribe")), "None");
+}
+
+#[test]
+fn c6121_su_21_taking_back_an_approval_is_not_routed() {
+    for (state, next, push) in [
+        ("N", "None", push("none")),
+        ("N+PO", "NoneOut", push_ask("none")),
+        ("T", "To", push("to")),
+    ] {
+        let row = format!("row {BOB} {next}");
+        stops(
+            &approved(state).sends("r", &out("unsubscribed")),
+            &[&row, &push],
+        );
+    }
 }
 
 #[test]

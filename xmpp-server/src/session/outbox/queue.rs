@@ -213,6 +213,11 @@ impl OutQ {
         })
     }
 
+    /// Nothing is left to be copied to the transport.
+    pub(super) fn is_all_sent(&self) -> bool {
+        self.sent == self.items.len() && self.gate.is_none()
+    }
+
     /// Something can be sent now.
     pub(super) fn has_more(&self, limits: &Limits) -> bool {
         match self.items.get(self.sent) {
@@ -359,8 +364,8 @@ impl OutQ {
         }
     }
 
-    pub(super) fn unacknowledged(&self) -> usize {
-        self.sm.as_ref().map_or(0, |sm| sm.unacknowledged.items)
+    pub(super) fn unacknowledged(&self) -> Option<usize> {
+        self.sm.as_ref().map(|sm| sm.unacknowledged.items)
     }
 
     pub(super) fn rewind(&mut self) {

@@ -180,12 +180,15 @@ pub(super) fn accounts(
 pub(super) fn roster(db: &mut Connection, account: &BareJid) -> Result<RosterRecord, ReadError> {
     // One transaction: the items are those of this very version.
     let db = db.transaction()?;
-    let sql = "SELECT ver FROM roster_version WHERE account = ?1";
-    let ver = db
+    let sql = "SELECT ver, forgotten FROM roster_version WHERE account = ?1";
+    let version = |row: &Row<'_>| Ok((row.get::<_, i64>(0)?, row.get::<_, i64>(1)?));
+    let found = db
         .prepare_cached(sql)?
-        .query_row([account.as_str()], |row| row.get(0))
+        .query_row([account.as_str()], version)
         .optional()?;
-    let sql = "SELECT jid, name, groups, subscription, ask, pending_in, approved FROM roster \
+    let (ver, forgotten) = found.unwrap_or_default();
+    let removed = removed_contacts(&db, account)?;
+    let sql = "SELECT jid, name, groups, subscription, ask, pending_in, approved, ver FROM roster \
                WHERE account = ?1 ORDER BY jid";
     let mut statement = db.prepare_cached(sql)?;
     let mut rows = statement.query([account.as_str()])?;
@@ -194,9 +197,26 @@ pub(super) fn roster(db: &mut Connection, account: &BareJid) -> Result<RosterRec
         items.push(roster_row(row)?);
     }
     Ok(RosterRecord {
-        ver: ver.map_or(0, i64::cast_unsigned),
+        ver: ver.cast_unsigned(),
         items,
+        removed,
+        forgotten: forgotten.cast_unsigned(),
     })
+}
+
+fn removed_contacts(db: &Connection, account: &BareJid) -> Result<Vec<(u64, BareJid)>, ReadError> {
+    let sql = "SELECT ver, jid FROM roster_removed WHERE account = ?1 ORDER BY ver";
+    let mut statement = db.prepare_cached(sql)?;
+    let mut rows = statement.query([account.as_str()])?;
+    let mut removed = Vec::new();
+    while let Some(row) = rows.next()? {
+        let ver = row.get::<_, i64>(0)?.cast_unsigned();
+        removed.push((
+            ver,
+            address(row.get_ref(1)?.as_str().ok(), "roster_removed")?,
+        ));
+    }
+    Ok(removed)
 }
 
 fn roster_row(row: &Row<'_>) -> Result<RosterRow, ReadError> {
@@ -217,6 +237,7 @@ fn roster_row(row: &Row<'_>) -> Result<RosterRow, ReadError> {
         ask: row.get(4)?,
         pending_in: row.get::<_, Option<Vec<u8>>>(5)?.map(Bytes::from),
         approved: row.get(6)?,
+        ver: row.get::<_, i64>(7)?.cast_unsigned(),
     })
 }
 
@@ -228,28 +249,26 @@ pub(super) fn kv(
 ) -> Result<Option<KvRecord>, ReadError> {
     let sql = "SELECT ver, val FROM kv WHERE owner = ?1 AND space = ?2 AND key = ?3";
     let mut statement = db.prepare_cached(sql)?;
-    let found = statement.query_row([owner.as_str(), space, key], |row| kv_record(row, 0));
+    let found = statement.query_row([owner.as_str(), space, key], kv_record);
     Ok(found.optional()?)
 }
 
-pub(super) fn kv_list(
+pub(super) fn kv_keys(
     db: &mut Connection,
     space: &str,
     owner: &BareJid,
-) -> Result<Vec<(String, KvRecord)>, ReadError> {
-    let sql = "SELECT key, ver, val FROM kv WHERE owner = ?1 AND space = ?2 ORDER BY key";
+) -> Result<Vec<String>, ReadError> {
+    let sql = "SELECT key FROM kv WHERE owner = ?1 AND space = ?2 ORDER BY key";
     let mut statement = db.prepare_cached(sql)?;
-    let rows = statement.query_map([owner.as_str(), space], |row| {
-        Ok((row.get(0)?, kv_record(row, 1)?))
-    })?;
+    let rows = statement.query_map([owner.as_str(), space], |row| row.get(0))?;
     Ok(rows.collect::<rusqlite::Result<_>>()?)
 }
 
-fn kv_record(row: &Row<'_>, first: usize) -> rusqlite::Result<KvRecord> {
-    let ver = row.get::<_, i64>(first)?.cast_unsigned();
+fn kv_record(row: &Row<'_>) -> rusqlite::Result<KvRecord> {
+    let ver = row.get::<_, i64>(0)?.cast_unsigned();
     Ok(KvRecord {
         ver,
-        val: row.get::<_, Vec<u8>>(first + 1)?.into(),
+        val: row.get::<_, Vec<u8>>(1)?.into(),
     })
 }
 

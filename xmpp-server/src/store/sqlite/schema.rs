@@ -8,9 +8,10 @@ use super::super::StoreError;
 use super::fault;
 
 /// Change number n is the n-th; the file's `user_version` says how many were made.
-const MIGRATIONS: [&str; 2] = [
+const MIGRATIONS: [&str; 3] = [
     include_str!("../migrations/0001_initial.sql"),
     include_str!("../migrations/0002_messages.sql"),
+    include_str!("../migrations/0003_roster_removed.sql"),
 ];
 
 /// Brings a database up to date, each change in a transaction of its own.

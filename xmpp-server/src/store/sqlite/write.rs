@@ -14,6 +14,7 @@ use super::message::Trimming;
 use super::{fault, message};
 use crate::clock::Clock;
 
+const FORGET_REMOVAL: &str = "DELETE FROM roster_removed WHERE account = ?1 AND jid = ?2";
 /// Every statement of this file fits.
 const STATEMENTS_MAX: usize = 64;
 
@@ -128,18 +129,22 @@ impl SqliteWriter {
                 ver,
             } => {
                 self.set_roster_version(account, *expect, *ver)?;
-                Ok(self.put_roster_item(account, item, *ver)?)
+                self.run(FORGET_REMOVAL, [account.as_str(), item.jid.as_str()])?;
+                Ok(self.put_roster_item(account, item)?)
             }
             WriteOp::RosterRemove {
                 account,
                 jid,
                 expect,
                 ver,
+                remember,
+                forgotten,
             } => {
                 self.set_roster_version(account, *expect, *ver)?;
                 let sql = "DELETE FROM roster WHERE account = ?1 AND jid = ?2";
                 self.run(sql, [account.as_str(), jid.as_str()])?;
-                Ok(())
+                let removed = remember.then_some((jid, *ver));
+                Ok(self.note_removal(account, removed, *forgotten)?)
             }
             WriteOp::Message { account, row, sent } => {
                 let sent = sent.as_deref();
@@ -200,6 +205,7 @@ impl SqliteWriter {
             "DELETE FROM kv WHERE owner = ?1",
             "DELETE FROM roster WHERE account = ?1",
             "DELETE FROM roster_version WHERE account = ?1",
+            "DELETE FROM roster_removed WHERE account = ?1",
         ] {
             self.run(sql, [account.as_str()])?;
         }
@@ -238,12 +244,30 @@ impl SqliteWriter {
         Ok(())
     }
 
-    fn put_roster_item(
+    /// Remembers the removal of a contact, if so wished, and forgets older ones.
+    fn note_removal(
         &self,
         account: &BareJid,
-        item: &RosterRow,
-        ver: u64,
+        removed: Option<(&BareJid, u64)>,
+        forgotten: u64,
     ) -> rusqlite::Result<()> {
+        if let Some((jid, ver)) = removed {
+            let sql =
+                "INSERT OR REPLACE INTO roster_removed (account, jid, ver) VALUES (?1, ?2, ?3)";
+            let (account, jid) = (account.as_str(), jid.as_str());
+            self.run(sql, params![account, jid, ver.cast_signed()])?;
+        }
+        let forgotten = params![account.as_str(), forgotten.cast_signed()];
+        for sql in [
+            "DELETE FROM roster_removed WHERE account = ?1 AND ver <= ?2",
+            "UPDATE roster_version SET forgotten = ?2 WHERE account = ?1",
+        ] {
+            self.run(sql, forgotten)?;
+        }
+        Ok(())
+    }
+
+    fn put_roster_item(&self, account: &BareJid, item: &RosterRow) -> rusqlite::Result<()> {
         let groups = serde_json::to_string(&item.groups)
             .map_err(|error| rusqlite::Error::ToSqlConversionFailure(Box::new(error)))?;
         let sql = "INSERT OR REPLACE INTO roster (account, jid, ver, name, groups, subscription, \
@@ -253,7 +277,7 @@ impl SqliteWriter {
             params![
                 account.as_str(),
                 item.jid.as_str(),
-                ver.cast_signed(),
+                item.ver.cast_signed(),
                 item.name.as_deref(),
                 groups,
                 subscription_number(item.subscription),

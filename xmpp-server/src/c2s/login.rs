@@ -1,0 +1,70 @@
+//! What a connection does around a login: the delay after wrong passwords, log and counters.
+//!
+//! DESIGN 9. A delay is waited before the attempt is looked at, whether or not the account exists.
+
+use super::{Connection, down, log};
+use crate::metrics;
+use std::pin::pin;
+use std::sync::Arc;
+use tracing::debug;
+use xmpp_stream::error::SaslCondition;
+use xmpp_stream::jid::BareJid;
+use xmpp_stream::stream::Note;
+
+impl<F: FnOnce() + Send> Connection<F> {
+    /// Waits until an attempt to sign in may be looked at (DESIGN 9: login delay), writing what is
+    /// to be written; false when the connection or the server ends first.
+    pub(super) async fn hold_login(&mut self, account: &BareJid) -> bool {
+        let core = Arc::clone(&self.shared.core);
+        self.trying = Some(account.clone());
+        let now = core.clock.now();
+        let Some(until) = core.login_delays.until(account, self.peer.ip(), now) else {
+            return true;
+        };
+        core.tap.metrics.logins_delayed.count();
+        debug!("login delayed");
+        let mut shutdown = self.shared.shutdown.clone();
+        let mut over = pin!(tokio::time::sleep_until(until.into()));
+        while self.driver.machine.accepts_close() {
+            tokio::select! {
+                biased;
+                () = down(&mut shutdown) => return false,
+                () = &mut over => return true,
+                turn = self.driver.turn(false) => if turn.is_err() {
+                    return false;
+                },
+            }
+        }
+        false
+    }
+
+    pub(super) fn note(&mut self, note: &Note) {
+        log(note);
+        let core = &self.shared.core;
+        let (metrics, delays) = (&core.tap.metrics, &core.login_delays);
+        match note {
+            Note::LoginFailed {
+                mechanism,
+                condition,
+                ..
+            } => {
+                let at = metrics::mechanism(mechanism);
+                metrics.logins_failed.count_at(at);
+                // Only what was compared with a password is a guess.
+                if let (Some(account), SaslCondition::NotAuthorized) =
+                    (self.trying.take(), condition)
+                {
+                    delays.failed(&account, self.peer.ip(), core.clock.now());
+                }
+            }
+            Note::LoggedIn {
+                mechanism, account, ..
+            } => {
+                metrics.logins.count_at(metrics::mechanism(mechanism));
+                delays.succeeded(account, self.peer.ip());
+                self.link.mechanism = mechanism;
+            }
+            _ => {}
+        }
+    }
+}
