@@ -16,7 +16,9 @@ use crate::session::visit::Handover;
 use crate::sessions::Link;
 use live::{Event, Live, Visited, event};
 use smallvec::SmallVec;
+use std::future::Future;
 use std::net::SocketAddr;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -26,6 +28,7 @@ use writing::work_on;
 use xmpp_stream::driver::{Driver, Transport, Turn};
 use xmpp_stream::error::{StanzaError, StreamCondition, StreamError};
 use xmpp_stream::jid::BareJid;
+use xmpp_stream::limits::Limits as StreamLimits;
 use xmpp_stream::stanza::Stanza;
 use xmpp_stream::stream::{
     CloseReason, HostView, Hosts, Machine, NotResumed, Note, Output, Responder, ResponderConfig,
@@ -46,6 +49,8 @@ pub struct Shared {
     pub core: Arc<Core>,
     /// Certificates by domain.
     pub certificates: Arc<Certificates>,
+    /// Bounds of a stream.
+    pub limits: Arc<StreamLimits>,
     /// Turns true when the server goes down.
     pub shutdown: watch::Receiver<bool>,
 }
@@ -78,7 +83,7 @@ pub async fn serve(
         };
         let config = ResponderConfig {
             hosts: Arc::new(hosts),
-            limits: shared.core.limits.stream,
+            limits: Arc::clone(&shared.limits),
             tls,
             downgrade_protection: shared.core.config.sasl.downgrade_protection,
             manage: true,
@@ -255,16 +260,12 @@ impl<F: FnOnce() + Send> Connection<F> {
         let mut shutdown = self.shared.shutdown.clone();
         loop {
             while let Some(output) = self.next_output() {
-                match output {
-                    Output::Stanza(stanza) => {
-                        if let Some(rest) = self.stanza_now(stanza) {
-                            Box::pin(self.stanza(rest)).await;
-                        }
-                    }
-                    rare => match Box::pin(self.act(rare)).await {
-                        Next::Go => {}
-                        next => return next,
-                    },
+                let Some(work) = self.begin(output) else {
+                    continue;
+                };
+                match work.await {
+                    Next::Go => {}
+                    next => return next,
                 }
             }
             let limits = &self.shared.core.limits;
@@ -344,6 +345,17 @@ impl<F: FnOnce() + Send> Connection<F> {
             .close(Some(StreamError::new(condition)), now);
     }
 
+    /// Carries out one output of the machine: what needs no wait at once, the rest by what it gives.
+    fn begin(&mut self, output: Output) -> Option<Pin<Box<dyn Future<Output = Next> + Send + '_>>> {
+        match output {
+            Output::Stanza(stanza) => {
+                let rest = self.stanza_now(stanza)?;
+                Some(Box::pin(self.stanza(rest)))
+            }
+            rare => Some(Box::pin(self.act(rare))),
+        }
+    }
+
     /// Carries out one output of the machine.
     async fn act(&mut self, output: Output) -> Next {
         let core = Arc::clone(&self.shared.core);
@@ -391,7 +403,7 @@ impl<F: FnOnce() + Send> Connection<F> {
             }
             Output::Stanza(stanza) => {
                 if let Some(rest) = self.stanza_now(stanza) {
-                    self.stanza(rest).await;
+                    return self.stanza(rest).await;
                 }
             }
             Output::Refused(refused) => self.refused(refused),
@@ -474,9 +486,9 @@ impl<F: FnOnce() + Send> Connection<F> {
         None
     }
 
-    async fn stanza(&mut self, rest: Rest) {
+    async fn stanza(&mut self, rest: Rest) -> Next {
         let Some(live) = self.live.as_deref_mut() else {
-            return;
+            return Next::Go;
         };
         let core = Arc::clone(&self.shared.core);
         match rest.stanza {
@@ -499,6 +511,7 @@ impl<F: FnOnce() + Send> Connection<F> {
         }
         let owed = live.session.take_owed();
         live.inbound.push(owed, rest.bytes);
+        Next::Go
     }
 
     /// A stanza that the reader refused: it is answered in its place in the order.

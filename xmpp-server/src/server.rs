@@ -135,6 +135,7 @@ impl Server {
         let core = Arc::new(core);
         let (shutdown, down) = watch::channel(false);
         let shared = Arc::new(Shared {
+            limits: Arc::new(core.limits.stream),
             core,
             certificates: Arc::new(certificates),
             shutdown: down,
