@@ -31,7 +31,7 @@ pub(super) struct OutQ {
     /// What there was when the client came back.
     grace: Load,
     /// Where the newest availability of each sender stands: kept only over the soft bound.
-    presence: Option<Box<HashMap<Jid, u64>>>,
+    presence: Option<HashMap<Jid, u64>>,
     /// Over the hard bound, and nothing was done about it yet.
     pub(super) marked: bool,
     pub(super) closed: bool,
@@ -195,7 +195,7 @@ impl OutQ {
             let found = unsent
                 .filter_map(|queued| Some((available_from(&queued.item)?.clone(), queued.number)));
             // The last one is the newcomer itself.
-            Box::new(found.take(self.items.len() - fixed - 1).collect())
+            found.take(self.items.len() - fixed - 1).collect()
         });
         let Some(newcomer) = self.items.back() else {
             return;
@@ -277,7 +277,7 @@ impl OutQ {
 
     fn gated(&self) -> Load {
         let gate = self.gate.as_ref();
-        gate.map_or(Load::default(), |gated| gated.load)
+        gate.map_or_else(Load::default, |gated| gated.load)
     }
 
     pub(super) fn load(&self) -> (usize, usize) {
