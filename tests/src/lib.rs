@@ -13,6 +13,7 @@
 
 pub mod chat;
 pub mod lab;
+pub mod load;
 pub mod login;
 pub mod managed;
 pub mod pair;

@@ -108,7 +108,7 @@ impl Pair {
         };
         let responder = ResponderConfig {
             hosts: Arc::new(OneHost(host)),
-            limits: plan.limits,
+            limits: Arc::new(plan.limits),
             tls: plan.tls,
             downgrade_protection: true,
             manage: true,

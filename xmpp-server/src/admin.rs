@@ -26,7 +26,7 @@ use tokio::io::{
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::Semaphore;
 use tokio::task::{JoinHandle, JoinSet};
-use tracing::{info, warn};
+use tracing::{debug, info, warn};
 use xmpp_stream::jid::Jid;
 use xmpp_stream::stream::Password;
 
@@ -347,7 +347,8 @@ pub async fn run(users: &Users, request: Request) -> Result<Vec<Value>, AdminErr
             let added = outcomes
                 .iter()
                 .filter(|outcome| **outcome == Outcome::Added);
-            info!(accounts = added.count(), "accounts imported by an operator");
+            // One of many batches; whoever imports is told the sum.
+            debug!(accounts = added.count(), "accounts imported by an operator");
             return Ok(outcomes.iter().map(|outcome| json!(outcome)).collect());
         }
     }

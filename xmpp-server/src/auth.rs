@@ -242,6 +242,8 @@ impl Core {
         };
         let mut entry = SessionEntry::new(Sid(random::number()), full);
         entry.link = Arc::new(link);
+        // Most accounts have one session, and a vector would make room for four.
+        state.sessions.reserve_exact(1);
         state.sessions.push(entry.clone());
         Ok(entry)
     }

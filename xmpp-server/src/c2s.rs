@@ -17,7 +17,9 @@ use crate::session::visit::Handover;
 use crate::sessions::Link;
 use live::{Event, Live, Visited, event};
 use smallvec::SmallVec;
+use std::future::Future;
 use std::net::SocketAddr;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -80,51 +82,39 @@ pub async fn serve(
         };
         let config = ResponderConfig {
             hosts: Arc::new(hosts),
-            limits: settings.config.limits.stream,
+            limits: Arc::clone(&settings.stream_limits),
             tls,
             downgrade_protection: settings.config.sasl.downgrade_protection,
             manage: true,
         };
         let now = shared.core.clock.now();
         let machine = Responder::new(config, Box::new(random::fill), now);
-        let mut driver = Driver::new(machine, transport);
-        driver.set_stall_max(settings.config.limits.write_stall_max);
-        drop(settings);
-        let mut link = Link::from(peer);
-        if direct_tls {
-            let mut shutdown = shared.shutdown.clone();
-            let handshake = driver.accept_tls(&*shared.certificates, None, true);
-            let done = tokio::select! {
-                done = handshake => done,
-                () = down(&mut shutdown) => return,
-            };
-            match done {
-                Ok(info) => link.tls = info.version,
-                Err(error) => {
-                    shared.core.tap.metrics.tls_failed.count();
-                    info!(%error, "TLS handshake failed");
-                    return;
-                }
-            }
-        }
-        let connection = Connection {
+        let mut connection = Connection {
+            driver: Box::new(Driver::new(machine, transport)),
             shared,
-            driver,
             peer,
-            link,
+            link: Link::from(peer),
             trying: None,
-            secure: direct_tls,
+            secure: false,
             live: None,
             on_login: Some(on_login),
         };
+        let stall_max = settings.config.limits.write_stall_max;
+        connection.driver.set_stall_max(stall_max);
+        drop(settings);
+        if direct_tls && !Box::pin(connection.handshake(None)).await {
+            return;
+        }
         connection.run().await;
     };
     connection.instrument(span).await;
 }
 
+/// In boxes is what moves, and every future that is not waited on most of the time: a session has its
+/// place for the largest of the others as long as it lives.
 struct Connection<F> {
     shared: Arc<Shared>,
-    driver: Driver<Responder>,
+    driver: Box<Driver<Responder>>,
     peer: SocketAddr,
     /// What operators are shown of it.
     link: Link,
@@ -154,13 +144,19 @@ enum Next {
     TakenOver(Box<Handover>),
 }
 
+/// What is left of a stanza: all of it, or what it has brought about.
+struct Rest {
+    stanza: Option<Stanza>,
+    bytes: usize,
+}
+
 impl<F: FnOnce() + Send> Connection<F> {
     async fn run(mut self) {
         loop {
             let next = self.connected().await;
             let next = match next {
                 Next::Resume { account, previd, h } => {
-                    match self.hand_over(&account, &previd, h).await {
+                    match Box::pin(self.hand_over(&account, &previd, h)).await {
                         Some(same) => self = same,
                         None => return,
                     }
@@ -169,17 +165,19 @@ impl<F: FnOnce() + Send> Connection<F> {
                 next => next,
             };
             let handover = match (next, self.live.take()) {
-                (Next::Closed, live) => return over(&self.shared.core, self.driver, live).await,
+                (Next::Closed, live) => {
+                    return Box::pin(over(&self.shared.core, self.driver, live)).await;
+                }
                 (Next::TakenOver(handover), Some(live)) => {
                     replaced(self.driver, &self.shared.core);
                     Some((live, handover))
                 }
                 (_, Some(live)) if live.is_resumable() => {
                     drop(self.driver);
-                    live.hibernate(&self.shared).await
+                    Box::pin(live.hibernate(&self.shared)).await
                 }
                 (_, Some(live)) => {
-                    live.end(&self.shared.core).await;
+                    Box::pin(live.end(&self.shared.core)).await;
                     None
                 }
                 (_, None) => None,
@@ -187,7 +185,8 @@ impl<F: FnOnce() + Send> Connection<F> {
             let Some((live, handover)) = handover else {
                 return;
             };
-            let Some((live, driver)) = live.go_on(&self.shared.core, *handover).await else {
+            let going_on = Box::pin(live.go_on(&self.shared.core, *handover));
+            let Some((live, driver)) = going_on.await else {
                 return;
             };
             self.peer.set_ip(live.session.peer);
@@ -222,7 +221,7 @@ impl<F: FnOnce() + Send> Connection<F> {
         };
         let mut same = Self {
             shared,
-            driver: *driver,
+            driver,
             peer,
             link,
             trying,
@@ -236,17 +235,40 @@ impl<F: FnOnce() + Send> Connection<F> {
         Some(same)
     }
 
+    /// The TLS handshake; false when there is none.
+    async fn handshake(&mut self, to: Option<&str>) -> bool {
+        let certificates = Arc::clone(&self.shared.certificates);
+        let mut shutdown = self.shared.shutdown.clone();
+        let done = tokio::select! {
+            done = self.driver.accept_tls(&*certificates, to, to.is_none()) => done,
+            () = down(&mut shutdown) => return false,
+        };
+        match done {
+            Ok(info) => self.link.tls = info.version,
+            Err(error) => {
+                self.shared.core.tap.metrics.tls_failed.count();
+                info!(%error, "TLS handshake failed");
+                return false;
+            }
+        }
+        self.secure = true;
+        true
+    }
+
     /// Until the stream or the transport ends.
     async fn connected(&mut self) -> Next {
         let mut shutdown = self.shared.shutdown.clone();
-        let limits = self.shared.core.limits;
         loop {
             while let Some(output) = self.next_output() {
-                match self.act(output).await {
+                let Some(work) = self.begin(output) else {
+                    continue;
+                };
+                match work.await {
                     Next::Go => {}
                     next => return next,
                 }
             }
+            let limits = &self.shared.core.limits;
             if let Some(live) = &mut self.live {
                 match live.visited(&mut self.driver, &self.shared.core) {
                     Visited::Nobody => {}
@@ -262,13 +284,13 @@ impl<F: FnOnce() + Send> Connection<F> {
                     continue;
                 }
                 live.acknowledge(&mut self.driver, &self.shared.core);
-                live.fill(&mut self.driver, &limits);
+                live.fill(&mut self.driver, limits);
             }
             let live = self.live.as_deref_mut();
             let idle = self.driver.pending() == 0 && self.driver.machine.is_open();
             // A peer that does not take its answers gets no more of them.
             let read = self.driver.pending() < UNREAD_BYTES
-                && live.as_ref().is_none_or(|live| live.may_read(&limits));
+                && live.as_ref().is_none_or(|live| live.may_read(limits));
             let turn = tokio::select! {
                 biased;
                 () = down(&mut shutdown), if self.driver.machine.accepts_close() => {
@@ -276,7 +298,7 @@ impl<F: FnOnce() + Send> Connection<F> {
                     continue;
                 }
                 turn = self.driver.turn(read) => turn,
-                event = event(live, idle, &limits) => match event {
+                event = event(live, idle, limits) => match event {
                     Event::Unanswered => {
                         info!("no acknowledgement: connection lost");
                         return Next::Lost;
@@ -327,26 +349,25 @@ impl<F: FnOnce() + Send> Connection<F> {
             .close(Some(StreamError::new(condition)), now);
     }
 
+    /// Carries out one output of the machine: what needs no wait at once, the rest by what it gives.
+    fn begin(&mut self, output: Output) -> Option<Pin<Box<dyn Future<Output = Next> + Send + '_>>> {
+        match output {
+            Output::Stanza(stanza) => {
+                let rest = self.stanza_now(stanza)?;
+                Some(Box::pin(self.stanza(rest)))
+            }
+            rare => Some(Box::pin(self.act(rare))),
+        }
+    }
+
     /// Carries out one output of the machine.
     async fn act(&mut self, output: Output) -> Next {
         let core = Arc::clone(&self.shared.core);
         match output {
             Output::StartTls { to } => {
-                let certificates = Arc::clone(&self.shared.certificates);
-                let mut shutdown = self.shared.shutdown.clone();
-                let done = tokio::select! {
-                    done = self.driver.accept_tls(&*certificates, Some(&to), false) => done,
-                    () = down(&mut shutdown) => return Next::Lost,
-                };
-                match done {
-                    Ok(info) => self.link.tls = info.version,
-                    Err(error) => {
-                        core.tap.metrics.tls_failed.count();
-                        info!(%error, "TLS handshake failed");
-                        return Next::Lost;
-                    }
+                if !self.handshake(Some(&to)).await {
+                    return Next::Lost;
                 }
-                self.secure = true;
             }
             Output::NeedCredentials { account, hash } => {
                 if !self.hold_login(&account).await {
@@ -364,7 +385,7 @@ impl<F: FnOnce() + Send> Connection<F> {
                 let verdict = core.check_password(&account, password).await;
                 self.driver.machine.verdict(verdict, core.clock.now());
             }
-            Output::Guest(stanza) => self.guest(stanza).await,
+            Output::Guest(stanza) => Box::pin(self.guest(stanza)).await,
             Output::Bind { account, resource } => {
                 self.link.since = core.clock.unix_secs();
                 let bound = core.bind(&account, resource.as_deref(), self.link).await;
@@ -384,7 +405,11 @@ impl<F: FnOnce() + Send> Connection<F> {
                     on_login();
                 }
             }
-            Output::Stanza(stanza) => self.stanza(stanza).await,
+            Output::Stanza(stanza) => {
+                if let Some(rest) = self.stanza_now(stanza) {
+                    return self.stanza(rest).await;
+                }
+            }
             Output::Refused(refused) => self.refused(refused),
             Output::Handled(answer) => {
                 if let Some(live) = &mut self.live {
@@ -446,15 +471,30 @@ impl<F: FnOnce() + Send> Connection<F> {
         }
     }
 
-    async fn stanza(&mut self, stanza: Stanza) {
+    /// The common stanza, which needs no wait; gives what is left to do of another.
+    fn stanza_now(&mut self, stanza: Stanza) -> Option<Rest> {
         let live = self.live.as_deref_mut();
-        let Some(live) = live.filter(|live| live.takes_stanzas()) else {
-            return;
+        let live = live.filter(|live| live.takes_stanzas())?;
+        let bytes = stanza.wire_len();
+        self.shared.core.tap.received(&live.session.jid, &stanza);
+        let stanza = self.shared.core.message_now(&live.session, stanza);
+        let waits = stanza.is_some()
+            || !live.session.later.is_empty()
+            || live.session.pause.load(Ordering::Relaxed);
+        if waits {
+            return Some(Rest { stanza, bytes });
+        }
+        let owed = live.session.take_owed();
+        live.inbound.push(owed, bytes);
+        None
+    }
+
+    async fn stanza(&mut self, rest: Rest) -> Next {
+        let Some(live) = self.live.as_deref_mut() else {
+            return Next::Go;
         };
         let core = Arc::clone(&self.shared.core);
-        let bytes = stanza.wire_len();
-        core.tap.received(&live.session.jid, &stanza);
-        match core.message_now(&live.session, stanza) {
+        match rest.stanza {
             None if live.session.later.is_empty() => {}
             None => {
                 let (session, mut aside) = live.apart(1);
@@ -473,7 +513,8 @@ impl<F: FnOnce() + Send> Connection<F> {
             work_on(&mut self.driver, session, &mut aside, &core, pause).await;
         }
         let owed = live.session.take_owed();
-        live.inbound.push(owed, bytes);
+        live.inbound.push(owed, rest.bytes);
+        Next::Go
     }
 
     /// A stanza that the reader refused: it is answered in its place in the order.
@@ -488,7 +529,7 @@ impl<F: FnOnce() + Send> Connection<F> {
 
 /// The stream was closed: what the peer still takes now is neither sent elsewhere nor answered for
 /// it, then the session ends.
-async fn over(core: &Arc<Core>, mut driver: Driver<Responder>, live: Option<Box<Live>>) {
+async fn over(core: &Arc<Core>, mut driver: Box<Driver<Responder>>, live: Option<Box<Live>>) {
     if let Some(live) = live {
         if driver.flush_within(FLUSH).await {
             let rows = live.session.outbox.flushed();
@@ -500,7 +541,7 @@ async fn over(core: &Arc<Core>, mut driver: Driver<Responder>, live: Option<Box<
 }
 
 /// The client has come over another transport: whoever is at this one is told (XEP-0198 section 5).
-fn replaced(mut driver: Driver<Responder>, core: &Core) {
+fn replaced(mut driver: Box<Driver<Responder>>, core: &Core) {
     let conflict = StreamError::new(StreamCondition::Conflict);
     driver.machine.close(Some(conflict), core.clock.now());
     tokio::spawn(async move { driver.finish(FLUSH).await });
@@ -543,7 +584,10 @@ fn log_close(reason: &CloseReason) {
             info!(condition = %error.condition, "stream closed by the peer with an error");
         }
         CloseReason::Eof => info!("connection ended without a closing tag"),
-        other => info!(reason = ?other, "stream closed"),
+        CloseReason::Clean => info!("stream closed"),
+        CloseReason::CloseTimeout => info!(reason = "no closing tag in time", "stream closed"),
+        CloseReason::TlsFailed => info!(reason = "TLS did not come about", "stream closed"),
+        _ => info!("stream closed"),
     }
 }
 

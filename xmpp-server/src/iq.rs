@@ -133,27 +133,6 @@ impl Iq {
         self.core.derive_keys(password).await
     }
 
-    /// Counts a registration from the asker's address; false when there are too many.
-    pub(crate) fn count_registration(&self) -> bool {
-        let metrics = &self.core.tap.metrics;
-        let now = self.core.clock.now();
-        let allowed = self
-            .peer
-            .is_none_or(|peer| self.core.registrations.count(peer, now));
-        match allowed {
-            true => metrics.registrations.count(),
-            false => metrics.registrations_refused.count(),
-        }
-        allowed
-    }
-
-    /// True for a local account that exists.
-    pub(crate) async fn exists(&self, account: &BareJid) -> Result<bool, StoreError> {
-        let now = self.core.clock.now();
-        let loaded = self.core.registry.load(&self.core.store, account, now);
-        Ok(loaded.await?.is_some())
-    }
-
     /// Seconds since 1970, by the server's clock.
     #[must_use]
     pub fn unix_now(&self) -> u64 {

@@ -137,7 +137,7 @@ metrics! {
     store_failed: Counter "xmpp_server_store_failed_total",
     /// Writes refused because the queue of the store was full.
     store_refused: Counter "xmpp_server_store_refused_total",
-    /// Operations that wait for the store now.
+    /// Operations that have room in the queue of the store now.
     store_waiting: Gauge "xmpp_server_store_waiting_ops",
     /// Stanzas that a session watch had no room to show.
     watch_missed: Counter "xmpp_server_watch_missed_total",

@@ -1,11 +1,14 @@
 //! In-band registrations of the last hour, per address (DESIGN 9; XEP-0077 sections 3.1.1 and 5).
 
+use crate::iq::Iq;
 use crate::limits::Limits;
 use crate::listener::counted;
+use crate::store::StoreError;
 use std::collections::{HashMap, VecDeque};
 use std::net::IpAddr;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
+use xmpp_stream::jid::BareJid;
 
 /// How long a registration counts.
 const HOUR: Duration = Duration::from_secs(3600);
@@ -76,6 +79,29 @@ impl Lately {
         if self.by_address.get(&network) == Some(&0) {
             self.by_address.remove(&network);
         }
+    }
+}
+
+impl Iq {
+    /// Counts a registration from the asker's address; false when there are too many.
+    pub(crate) fn count_registration(&self) -> bool {
+        let metrics = &self.core.tap.metrics;
+        let now = self.core.clock.now();
+        let allowed = self
+            .peer
+            .is_none_or(|peer| self.core.registrations.count(peer, now));
+        match allowed {
+            true => metrics.registrations.count(),
+            false => metrics.registrations_refused.count(),
+        }
+        allowed
+    }
+
+    /// True for a local account that exists.
+    pub(crate) async fn exists(&self, account: &BareJid) -> Result<bool, StoreError> {
+        let now = self.core.clock.now();
+        let loaded = self.core.registry.load(&self.core.store, account, now);
+        Ok(loaded.await?.is_some())
     }
 }
 

@@ -11,6 +11,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, PoisonError};
 use xmpp_stream::error::StreamCondition;
 use xmpp_stream::jid::JidError;
+use xmpp_stream::limits::Limits as StreamLimits;
 
 /// Configuration and domains in force.
 #[derive(Debug)]
@@ -19,6 +20,8 @@ pub struct Settings {
     pub config: Config,
     /// Served domains.
     pub hosts: HostMap,
+    /// Bounds of new streams.
+    pub(crate) stream_limits: Arc<StreamLimits>,
     /// Modules by the names of those that are off: most domains have the same, and what a module
     /// remembers stays over a reload.
     pub(crate) sets: HashMap<Vec<String>, Arc<ModuleSet>>,
@@ -72,6 +75,7 @@ impl Settings {
             hosts.insert(host.domain.clone(), Arc::new(host));
         }
         Ok(Self {
+            stream_limits: Arc::new(config.limits.stream),
             config,
             hosts,
             sets,
@@ -110,6 +114,7 @@ impl Core {
             self.end_sessions_of(host).await;
         }
         let settings = Settings {
+            stream_limits: new.stream_limits,
             config: new.config,
             hosts,
             sets: new.sets,

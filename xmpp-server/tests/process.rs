@@ -25,6 +25,8 @@ mod files;
 mod kill;
 #[path = "process/kit.rs"]
 mod kit;
+#[path = "process/operator.rs"]
+mod operator;
 #[path = "process/peer.rs"]
 mod peer;
 #[path = "process/reload.rs"]

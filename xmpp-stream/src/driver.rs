@@ -17,7 +17,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 use tokio::time::Sleep;
-use tokio_rustls::{LazyConfigAcceptor, TlsConnector};
+use tokio_rustls::TlsConnector;
 
 /// One read: a TLS record. A turn reads once, so that one busy peer does not keep a thread.
 const READ_BYTES: usize = 16 * 1024;
@@ -228,20 +228,9 @@ impl<M: Machine> Driver<M> {
         let deadline = self.machine.poll_timeout();
         within(deadline, self.flush()).await?;
         let transport = self.take_plain()?;
-        let handshake = async {
-            let acceptor = rustls::server::Acceptor::default();
-            let start = LazyConfigAcceptor::new(acceptor, transport).await?;
-            let sni: Option<Box<str>> = start.client_hello().server_name().map(Into::into);
-            let chosen = source.choose(sni.as_deref(), to, direct);
-            let Some((config, leaf)) = chosen else {
-                return Err(io::Error::other("no certificate"));
-            };
-            let stream = start.into_stream(config).await?;
-            let info = tls::server_info(stream.get_ref().1, &leaf, sni);
-            Ok((Link::Server(Box::new(stream)), info))
-        };
-        let (link, info) = within(deadline, Box::pin(handshake)).await?;
-        self.link = link;
+        let handshake = tls::server::accept(transport, source, to, direct);
+        let (stream, info) = within(deadline, Box::pin(handshake)).await?;
+        self.link = Link::Server(Box::new(stream));
         self.machine.tls_established(info.clone(), now());
         Ok(info)
     }

@@ -46,7 +46,7 @@
 //! # fn main() {
 //! let config = ResponderConfig {
 //!     hosts: Arc::new(OneDomain),
-//!     limits: Limits::default(),
+//!     limits: Arc::new(Limits::default()),
 //!     tls: TlsRule::Required,
 //!     downgrade_protection: true,
 //!     manage: true,

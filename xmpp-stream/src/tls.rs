@@ -10,9 +10,10 @@ use rustls::crypto::{CryptoProvider, ring as provider};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use rustls::{ClientConfig, ClientConnection, ProtocolVersion, RootCertStore, ServerConfig};
-use rustls::{ConnectionCommon, ServerConnection};
 use std::fmt;
 use std::sync::Arc;
+
+pub(crate) mod server;
 
 /// ALPN name of client streams (XEP-0368 section 4).
 pub const ALPN_CLIENT: &[u8] = b"xmpp-client";
@@ -104,39 +105,43 @@ pub fn client_config(roots: RootCertStore, direct: bool) -> Result<Arc<ClientCon
     Ok(Arc::new(config))
 }
 
-pub(crate) fn server_info(
-    connection: &ServerConnection,
+fn server_info(
+    version: Option<ProtocolVersion>,
+    exporter: Option<[u8; 32]>,
     leaf: &CertificateDer<'_>,
     sni: Option<Box<str>>,
 ) -> TlsInfo {
     TlsInfo {
+        version: name(version),
+        exporter,
+        server_end_point: server_end_point(leaf),
         sni,
-        ..info(connection, Some(leaf))
     }
 }
 
 pub(crate) fn client_info(connection: &ClientConnection) -> TlsInfo {
-    info(
-        connection,
-        connection
-            .peer_certificates()
-            .and_then(|chain| chain.first()),
-    )
-}
-
-fn info<T>(connection: &ConnectionCommon<T>, leaf: Option<&CertificateDer<'_>>) -> TlsInfo {
-    let is_13 = connection.protocol_version() == Some(ProtocolVersion::TLSv1_3);
-    let exporter = is_13.then(|| {
+    let version = connection.protocol_version();
+    let exporter = (version == Some(ProtocolVersion::TLSv1_3)).then(|| {
         let label = b"EXPORTER-Channel-Binding";
         connection
             .export_keying_material([0_u8; 32], label, Some(b""))
             .ok()
     });
+    let chain = connection.peer_certificates();
     TlsInfo {
-        version: if is_13 { "TLSv1.3" } else { "TLSv1.2" },
+        version: name(version),
         exporter: exporter.flatten(),
-        server_end_point: leaf.and_then(|leaf| server_end_point(leaf)),
+        server_end_point: chain
+            .and_then(|chain| chain.first())
+            .and_then(|leaf| server_end_point(leaf)),
         sni: None,
+    }
+}
+
+fn name(version: Option<ProtocolVersion>) -> &'static str {
+    match version {
+        Some(ProtocolVersion::TLSv1_3) => "TLSv1.3",
+        _ => "TLSv1.2",
     }
 }
 

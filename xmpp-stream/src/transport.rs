@@ -1,10 +1,11 @@
 //! The byte stream under a driver: TCP or an in-memory pipe, plain or in TLS.
 
+use crate::tls::server::ServerTls;
 use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio_rustls::{client, server};
+use tokio_rustls::client;
 
 /// Any byte stream: TCP, or an in-memory pipe in tests.
 pub trait Transport: AsyncRead + AsyncWrite + Send + Unpin {}
@@ -13,7 +14,7 @@ impl<T: AsyncRead + AsyncWrite + Send + Unpin> Transport for T {}
 /// What a driver reads and writes.
 pub(crate) enum Link {
     Plain(Box<dyn Transport>),
-    Server(Box<server::TlsStream<Box<dyn Transport>>>),
+    Server(Box<ServerTls>),
     Client(Box<client::TlsStream<Box<dyn Transport>>>),
     /// Taken for a handshake that did not end well.
     Gone,

@@ -409,7 +409,7 @@ impl Live {
         mut self: Box<Self>,
         core: &Arc<Core>,
         handover: Handover,
-    ) -> Option<(Box<Self>, Driver<Responder>)> {
+    ) -> Option<(Box<Self>, Box<Driver<Responder>>)> {
         let Handover {
             mut driver,
             link,

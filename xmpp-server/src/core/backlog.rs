@@ -97,7 +97,7 @@ impl Core {
         entry.priority = presence.as_deref().map_or(0, priority);
         entry.presence = presence;
         let (is_here, wants) = (entry.is_available(), entry.wants_messages());
-        if wants && !wanted && (state.claim.is_none() || !rules::hold(Rule::OneClaim)) {
+        if wants && !wanted && state.claim.is_none() {
             state.claim = Some(sid);
             self.begin_rows(state, sid);
         }

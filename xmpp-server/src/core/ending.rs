@@ -90,14 +90,14 @@ impl Core {
         &self,
         jid: &BareJid,
         token: &str,
-        driver: Driver<Responder>,
+        driver: Box<Driver<Responder>>,
         link: Link,
         h: u32,
     ) -> Result<(), (Box<Driver<Responder>>, Option<u32>)> {
         let now = self.clock.now();
         let Some(account) = self.registry.peek(jid.as_str()) else {
             let known = self.ended.handled(token, jid, now, &self.limits);
-            return Err((Box::new(driver), known));
+            return Err((driver, known));
         };
         let (back, returned) = oneshot::channel();
         let older = {
@@ -107,7 +107,7 @@ impl Core {
             let Some(outbox) = found.map(|entry| Arc::clone(&entry.outbox)) else {
                 drop(state);
                 let known = self.ended.handled(token, jid, now, &self.limits);
-                return Err((Box::new(driver), known));
+                return Err((driver, known));
             };
             let handover = Handover {
                 driver,
@@ -125,7 +125,7 @@ impl Core {
             Err(_) => Ok(()),
             Ok(driver) => {
                 let known = self.ended.handled(token, jid, now, &self.limits);
-                Err((Box::new(driver), known))
+                Err((driver, known))
             }
         }
     }

@@ -247,7 +247,9 @@ fn promises_hold(part: u64, parts: u64) {
     let seeds = seeds.and_then(|seeds| seeds.parse().ok()).unwrap_or(SEEDS);
     let each = seeds / parts;
     // One seed alone: its log.
-    let one = std::env::var("MODEL_SEED").ok().and_then(|seed| seed.parse().ok());
+    let one = std::env::var("MODEL_SEED")
+        .ok()
+        .and_then(|seed| seed.parse().ok());
     if let Some(one) = one {
         let found = first_broken(one..one + 1);
         panic!("{found:#?}");

@@ -8,7 +8,6 @@ use crate::users::account_name;
 use std::collections::HashSet;
 use std::fmt;
 use std::io::{self, BufRead, Read};
-use std::mem;
 use xmpp_stream::stream::Password;
 
 /// A longer line is another kind of file.
@@ -88,7 +87,7 @@ impl<R: BufRead> Lines<R> {
             };
             let line = self.line;
             let entry = Entry { line, jid, given };
-            if let Some(done) = mem::replace(&mut self.open, Some(entry)) {
+            if let Some(done) = self.open.replace(entry) {
                 return Ok(Some(Ok(done)));
             }
         }
@@ -351,6 +350,33 @@ mod tests {
         ] {
             check(&keys(ann, 1).replace(from, to), &[&format!("1! {error}")]);
         }
+    }
+
+    #[test]
+    fn the_examples_of_the_page_for_operators_are_good() {
+        let page = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/OPERATING.md");
+        let page = std::fs::read_to_string(page).unwrap();
+        let blocks: Vec<_> = page
+            .split("```\n")
+            .filter(|block| block.starts_with("jid,"))
+            .collect();
+        let [passwords, keys] = blocks[..] else {
+            panic!("two examples");
+        };
+        check(passwords, &["2 alice@example.org secret"]);
+        check(keys, &["2 bob@example.org SCRAM-SHA-1"]);
+        let mut lines = Lines::new(keys.as_bytes());
+        let Some(Ok(Entry {
+            given: Given::Keys(keys),
+            ..
+        })) = lines.next().unwrap()
+        else {
+            panic!("keys");
+        };
+        assert!(
+            keys[0].parse().unwrap().verify_password("pencil"),
+            "RFC 5802 section 5"
+        );
     }
 
     #[test]

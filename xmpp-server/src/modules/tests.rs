@@ -196,6 +196,7 @@ impl Server {
         config.sasl.scram_iterations = 1;
         let hosts = [(host.domain.clone(), Arc::clone(&host))].into();
         let settings = Settings {
+            stream_limits: Default::default(),
             config,
             hosts,
             sets: Default::default(),

@@ -7,7 +7,6 @@
 use crate::store::{AccountRecord, RosterRecord, RosterRow, Subscription};
 use ring::digest::{Context, SHA256};
 use std::collections::BTreeMap;
-use std::ops::Bound;
 use std::sync::Arc;
 use xmpp_stream::jid::BareJid;
 
@@ -17,7 +16,8 @@ pub struct RosterView {
     /// Version: grows with each change.
     pub ver: u64,
     epoch: u64,
-    items: BTreeMap<BareJid, Arc<RosterRow>>,
+    /// In the order of their contacts; in one piece, as most rosters are read and hardly changed.
+    items: Vec<Arc<RosterRow>>,
     /// Removed items that are remembered, by the version at which each went.
     removed: BTreeMap<u64, BareJid>,
     forgotten: u64,
@@ -36,11 +36,13 @@ impl RosterView {
     /// A view of a stored roster.
     #[must_use]
     pub fn new(epoch: u64, record: RosterRecord) -> Self {
-        let rows = record.items.into_iter();
+        let mut items: Vec<_> = record.items.into_iter().map(Arc::new).collect();
+        items.sort_unstable_by(|one, other| one.jid.cmp(&other.jid));
+        items.shrink_to_fit();
         Self {
             ver: record.ver,
             epoch,
-            items: rows.map(|row| (row.jid.clone(), Arc::new(row))).collect(),
+            items,
             removed: record.removed.into_iter().collect(),
             forgotten: record.forgotten,
         }
@@ -94,7 +96,7 @@ impl RosterView {
         if !is_ours || ver > self.ver || ver < self.forgotten {
             return None;
         }
-        let rows = self.items.values();
+        let rows = self.items.iter();
         let rows = rows.filter(|row| row.is_listed() && row.ver > ver);
         let mut changed: Vec<_> = rows
             .map(|row| (row.ver, Changed::Item(Arc::clone(row))))
@@ -108,12 +110,18 @@ impl RosterView {
     /// The row of a contact, looked up by the text of its bare JID.
     #[must_use]
     pub fn get(&self, bare: &str) -> Option<&Arc<RosterRow>> {
-        self.items.get(bare)
+        self.items.get(self.place(bare).ok()?)
+    }
+
+    /// Where a contact is, or would be.
+    fn place(&self, bare: &str) -> Result<usize, usize> {
+        self.items
+            .binary_search_by(|row| row.jid.as_str().cmp(bare))
     }
 
     /// All rows, also those that are pending inbound requests only.
     pub fn rows(&self) -> impl Iterator<Item = &Arc<RosterRow>> {
-        self.items.values()
+        self.items.iter()
     }
 
     /// Number of rows.
@@ -146,13 +154,25 @@ impl RosterView {
     /// it shows that did not show before.
     pub fn put(&mut self, mut row: RosterRow) -> RosterRow {
         self.ver += 1;
-        let old = self.items.get(&row.jid);
+        let place = self.place(row.jid.as_str());
+        let old = place.ok().and_then(|at| self.items.get(at));
         row.ver = match old.filter(|old| old.shows_as(&row)) {
             Some(old) => old.ver,
             None => self.ver,
         };
         self.removed.retain(|_, jid| *jid != row.jid);
-        self.items.insert(row.jid.clone(), Arc::new(row.clone()));
+        let item = Arc::new(row.clone());
+        match place {
+            Ok(at) => {
+                if let Some(old) = self.items.get_mut(at) {
+                    *old = item;
+                }
+            }
+            Err(at) => {
+                self.items.reserve_exact(1);
+                self.items.insert(at, item);
+            }
+        }
         row
     }
 
@@ -160,7 +180,8 @@ impl RosterView {
     /// `removed_max` removals the oldest are forgotten.
     pub fn remove(&mut self, jid: &BareJid, removed_max: usize) -> bool {
         self.ver += 1;
-        let showed = self.items.remove(jid).is_some_and(|row| row.is_listed());
+        let place = self.place(jid.as_str());
+        let showed = place.is_ok_and(|at| self.items.remove(at).is_listed());
         if showed {
             self.removed.insert(self.ver, jid.clone());
         }
@@ -175,15 +196,17 @@ impl RosterView {
     /// Somebody waits for an answer to a subscription request.
     #[must_use]
     pub fn has_requests(&self) -> bool {
-        self.items.values().any(|row| row.pending_in.is_some())
+        self.items.iter().any(|row| row.pending_in.is_some())
     }
 
     /// Rows behind a contact, in order.
     pub fn rows_after(&self, contact: Option<&BareJid>) -> impl Iterator<Item = &Arc<RosterRow>> {
-        let from = contact.map_or(Bound::Unbounded, Bound::Excluded);
-        self.items
-            .range::<BareJid, _>((from, Bound::Unbounded))
-            .map(|(_, row)| row)
+        let from = match contact.map(|contact| self.place(contact.as_str())) {
+            None => 0,
+            Some(Ok(at)) => at + 1,
+            Some(Err(at)) => at,
+        };
+        self.items.iter().skip(from)
     }
 
     /// The view after one row was set.

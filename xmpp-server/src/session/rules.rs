@@ -21,8 +21,6 @@ pub(crate) enum Rule {
     Gate,
     /// 10: the rows are read after the last ticket.
     WaitForTicket,
-    /// 11: a later session does not flush.
-    OneClaim,
     /// 12: an unfinished claim is taken over.
     ClaimPasses,
     /// 14: what was not acknowledged is replayed.
@@ -44,7 +42,7 @@ pub(crate) enum Rule {
 #[cfg(test)]
 impl Rule {
     /// Every rule that can be taken out.
-    pub(crate) const ALL: [Self; 17] = [
+    pub(crate) const ALL: [Self; 16] = [
         Self::DueAtReceipt,
         Self::TakenMarks,
         Self::EndAtBound,
@@ -53,7 +51,6 @@ impl Rule {
         Self::HeldNotDrawn,
         Self::Gate,
         Self::WaitForTicket,
-        Self::OneClaim,
         Self::ClaimPasses,
         Self::Replay,
         Self::SmBound,

@@ -20,13 +20,13 @@ pub(crate) enum Visit {
 /// A transport on which the client has asked to resume.
 pub(crate) struct Handover {
     /// Machine and transport, waiting for the answer.
-    pub(crate) driver: Driver<Responder>,
+    pub(crate) driver: Box<Driver<Responder>>,
     /// What operators are shown of it.
     pub(crate) link: Link,
     /// What it has handled.
     pub(crate) h: u32,
     /// The transport goes back when the session cannot be resumed; dropped when it was.
-    pub(crate) back: oneshot::Sender<Driver<Responder>>,
+    pub(crate) back: oneshot::Sender<Box<Driver<Responder>>>,
 }
 
 impl Visit {

@@ -121,6 +121,11 @@ impl Room {
         })
     }
 
+    /// Operations that hold room.
+    pub(super) fn taken(&self) -> usize {
+        bound(self.limits.ops_max).saturating_sub(self.ops.available_permits())
+    }
+
     pub(super) fn is_closed(&self) -> bool {
         self.ops.is_closed()
     }

@@ -108,7 +108,9 @@ impl Writer {
 
     /// What it has done.
     pub(super) fn counters(&self) -> &StoreCounters {
-        &self.shared.counters
+        let Shared { counters, room, .. } = &*self.shared;
+        counters.waiting.store(room.taken(), Relaxed);
+        counters
     }
 
     /// Puts operations into the queue, if there is room at once.
@@ -162,11 +164,7 @@ impl Writer {
             slot: Arc::clone(&slot),
             _permit: permit,
         };
-        let (ops, waiting) = (submit.ops.len(), &self.shared.counters.waiting);
-        // Counted first: the thread may take it at once.
-        waiting.fetch_add(ops, Relaxed);
         if !self.shared.lock().push(submit) {
-            waiting.fetch_sub(ops, Relaxed);
             return Ticket::done(Err(CommitError::Failed));
         }
         self.shared.arrived.notify_one();
@@ -268,8 +266,6 @@ fn run(shared: &Shared, backend: impl Backend) {
     loop {
         let clears_max = CLEARS_MAX.saturating_sub(thread.cleared.len());
         let work = shared.next(thread.retry_at, thread.tidy_at, clears_max);
-        let taken = work.group.iter().map(|submit| submit.ops.len()).sum();
-        shared.counters.waiting.fetch_sub(taken, Relaxed);
         let idle = work.group.is_empty() && work.clearings.is_empty();
         if work.closed && idle && thread.cleared.is_empty() {
             break;
@@ -334,6 +330,7 @@ impl<B: Backend> Thread<'_, B> {
         if fault == Fault::Store || (alone && group.len() == 1) {
             let ops: usize = group.iter().map(|submit| submit.ops.len()).sum();
             error!(ops, "write failed");
+            self.counters.failed.fetch_add(group.len(), Relaxed);
             for submit in group {
                 submit.slot.finish(match submit.ops.is_empty() {
                     // A barrier has not failed: all before it is settled.

@@ -80,7 +80,7 @@ impl TlsSource for Certificate {
 fn responder(transport: Box<dyn Transport>, tls: TlsRule) -> Driver<Responder> {
     let config = ResponderConfig {
         hosts: Arc::new(OneHost),
-        limits: Limits::default(),
+        limits: Arc::default(),
         tls,
         downgrade_protection: true,
         manage: true,

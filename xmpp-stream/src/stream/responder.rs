@@ -70,8 +70,8 @@ pub trait Hosts: Send + Sync {
 pub struct ResponderConfig {
     /// Served domains, as this peer may see them.
     pub hosts: Arc<dyn Hosts>,
-    /// Bounds.
-    pub limits: Limits,
+    /// Bounds; shared, as there are many streams with the same.
+    pub limits: Arc<Limits>,
     /// TLS policy.
     pub tls: TlsRule,
     /// SCRAM tells what was announced (XEP-0474).

@@ -1,8 +1,8 @@
 //! Devices and senders: their clients, their links, and the part of their tasks that is not under
 //! test here.
 
-use super::World;
 use super::promises::Messages;
+use super::{World, memory};
 use crate::session::inbound::Inbound;
 use crate::session::{Session, Sid};
 use crate::sessions::Link;
@@ -286,6 +286,10 @@ impl World<'_> {
             return;
         };
         let session = &here.session;
+        if session.outbox.is_closed() {
+            // It has ended meanwhile: the client is turned away.
+            return;
+        }
         let rows = session.outbox.acknowledged(here.h);
         core.took(&session.account, &rows.unwrap());
         here.unacknowledged.clear();
@@ -360,7 +364,7 @@ impl World<'_> {
         let State::Here(here) = &mut self.devices[which].state else {
             return;
         };
-        if here.managed && here.link.is_some() {
+        if here.managed && here.link.is_some() && !here.session.outbox.is_closed() {
             let rows = here.session.outbox.acknowledged(here.h);
             core.took(&here.session.account, &rows.unwrap());
             here.unacknowledged.clear();
@@ -430,8 +434,16 @@ impl World<'_> {
         session
             .outbox
             .count(Box::from(*b"<enabled/>"), &core.limits);
-        let since = crate::store::RowId(0);
-        let prints = core.store.sent(&account, since).await.unwrap();
+        // What is queued is waited for.
+        let mut prints = Box::pin(core.store.sent(&account, crate::store::RowId(0)));
+        let known = poll_fn(|cx| Poll::Ready(prints.as_mut().poll(cx))).await;
+        let prints = match known {
+            Poll::Ready(prints) => prints.unwrap(),
+            Poll::Pending => {
+                memory(core).settle(usize::MAX, true);
+                prints.await.unwrap()
+            }
+        };
         session.resend(prints.into_iter().map(|(print, _)| print).collect());
         let mut inbound = Inbound::default();
         inbound.manage();

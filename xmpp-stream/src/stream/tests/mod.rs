@@ -76,7 +76,7 @@ fn host_view() -> HostView {
 fn config(tls: TlsRule) -> ResponderConfig {
     ResponderConfig {
         hosts: Arc::new(TestHosts(host_view())),
-        limits: Limits::default(),
+        limits: Arc::default(),
         tls,
         downgrade_protection: true,
         manage: true,

@@ -1,0 +1,104 @@
+//! A server for figures: accounts in numbers, each with contacts, keys that cost clients nothing.
+//!
+//! One iteration of PBKDF2 instead of thousands: that work is the client's, and would only stand in
+//! the way of what is measured.
+
+use std::net::{Ipv4Addr, SocketAddr};
+use xmpp_server::auth::derive_all;
+use xmpp_server::config::{Config, Storage};
+use xmpp_server::listener::ListenerKind;
+use xmpp_server::store::{RosterRow, Subscription, WriteOp};
+use xmpp_server::{Running, Server};
+use xmpp_stream::jid::BareJid;
+
+/// The domain of every measured server.
+pub const DOMAIN: &str = "load.test";
+/// Every account's password.
+pub const PASSWORD: &str = "secret";
+
+/// Accounts made in one commit.
+const BATCH: usize = 100;
+
+/// The name of an account.
+#[must_use]
+pub fn local(number: usize) -> String {
+    format!("u{number}")
+}
+
+/// A server on a free port of the loopback interface, direct TLS only.
+///
+/// # Panics
+/// It does not start.
+pub async fn start(storage: Storage, change: impl FnOnce(&mut Config)) -> Running {
+    let any_port = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+    let mut config = Config::default_zero();
+    config.domains[0].name = DOMAIN.to_owned();
+    config.c2s.listen = Vec::new();
+    config.c2s.listen_tls = vec![any_port];
+    config.storage = storage;
+    config.sasl.scram_iterations = 1;
+    change(&mut config);
+    Server::start(config).await.expect("a server")
+}
+
+/// Where a started server listens.
+///
+/// # Panics
+/// Not there.
+#[must_use]
+pub fn address(server: &Running) -> SocketAddr {
+    server.address(ListenerKind::C2sTls).expect("a listener")
+}
+
+/// Makes accounts `u0`, `u1`, … of which each knows the next `contacts` (in a ring), by subscriptions
+/// in both directions.
+///
+/// # Panics
+/// The store fails.
+pub async fn populate(server: &Running, accounts: usize, contacts: usize) {
+    let handle = server.handle();
+    let jid = |number: usize| {
+        BareJid::account(&local(number % accounts), DOMAIN).expect("the name of an account")
+    };
+    let store = &handle.core().store;
+    let keys = derive_all(PASSWORD, 1);
+    let create = |number| WriteOp::AccountCreate {
+        account: jid(number),
+        keys: keys.clone(),
+        created: 0,
+    };
+    for first in (0..accounts).step_by(BATCH) {
+        let ops = (first..accounts.min(first + BATCH)).map(create);
+        store.submit(ops.collect()).await.expect("accounts");
+    }
+    if contacts == 0 {
+        return;
+    }
+    for number in 0..accounts {
+        let ahead = (1..=contacts / 2).map(|step| jid(number + step));
+        let behind = (1..=contacts - contacts / 2).map(|step| jid(number + accounts - step));
+        let rows = ahead
+            .chain(behind)
+            .enumerate()
+            .map(|(at, contact)| WriteOp::Roster {
+                account: jid(number),
+                item: row(contact, at as u64 + 1),
+                expect: None,
+                ver: at as u64 + 1,
+            });
+        store.submit(rows.collect()).await.expect("a roster");
+    }
+}
+
+fn row(jid: BareJid, ver: u64) -> RosterRow {
+    RosterRow {
+        ver,
+        name: jid.local().map(|local| format!("Contact {local}").into()),
+        jid,
+        groups: vec!["Friends".into()],
+        subscription: Subscription::Both,
+        ask: false,
+        pending_in: None,
+        approved: false,
+    }
+}

@@ -1,0 +1,184 @@
+//! Accepted TLS against rustls's own client: sizes, splits, ends, new keys, what is kept.
+
+use super::*;
+use crate::tls;
+use rustls::ClientConnection;
+use rustls::pki_types::{CertificateDer, ServerName};
+use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
+use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
+
+struct Certificate {
+    config: Arc<ServerConfig>,
+    leaf: CertificateDer<'static>,
+    pem: String,
+}
+
+impl Certificate {
+    fn new() -> Self {
+        let key = rcgen::KeyPair::generate().unwrap();
+        let made = rcgen::CertificateParams::new(["d.test".to_owned()]).unwrap();
+        let pem = made.self_signed(&key).unwrap().pem();
+        let (config, leaf) = tls::server_config(&pem, &key.serialize_pem(), false).unwrap();
+        Self { config, leaf, pem }
+    }
+}
+
+impl TlsSource for Certificate {
+    fn choose(
+        &self,
+        sni: Option<&str>,
+        _to: Option<&str>,
+        _direct: bool,
+    ) -> Option<(Arc<ServerConfig>, CertificateDer<'static>)> {
+        (sni == Some("d.test")).then(|| (Arc::clone(&self.config), self.leaf.clone()))
+    }
+}
+
+/// Both ends over a pipe of so many bytes each way, the handshake done.
+async fn pair(
+    pipe: usize,
+    version: &'static rustls::SupportedProtocolVersion,
+) -> (ServerTls, TlsInfo, TlsStream<DuplexStream>) {
+    let certificate = Certificate::new();
+    let (ours, theirs) = duplex(pipe);
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let config = rustls::ClientConfig::builder_with_provider(provider)
+        .with_protocol_versions(&[version])
+        .unwrap()
+        .with_root_certificates(tls::roots(&certificate.pem).unwrap())
+        .with_no_client_auth();
+    let name = ServerName::try_from("d.test").unwrap();
+    let connector = TlsConnector::from(Arc::new(config));
+    let (accepted, connected) = tokio::join!(
+        accept(Box::new(ours), &certificate, None, true),
+        connector.connect(name, theirs)
+    );
+    let (server, info) = accepted.unwrap();
+    (server, info, connected.unwrap())
+}
+
+fn text(len: usize) -> Vec<u8> {
+    (0..len).map(|at| (at % 251) as u8).collect()
+}
+
+#[tokio::test]
+async fn text_of_any_length_passes_pipes_of_any_width() {
+    for version in rustls::ALL_VERSIONS {
+        for (pipe, len) in [(1, 300), (70, 20_000), (1 << 20, 100_000), (4096, 1)] {
+            let (mut server, _, mut client) = pair(pipe, version).await;
+            let sent = text(len);
+            let echo = async {
+                let mut came = vec![0; len];
+                server.read_exact(&mut came).await.unwrap();
+                server.write_all(&came).await.unwrap();
+                server.flush().await.unwrap();
+                server
+            };
+            let talk = async {
+                let (mut read, mut write) = tokio::io::split(&mut client);
+                let mut came = vec![0; len];
+                let writing = async {
+                    write.write_all(&sent).await.unwrap();
+                    write.flush().await.unwrap();
+                };
+                tokio::join!(writing, async { read.read_exact(&mut came).await.unwrap() });
+                came
+            };
+            let (server, came) = tokio::join!(echo, talk);
+            assert_eq!(came, sent, "{pipe} {len}");
+            let kept = [&server.unread, &server.text, &server.unsent].map(Vec::capacity);
+            assert_eq!(
+                kept,
+                [0, 0, 0],
+                "an idle connection keeps no bytes: {pipe} {len}"
+            );
+        }
+    }
+}
+
+#[tokio::test]
+async fn ats_sc_14_both_ends_export_the_same() {
+    let exported = |client: &ClientConnection| {
+        client
+            .export_keying_material([0; 32], b"EXPORTER-Channel-Binding", Some(b""))
+            .unwrap()
+    };
+    let (_, info, client) = pair(4096, &rustls::version::TLS13).await;
+    assert_eq!(info.version, "TLSv1.3");
+    assert_eq!(info.exporter, Some(exported(client.get_ref().1)));
+    assert_eq!(info.sni.as_deref(), Some("d.test"));
+    let (_, info, _) = pair(4096, &rustls::version::TLS12).await;
+    assert_eq!((info.version, info.exporter), ("TLSv1.2", None));
+}
+
+#[tokio::test]
+async fn ends_are_told_apart() {
+    // In order, from either side.
+    let (mut server, _, mut client) = pair(4096, &rustls::version::TLS13).await;
+    client.shutdown().await.unwrap();
+    assert_eq!(server.read(&mut [0; 9]).await.unwrap(), 0);
+    // Half-closed: the other direction goes on.
+    server.write_all(b"late").await.unwrap();
+    server.shutdown().await.unwrap();
+    let mut came = Vec::new();
+    client.read_to_end(&mut came).await.unwrap();
+    assert_eq!(came, b"late");
+    // Cut.
+    let (mut server, _, client) = pair(4096, &rustls::version::TLS13).await;
+    drop(client);
+    let error = server.read(&mut [0; 9]).await.unwrap_err();
+    assert_eq!(error.kind(), io::ErrorKind::UnexpectedEof);
+}
+
+#[tokio::test]
+async fn a_forged_record_ends_the_connection_with_an_alert() {
+    let (mut server, _, mut client) = pair(4096, &rustls::version::TLS13).await;
+    let forged = [&[23, 3, 3, 0, 20][..], &[7; 20]].concat();
+    client.get_mut().0.write_all(&forged).await.unwrap();
+    for _ in 0..2 {
+        let error = server.read(&mut [0; 9]).await.unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::InvalidData);
+    }
+    let error = client.read(&mut [0; 9]).await.unwrap_err().to_string();
+    assert!(error.contains("BadRecordMac"), "{error}");
+}
+
+#[tokio::test]
+async fn new_keys_of_the_peer_are_taken_and_answered() {
+    let (mut server, _, mut client) = pair(4096, &rustls::version::TLS13).await;
+    for round in 0..3_u8 {
+        client.get_mut().1.refresh_traffic_keys().unwrap();
+        client.write_all(&[round]).await.unwrap();
+        client.flush().await.unwrap();
+        assert_eq!(server.read_u8().await.unwrap(), round);
+        server.write_all(&[round]).await.unwrap();
+        server.flush().await.unwrap();
+        assert_eq!(client.read_u8().await.unwrap(), round);
+    }
+}
+
+#[tokio::test]
+async fn a_greeting_that_does_not_end_is_refused() {
+    let certificate = Certificate::new();
+    let (ours, mut theirs) = duplex(4096);
+    // A handshake message of 16 MiB, in records of 4 KiB.
+    let flood = async {
+        let first = [&[22, 3, 1, 16, 0, 1, 0xff, 0xff, 0xff][..], &[0; 4092]].concat();
+        let more = [&[22, 3, 1, 16, 0][..], &[0; 4096]].concat();
+        theirs.write_all(&first).await?;
+        for _ in 0..1000 {
+            theirs.write_all(&more).await?;
+        }
+        io::Result::Ok(())
+    };
+    let (accepted, flooded) = tokio::join!(
+        async {
+            let accepted = accept(Box::new(ours), &certificate, None, true).await;
+            accepted.map(|_| ()).map_err(|error| error.kind())
+        },
+        flood
+    );
+    assert_eq!(accepted, Err(io::ErrorKind::InvalidData));
+    assert!(flooded.is_err(), "nobody reads it to its end");
+}
