@@ -223,7 +223,9 @@ async fn compare(plan: Plan) {
             times.sort_by(f64::total_cmp);
             Some(times[times.len() / 2])
         };
-        let show = |value: Option<f64>| value.map_or("-".to_owned(), |value| format!("{value:.2}"));
+        let show = |value: Option<f64>| {
+            value.map_or_else(|| "-".to_owned(), |value| format!("{value:.2}"))
+        };
         let (relay, memory, sqlite) = (of(Other::Relay), of(Other::Memory), of(Other::Sqlite));
         let ratio = |value: Option<f64>| Some(value? / relay?);
         println!(

@@ -139,18 +139,18 @@ pub(super) fn put_aside(
     core: &Core,
 ) {
     while let Some(output) = driver.machine.poll_output() {
-        match (&output, &mut aside.managed) {
-            (Output::Sm(SmRequest::Ack(h)), managed) => {
-                if acknowledged(session, managed.as_deref_mut(), core, *h).is_ok() {
-                    continue;
-                }
-            }
-            (Output::Sm(SmRequest::Ask), Some(managed)) => {
-                let upto = aside.received.wrapping_add(aside.postponed.stanzas());
-                managed.ask(upto, core.clock.now() + core.limits.sm_ack_wait);
+        if let Output::Sm(SmRequest::Ack(h)) = output {
+            let managed = aside.managed.as_deref_mut();
+            if acknowledged(session, managed, core, h).is_ok() {
                 continue;
             }
-            _ => {}
+        }
+        if let Some(managed) = &mut aside.managed
+            && matches!(output, Output::Sm(SmRequest::Ask))
+        {
+            let upto = aside.received.wrapping_add(aside.postponed.stanzas());
+            managed.ask(upto, core.clock.now() + core.limits.sm_ack_wait);
+            continue;
         }
         *aside.closing |= matches!(output, Output::Closed(_) | Output::PeerClosing);
         aside.postponed.push(output);

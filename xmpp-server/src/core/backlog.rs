@@ -389,10 +389,8 @@ impl Core {
                 continue;
             };
             match (rendered.class(), delivery) {
-                (Class::Message, Some(delivery)) => {
-                    if rules::hold(Rule::PassOn) {
-                        self.leave_one(host, account, state, &rendered, delivery, drawn, effects);
-                    }
+                (Class::Message, Some(delivery)) if rules::hold(Rule::PassOn) => {
+                    self.leave_one(host, account, state, &rendered, delivery, drawn, effects);
                 }
                 (Class::Iq, _) if im::is_request(rendered.stanza()) => {
                     effects.extend(refuse(

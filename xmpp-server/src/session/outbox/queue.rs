@@ -31,6 +31,10 @@ pub(super) struct OutQ {
     /// What there was when the client came back.
     grace: Load,
     /// Where the newest availability of each sender stands: kept only over the soft bound.
+    #[expect(
+        clippy::box_collection,
+        reason = "most queues have none, and there are many queues"
+    )]
     presence: Option<Box<HashMap<Jid, u64>>>,
     /// Over the hard bound, and nothing was done about it yet.
     pub(super) marked: bool,
@@ -277,7 +281,7 @@ impl OutQ {
 
     fn gated(&self) -> Load {
         let gate = self.gate.as_ref();
-        gate.map_or(Load::default(), |gated| gated.load)
+        gate.map_or_else(Load::default, |gated| gated.load)
     }
 
     pub(super) fn load(&self) -> (usize, usize) {
