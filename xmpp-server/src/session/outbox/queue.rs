@@ -31,7 +31,11 @@ pub(super) struct OutQ {
     /// What there was when the client came back.
     grace: Load,
     /// Where the newest availability of each sender stands: kept only over the soft bound.
-    presence: Option<HashMap<Jid, u64>>,
+    #[expect(
+        clippy::box_collection,
+        reason = "most queues have none, and there are many queues"
+    )]
+    presence: Option<Box<HashMap<Jid, u64>>>,
     /// Over the hard bound, and nothing was done about it yet.
     pub(super) marked: bool,
     pub(super) closed: bool,
@@ -195,7 +199,7 @@ impl OutQ {
             let found = unsent
                 .filter_map(|queued| Some((available_from(&queued.item)?.clone(), queued.number)));
             // The last one is the newcomer itself.
-            found.take(self.items.len() - fixed - 1).collect()
+            Box::new(found.take(self.items.len() - fixed - 1).collect())
         });
         let Some(newcomer) = self.items.back() else {
             return;
