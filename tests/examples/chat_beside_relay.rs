@@ -363,7 +363,7 @@ impl Bench {
                 let mut ticks = interval_at(mine.into(), pause);
                 let mut found = Vec::new();
                 let mut sent = 0;
-                while found.len() < rounds {
+                while found.len() < rounds || sent < rounds {
                     tokio::select! {
                         _ = ticks.tick(), if sent < rounds => {
                             sent += 1;

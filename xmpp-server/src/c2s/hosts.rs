@@ -28,17 +28,13 @@ impl Hosts for PeerHosts {
             let register = Element::new(ns::FEATURE_REGISTER, "register");
             register.write(&mut features_before_auth, ns::STREAMS);
         }
-        let mut features_after_auth = Vec::new();
-        for feature in announced.stream_features_of(host) {
-            feature.write(&mut features_after_auth, ns::STREAMS);
-        }
         Some(HostView {
             domain: host.domain.clone(),
             hashes: self.core.offers.hashes(&host.domain),
             plain: settings.config.sasl.plain,
             guest_ns: guest_ns.into(),
             features_before_auth: features_before_auth.into(),
-            features_after_auth: features_after_auth.into(),
+            features_after_auth: host.features_after_auth(),
         })
     }
 
