@@ -427,6 +427,11 @@ impl<F: FnOnce() + Send> Connection<F> {
                     Some(live) => Some(live.finished(&core).await),
                     None => None,
                 };
+                if let Some(live) = &self.live
+                    && live.inbound.is_done()
+                {
+                    core.ended.closed(live.session.sid.0, &core.limits);
+                }
                 self.driver.machine.finish_close(h);
             }
             Output::Note(note) => self.note(&note),

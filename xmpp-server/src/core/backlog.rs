@@ -45,7 +45,9 @@ impl Core {
     ) -> Kept {
         if let Some(sent) = &sent
             && rules::hold(Rule::Resends)
-            && let Some(earlier) = state.due.resent(sent.print, sent.stream)
+            && let Some(earlier) = state.due.resent(sent.print, |stream| {
+                stream != sent.stream && !self.ended.is_closed(stream)
+            })
         {
             let owed = Effect::Owed(Ticket::of(earlier, self.limits.ticket_max), stanza);
             return Kept::Nothing(vec![owed]);
