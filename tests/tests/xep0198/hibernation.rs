@@ -59,6 +59,30 @@ fn bodies(messages: &[Tree]) -> Vec<String> {
     messages.iter().map(body).collect()
 }
 
+/// Clients show a message without a stamp as written when it was read.
+#[tokio::test(start_paused = true)]
+async fn im_sm_07_what_waited_for_the_client_says_when_it_came() {
+    let lab = lab().await;
+    let (ann, mut ben) = friends(&lab).await;
+    let lost = lost(&lab, ann).await;
+    ben.chat("ann@a.test", "late").await;
+    ben.barrier().await;
+    advance(60 * SECOND).await;
+    let mut ann = lab.resume(Over::Memory, lost).await;
+    let late = ann.next().await;
+    assert_eq!(late.attr("id"), Some("late"), "{late}");
+    let delay = late.child_ns(ns::DELAY, "delay");
+    assert_eq!(delay.and_then(|delay| delay.attr("from")), Some("a.test"));
+    ben.chat("ann@a.test", "now").await;
+    loop {
+        let next = ann.next().await;
+        if next.attr("id") == Some("now") {
+            assert!(next.child_ns(ns::DELAY, "delay").is_none(), "{next}");
+            break;
+        }
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn im_sm_13_contacts_see_no_end_before_the_time_is_over_and_one_then() {
     let lab = lab().await;
