@@ -223,7 +223,9 @@ async fn compare(plan: Plan) {
             times.sort_by(f64::total_cmp);
             Some(times[times.len() / 2])
         };
-        let show = |value: Option<f64>| value.map_or("-".to_owned(), |value| format!("{value:.2}"));
+        let show = |value: Option<f64>| {
+            value.map_or_else(|| "-".to_owned(), |value| format!("{value:.2}"))
+        };
         let (relay, memory, sqlite) = (of(Other::Relay), of(Other::Memory), of(Other::Sqlite));
         let ratio = |value: Option<f64>| Some(value? / relay?);
         println!(
@@ -361,7 +363,7 @@ impl Bench {
                 let mut ticks = interval_at(mine.into(), pause);
                 let mut found = Vec::new();
                 let mut sent = 0;
-                while found.len() < rounds {
+                while found.len() < rounds || sent < rounds {
                     tokio::select! {
                         _ = ticks.tick(), if sent < rounds => {
                             sent += 1;

@@ -21,9 +21,9 @@ use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpSocket, TcpStream};
+use tokio::net::TcpSocket;
 use tokio_rustls::TlsConnector;
-use tokio_rustls::client::TlsStream;
+use xmpp_stream::driver::Transport;
 use xmpp_stream::ns;
 
 use crate::trust::Trust;
@@ -85,12 +85,8 @@ impl Target {
         stream.set_nodelay(true)?;
         let name = ServerName::try_from(self.domain.clone()).map_err(io::Error::other)?;
         let connector = TlsConnector::from(Arc::clone(&self.config));
-        Ok(Peer {
-            stream: Box::new(connector.connect(name, stream).await?),
-            domain: self.domain.clone(),
-            buffer: Vec::new(),
-            acked: None,
-        })
+        let stream = connector.connect(name, stream).await?;
+        Ok(Peer::over(stream, &self.domain))
     }
 }
 
@@ -101,7 +97,7 @@ pub fn announce(address: SocketAddr, ca_pem: &str) {
 
 /// One TLS connection and what arrived on it.
 pub struct Peer {
-    stream: Box<TlsStream<TcpStream>>,
+    stream: Box<dyn Transport>,
     domain: String,
     buffer: Vec<u8>,
     /// Stanzas counted since stream management was enabled.
@@ -109,6 +105,16 @@ pub struct Peer {
 }
 
 impl Peer {
+    /// A peer over any stream.
+    pub fn over(stream: impl Transport + 'static, domain: &str) -> Self {
+        Self {
+            stream: Box::new(stream),
+            domain: domain.to_owned(),
+            buffer: Vec::new(),
+            acked: None,
+        }
+    }
+
     /// Signs in and binds; nothing is asked for behind that.
     ///
     /// # Errors

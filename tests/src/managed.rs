@@ -203,6 +203,12 @@ impl Wire {
         got
     }
 
+    /// Stream management is enabled.
+    #[must_use]
+    pub fn counts(&self) -> bool {
+        self.managed.is_some()
+    }
+
     /// What this peer knows of its stream.
     ///
     /// # Panics

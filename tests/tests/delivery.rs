@@ -281,3 +281,30 @@ async fn im_of_02_two_devices_come_and_go_while_a_third_party_writes() {
     // Nothing waits any more.
     assert!(login(&lab, "ann@a.test/last").await.is_empty());
 }
+
+/// The same ids and words on two streams: a client that lost the first one means the same messages, a
+/// client that closed it counts from one again.
+#[tokio::test]
+async fn im_sm_08_what_is_sent_again_is_recognised_unless_the_stream_was_closed() {
+    for (closed, times) in [(false, 1), (true, 2)] {
+        let lab = lab().await;
+        let mut ann = lab.wire_in_memory("ann@a.test/one").await;
+        ann.presence("").await;
+        for round in 0..2 {
+            let mut ben = lab.managed(Over::Memory, "ben@a.test/one").await;
+            for id in 0..3 {
+                ben.chat("ann@a.test", id).await;
+            }
+            assert_eq!(ben.ask_among_others().await % 3, 0, "all three count");
+            match closed || round == 1 {
+                true => {
+                    ben.close_managed().await;
+                }
+                false => drop(ben.lose()),
+            }
+        }
+        let seen = ann.barrier_seeing().await;
+        let seen: Vec<_> = seen.iter().filter_map(message_id).collect();
+        assert_eq!(seen.len(), 3 * times, "closed {closed}: {seen:?}");
+    }
+}

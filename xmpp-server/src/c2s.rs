@@ -4,17 +4,18 @@
 //! them. It acts on one stanza after the other: that is the back-pressure. With stream management
 //! the session outlives its connection (`live`).
 
+mod hosts;
 mod live;
+mod login;
 mod postponed;
 mod writing;
-
-mod login;
 
 use crate::core::Core;
 use crate::listener::Certificates;
 use crate::random;
 use crate::session::visit::Handover;
 use crate::sessions::Link;
+use hosts::PeerHosts;
 use live::{Event, Live, Visited, event};
 use smallvec::SmallVec;
 use std::future::Future;
@@ -31,8 +32,7 @@ use xmpp_stream::error::{StanzaError, StreamCondition, StreamError};
 use xmpp_stream::jid::BareJid;
 use xmpp_stream::stanza::Stanza;
 use xmpp_stream::stream::{
-    CloseReason, HostView, Hosts, Machine, NotResumed, Note, Output, Responder, ResponderConfig,
-    TlsRule,
+    CloseReason, Machine, NotResumed, Note, Output, Responder, ResponderConfig, TlsRule,
 };
 use xmpp_stream::xml::Refused;
 
@@ -427,6 +427,11 @@ impl<F: FnOnce() + Send> Connection<F> {
                     Some(live) => Some(live.finished(&core).await),
                     None => None,
                 };
+                if let Some(live) = &self.live
+                    && live.inbound.is_done()
+                {
+                    core.ended.closed(live.session.sid.0, &core.limits);
+                }
                 self.driver.machine.finish_close(h);
             }
             Output::Note(note) => self.note(&note),
@@ -588,46 +593,5 @@ fn log_close(reason: &CloseReason) {
         CloseReason::CloseTimeout => info!(reason = "no closing tag in time", "stream closed"),
         CloseReason::TlsFailed => info!(reason = "TLS did not come about", "stream closed"),
         _ => info!("stream closed"),
-    }
-}
-
-/// Served domains as one peer may see them.
-struct PeerHosts {
-    core: Arc<Core>,
-    peer: SocketAddr,
-}
-
-impl Hosts for PeerHosts {
-    fn host(&self, domain: &str) -> Option<HostView> {
-        let settings = self.core.settings();
-        let host = settings.hosts.get(domain)?;
-        if host.is_leaving() {
-            return None;
-        }
-        let announced = &host.modules().announced;
-        // Also where this peer may not register: it is told so (XEP-0077 section 3.1.1).
-        let guest_ns = announced.guest_ns.clone();
-        let mut features_before_auth = Vec::new();
-        if host.may_register(self.peer.ip()) && !guest_ns.is_empty() {
-            let register =
-                xmpp_stream::xml::Element::new(xmpp_stream::ns::FEATURE_REGISTER, "register");
-            register.write(&mut features_before_auth, xmpp_stream::ns::STREAMS);
-        }
-        let mut features_after_auth = Vec::new();
-        for feature in announced.stream_features_of(host) {
-            feature.write(&mut features_after_auth, xmpp_stream::ns::STREAMS);
-        }
-        Some(HostView {
-            domain: host.domain.clone(),
-            hashes: self.core.offers.hashes(&host.domain),
-            plain: settings.config.sasl.plain,
-            guest_ns: guest_ns.into(),
-            features_before_auth: features_before_auth.into(),
-            features_after_auth: features_after_auth.into(),
-        })
-    }
-
-    fn fallback(&self) -> Box<str> {
-        crate::reload::fallback(&self.core.settings().config)
     }
 }

@@ -2,11 +2,13 @@
 
 use crate::config::{DomainConfig, Registration};
 use crate::modules::ModuleSet;
+use bytes::Bytes;
 use std::fmt;
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 use xmpp_stream::jid::{Jid, JidError};
+use xmpp_stream::ns;
 
 /// A domain this server answers for: one value from the day it is served to the day it is not, so
 /// that a session may keep it.
@@ -26,6 +28,20 @@ pub struct Policy {
     pub config: DomainConfig,
     /// The modules that are on for it.
     pub modules: Arc<ModuleSet>,
+    /// Stream features of those modules as they are written.
+    features: OnceLock<Bytes>,
+}
+
+impl Policy {
+    /// What a configuration makes of these modules.
+    #[must_use]
+    pub fn new(config: DomainConfig, modules: Arc<ModuleSet>) -> Self {
+        Self {
+            config,
+            modules,
+            features: OnceLock::new(),
+        }
+    }
 }
 
 impl Host {
@@ -54,6 +70,20 @@ impl Host {
     pub fn modules(&self) -> Arc<ModuleSet> {
         let policy = self.policy.read().unwrap_or_else(PoisonError::into_inner);
         Arc::clone(&policy.modules)
+    }
+
+    /// Stream features after login: written once, as every stream has them and the hash in one of
+    /// them is not cheap (XEP-0115 section 5).
+    pub(crate) fn features_after_auth(&self) -> Bytes {
+        let policy = self.policy();
+        let write = || {
+            let mut out = Vec::new();
+            for feature in policy.modules.announced.stream_features_of(self) {
+                feature.write(&mut out, ns::STREAMS);
+            }
+            out.into()
+        };
+        policy.features.get_or_init(write).clone()
     }
 
     /// From the next stanza on.

@@ -67,10 +67,7 @@ impl Settings {
                 }
             };
             sets.insert(off, Arc::clone(&modules));
-            let policy = Policy {
-                config: domain.clone(),
-                modules,
-            };
+            let policy = Policy::new(domain.clone(), modules);
             let host = Host::new(policy).map_err(SettingsError::Domain)?;
             hosts.insert(host.domain.clone(), Arc::new(host));
         }

@@ -317,7 +317,10 @@ impl Live {
         }
         self.inbound.manage();
         let own = self.session.sid.0;
-        let prints = sent.into_iter().filter(|(_, stream)| *stream != own);
+        // Whoever was told that all was handled sends nothing again: an id that comes back there is
+        // only a client's that counts from one.
+        let open = |stream: u128| stream != own && !core.ended.is_closed(stream);
+        let prints = sent.into_iter().filter(|(_, stream)| open(*stream));
         self.session
             .resend(prints.map(|(print, _)| print).collect());
         self.managed = Some(Box::new(Managed {

@@ -143,18 +143,15 @@ pub(super) fn put_aside(
     core: &Core,
 ) {
     while let Some(output) = driver.machine.poll_output() {
-        match (&output, &mut aside.managed) {
-            (Output::Sm(SmRequest::Ack(h)), managed) => {
-                if acknowledged(session, managed.as_deref_mut(), core, *h).is_ok() {
-                    continue;
-                }
-            }
-            (Output::Sm(SmRequest::Ask), Some(managed)) => {
-                let upto = aside.received.wrapping_add(aside.postponed.stanzas());
-                managed.ask(upto, core.clock.now() + core.limits.sm_ack_wait);
-                continue;
-            }
-            _ => {}
+        if let Output::Sm(SmRequest::Ack(h)) = output
+            && acknowledged(session, aside.managed.as_deref_mut(), core, h).is_ok()
+        {
+            continue;
+        }
+        if let (Output::Sm(SmRequest::Ask), Some(managed)) = (&output, &mut aside.managed) {
+            let upto = aside.received.wrapping_add(aside.postponed.stanzas());
+            managed.ask(upto, core.clock.now() + core.limits.sm_ack_wait);
+            continue;
         }
         if matches!(output, Output::Closed(_) | Output::PeerClosing) {
             *aside.closing = true;

@@ -45,7 +45,9 @@ impl Core {
     ) -> Kept {
         if let Some(sent) = &sent
             && rules::hold(Rule::Resends)
-            && let Some(earlier) = state.due.resent(sent.print, sent.stream)
+            && let Some(earlier) = state.due.resent(sent.print, |stream| {
+                stream != sent.stream && !self.ended.is_closed(stream)
+            })
         {
             let owed = Effect::Owed(Ticket::of(earlier, self.limits.ticket_max), stanza);
             return Kept::Nothing(vec![owed]);
@@ -392,10 +394,8 @@ impl Core {
                 continue;
             };
             match (rendered.class(), delivery) {
-                (Class::Message, Some(delivery)) => {
-                    if rules::hold(Rule::PassOn) {
-                        self.leave_one(host, account, state, &rendered, delivery, drawn, effects);
-                    }
+                (Class::Message, Some(delivery)) if rules::hold(Rule::PassOn) => {
+                    self.leave_one(host, account, state, &rendered, delivery, drawn, effects);
                 }
                 (Class::Iq, _) if im::is_request(rendered.stanza()) => {
                     effects.extend(refuse(

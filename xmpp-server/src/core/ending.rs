@@ -165,7 +165,8 @@ impl Core {
             };
             entry.outbox.unmark();
             self.tap.metrics.outbox_cuts.count();
-            if entry.token.is_some() && !entry.hibernating {
+            let hopeless = entry.outbox.is_hopeless(&self.limits);
+            if entry.token.is_some() && !entry.hibernating && !hopeless {
                 tracing::warn!(jid = %entry.jid, "socket cut: it does not read");
                 entry.hibernating = true;
                 let outbox = Arc::clone(&entry.outbox);

@@ -9,14 +9,16 @@
 
 mod client;
 mod promises;
+mod sender;
 
 use super::Core;
 use crate::Server;
 use crate::config::Config;
 use crate::session::rules::{self, Rule};
 use crate::store::{MemoryStore, Store, WriteOp};
-use client::{Device, Sender};
+use client::Device;
 use promises::{Broken, Messages};
+use sender::Sender;
 use smallvec::smallvec;
 use std::sync::Arc;
 use xmpp_stream::jid::BareJid;

@@ -224,10 +224,10 @@ impl Bench {
 fn host() -> &'static Host {
     static HOST: OnceLock<Host> = OnceLock::new();
     HOST.get_or_init(|| {
-        Host::new(Policy {
-            config: DomainConfig::new("a.test", Registration::Closed).unwrap(),
-            modules: Arc::new(ModuleSet::new(super::ALL).unwrap()),
-        })
+        Host::new(Policy::new(
+            DomainConfig::new("a.test", Registration::Closed).unwrap(),
+            Arc::new(ModuleSet::new(super::ALL).unwrap()),
+        ))
         .unwrap()
     })
 }

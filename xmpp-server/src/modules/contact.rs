@@ -55,7 +55,7 @@ mod tests {
         let mut config = policy.config.clone();
         config.contact = vec![("abuse", uris.to_vec())];
         let modules = Arc::clone(&policy.modules);
-        host.set_policy(Arc::new(Policy { config, modules }));
+        host.set_policy(Arc::new(Policy::new(config, modules)));
         let form = "<x xmlns='jabber:x:data' type='result'>\
             <field var='FORM_TYPE' type='hidden'>\
             <value>http://jabber.org/network/serverinfo</value></field>\

@@ -77,10 +77,10 @@ pub(super) fn announced() -> Announced {
 /// A domain with this policy.
 pub(super) fn host(registration: Registration) -> Host {
     let domain = "localhost";
-    Host::new(Policy {
-        config: DomainConfig::new(domain, registration).unwrap(),
-        modules: Arc::new(ModuleSet::new(ALL).unwrap()),
-    })
+    Host::new(Policy::new(
+        DomainConfig::new(domain, registration).unwrap(),
+        Arc::new(ModuleSet::new(ALL).unwrap()),
+    ))
     .unwrap()
 }
 

@@ -179,11 +179,10 @@ impl DueRows {
         })
     }
 
-    /// The submit of the same message on another stream of its sender's, if it came lately.
-    #[must_use]
-    pub fn resent(&self, print: Print, stream: u128) -> Option<TicketView> {
+    /// The submit of the same message on one of these streams of its sender's, if it came lately.
+    pub fn resent(&self, print: Print, on: impl Fn(u128) -> bool) -> Option<TicketView> {
         let mut recent = self.recent.iter();
-        let found = recent.find(|recent| recent.print == print && recent.stream != stream);
+        let found = recent.find(|recent| recent.print == print && on(recent.stream));
         found.map(|recent| recent.submitted.clone())
     }
 

@@ -1,7 +1,7 @@
 //! Streams that ended and may still be asked for: what of theirs was handled (XEP-0198 section 5).
 
 use crate::limits::Limits;
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 use xmpp_stream::jid::BareJid;
@@ -16,6 +16,10 @@ pub struct EndedStreams {
 struct Table {
     by_token: HashMap<Arc<str>, Ended>,
     order: VecDeque<(Instant, Arc<str>)>,
+    /// Streams that their clients closed, having been told what was handled: nothing of theirs is
+    /// sent again.
+    closed: HashSet<u128>,
+    closed_order: VecDeque<u128>,
 }
 
 #[derive(Debug)]
@@ -57,6 +61,23 @@ impl EndedStreams {
         (ended.account == *account).then_some(ended.h)
     }
 
+    /// A client has closed its stream, and was told that all of it was handled.
+    pub fn closed(&self, stream: u128, limits: &Limits) {
+        let mut table = self.lock();
+        while table.closed_order.len() >= limits.sm_ended_max.max(1)
+            && let Some(oldest) = table.closed_order.pop_front()
+        {
+            table.closed.remove(&oldest);
+        }
+        table.closed.insert(stream);
+        table.closed_order.push_back(stream);
+    }
+
+    /// Whether that is known of a stream.
+    pub fn is_closed(&self, stream: u128) -> bool {
+        self.lock().closed.contains(&stream)
+    }
+
     fn lock(&self) -> MutexGuard<'_, Table> {
         self.table.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -82,6 +103,22 @@ impl Table {
 mod tests {
     use super::*;
     use std::time::Duration;
+
+    #[test]
+    fn closed_streams_are_remembered_up_to_a_number() {
+        let ended = EndedStreams::default();
+        let limits = Limits {
+            sm_ended_max: 2,
+            ..Limits::default()
+        };
+        for stream in 1..=3 {
+            ended.closed(stream, &limits);
+        }
+        assert_eq!(
+            [1, 2, 3].map(|stream| ended.is_closed(stream)),
+            [false, true, true]
+        );
+    }
 
     #[test]
     fn im_sm_09_streams_are_remembered_for_a_time_and_up_to_a_number() {

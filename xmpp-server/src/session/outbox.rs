@@ -179,6 +179,11 @@ impl Outbox {
         self.lock().marked
     }
 
+    /// Over twice the hard bound: the client comes back again and again and takes nothing.
+    pub fn is_hopeless(&self, limits: &Limits) -> bool {
+        self.lock().is_hopeless(limits)
+    }
+
     /// The mark was acted upon: the socket is gone.
     pub fn unmark(&self) {
         self.lock().marked = false;

@@ -447,7 +447,16 @@ impl Stanza {
     }
     /// Size on the wire, about.
     pub fn wire_len(&self) -> usize {
-        self.payload.len() + 128
+        let head = &self.head;
+        let addresses = [head.to.as_ref(), head.from.as_ref()];
+        let addresses = addresses
+            .into_iter()
+            .flatten()
+            .map(|jid| jid.as_str().len());
+        let texts = [head.id.as_deref(), head.lang.as_deref()];
+        let texts = texts.into_iter().flatten().map(str::len);
+        // Both tags of the longest kind with the names of these attributes, and a type.
+        96 + addresses.chain(texts).sum::<usize>() + self.payload.len()
     }
 }
 

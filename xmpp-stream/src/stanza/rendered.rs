@@ -40,7 +40,7 @@ pub struct Rendered {
     stanza: Arc<Stanza>,
     class: Class,
     /// All attributes but `to`, and the end of the start tag.
-    head: Bytes,
+    head: Vec<u8>,
     extra: Bytes,
 }
 
@@ -60,7 +60,7 @@ impl Rendered {
         Self {
             stanza,
             class,
-            head: head.into(),
+            head,
             extra,
         }
     }

@@ -31,6 +31,10 @@ pub(super) struct OutQ {
     /// What there was when the client came back.
     grace: Load,
     /// Where the newest availability of each sender stands: kept only over the soft bound.
+    #[expect(
+        clippy::box_collection,
+        reason = "most queues have none, and there are many queues"
+    )]
     presence: Option<Box<HashMap<Jid, u64>>>,
     /// Over the hard bound, and nothing was done about it yet.
     pub(super) marked: bool,
@@ -170,6 +174,11 @@ impl OutQ {
         self.items.push_back(Queued { number, item });
     }
 
+    pub(super) fn is_hopeless(&self, limits: &Limits) -> bool {
+        self.pushed.items > limits.outbox_items_hard.saturating_mul(2)
+            || self.pushed.bytes > limits.outbox_bytes_hard_total().saturating_mul(2)
+    }
+
     pub(super) fn place(&mut self, item: OutItem) {
         if self.closed {
             return;
@@ -277,7 +286,7 @@ impl OutQ {
 
     fn gated(&self) -> Load {
         let gate = self.gate.as_ref();
-        gate.map_or(Load::default(), |gated| gated.load)
+        gate.map_or_else(Load::default, |gated| gated.load)
     }
 
     pub(super) fn load(&self) -> (usize, usize) {
