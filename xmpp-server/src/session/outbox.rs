@@ -293,10 +293,10 @@ impl Outbox {
         self.lock().close()
     }
 
-    /// The socket is to be given up; the session goes on without one (rule 7).
+    /// The socket is to be given up; the session goes on without one (rule 7). The caller wakes it
+    /// with `wake` after its lock section.
     pub fn cut(&self) {
         self.lock().cut = true;
-        self.wake();
     }
 
     /// True once after `cut`.
