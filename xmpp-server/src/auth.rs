@@ -23,6 +23,8 @@ use xmpp_stream::stream::{Password, ScramHash, StoredKeys, Verdict};
 
 /// How long a look-up takes at least: longer than the store needs, shorter than a person notices.
 const LOOKUP_FLOOR: Duration = Duration::from_millis(3);
+/// How often the end of a session is asked for that a newcomer replaces.
+const REPLACE_TRIES: usize = 3;
 /// Bytes of a salt, real or fake.
 const SALT_BYTES: usize = 16;
 
@@ -193,30 +195,33 @@ impl Core {
         account: &Arc<Account>,
         full: FullJid,
     ) -> Option<FullJid> {
-        let taken = account.lock().resource(full.resource_str()).cloned();
-        let Some(old) = taken else { return Some(full) };
-        let conflict = self.settings().config.c2s.conflict;
-        if conflict == Conflict::Generate && !old.hibernating {
-            return None;
+        let by_name = || account.lock().resource(full.resource_str()).cloned();
+        // A client that resumes at this moment is as good a visitor: then the end is asked for again.
+        for _ in 0..REPLACE_TRIES {
+            let Some(old) = by_name() else {
+                return Some(full);
+            };
+            let conflict = self.settings().config.c2s.conflict;
+            if conflict == Conflict::Generate && !old.hibernating {
+                return None;
+            }
+            // Rule 17: the old session ends first, by its own task after the stanza in hand; then the
+            // new one is bound: two critical sections.
+            let (done, ended) = oneshot::channel();
+            let conflict = StreamError::new(StreamCondition::Conflict);
+            if let Some(other) = old.outbox.visit(Visit::End(Box::new(conflict), done)) {
+                other.turn_away();
+            }
+            old.outbox.wake();
+            let ended = tokio::time::timeout(self.limits.replace_max, ended).await;
+            if ended.is_err() {
+                tracing::warn!(jid = %full, "session replaced in the middle of a stanza");
+                let mut effects = self.end_with(account, &old, StreamCondition::Conflict);
+                effects.retain(|effect| !matches!(effect, Effect::Pause));
+                self.run(None, effects.into()).await;
+            }
         }
-        // Rule 17: the old session ends first, by its own task after the stanza in hand; then the
-        // new one is bound: two critical sections.
-        let (done, ended) = oneshot::channel();
-        let conflict = StreamError::new(StreamCondition::Conflict);
-        if let Some(other) = old.outbox.visit(Visit::End(Box::new(conflict), done)) {
-            other.turn_away();
-        }
-        old.outbox.wake();
-        if tokio::time::timeout(self.limits.replace_max, ended)
-            .await
-            .is_err()
-        {
-            tracing::warn!(jid = %full, "session replaced in the middle of a stanza");
-            let mut effects = self.end_with(account, &old, StreamCondition::Conflict);
-            effects.retain(|effect| !matches!(effect, Effect::Pause));
-            self.run(None, effects.into()).await;
-        }
-        Some(full)
+        by_name().is_none().then_some(full)
     }
 
     fn add_session(

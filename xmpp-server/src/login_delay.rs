@@ -57,15 +57,25 @@ impl LoginDelays {
         }
     }
 
-    /// Until when an attempt has to wait; `None`: not at all.
-    pub fn until(&self, account: &BareJid, peer: IpAddr, now: Instant) -> Option<Instant> {
-        let key = self.key(account, peer)?;
-        let entry = *self.lock().entries.get(&key)?;
-        if entry.last + self.kept <= now {
-            return None;
-        }
+    /// Lets an attempt through, one at a time after a failure: many connections that guess at once wait
+    /// for one another.
+    ///
+    /// # Errors
+    /// Until when to wait before asking again.
+    pub fn admit(&self, account: &BareJid, peer: IpAddr, now: Instant) -> Result<(), Instant> {
+        let Some(key) = self.key(account, peer) else {
+            return Ok(());
+        };
+        let mut table = self.lock();
+        let Some(entry) = table.entries.get_mut(&key) else {
+            return Ok(());
+        };
         let until = entry.last + self.delay(entry.failures);
-        (until > now).then_some(until)
+        if entry.last + self.kept > now && until > now {
+            return Err(until);
+        }
+        entry.last = now;
+        Ok(())
     }
 
     /// A password was wrong.
@@ -173,7 +183,7 @@ mod tests {
 
     #[track_caller]
     fn check(delays: &LoginDelays, local: &str, peer: &str, now: Instant, seconds: Option<u32>) {
-        let until = delays.until(&jid(local), ip(peer), now);
+        let until = delays.admit(&jid(local), ip(peer), now).err();
         assert_eq!(until, seconds.map(|s| now + s * SECOND), "{local} {peer}");
     }
 
@@ -195,6 +205,17 @@ mod tests {
             delays.failed(&ann, ip(peer), now);
         }
         check(&delays, "ann", peer, now, Some(6));
+    }
+
+    /// Sixty connections that guessed at once had sixty guesses each time the delay ended.
+    #[test]
+    fn c6120_lm_07_attempts_side_by_side_go_one_by_one() {
+        let (delays, now) = (table(100, true), crate::clock::now());
+        delays.failed(&jid("ann"), ip("192.0.2.1"), now);
+        let later = now + SECOND;
+        check(&delays, "ann", "192.0.2.1", later, None);
+        check(&delays, "ann", "192.0.2.1", later, Some(1));
+        check(&delays, "ann", "192.0.2.1", later + SECOND, None);
     }
 
     #[test]
@@ -229,7 +250,7 @@ mod tests {
         let at = now + 3 * SECOND;
         check(&delays, "ben", peer, at, None);
         check(&delays, "cat", peer, at, Some(1));
-        assert!(delays.until(&jid("ann"), ip(peer), at).is_some());
+        assert!(delays.admit(&jid("ann"), ip(peer), at).is_err());
         let late = at + 60 * SECOND;
         delays.failed(&jid("dan"), ip(peer), late);
         let table = delays.lock();

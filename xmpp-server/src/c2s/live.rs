@@ -473,9 +473,10 @@ impl Live {
         self.over = true;
         self.feed = None;
         core.session_over(&self.session).await;
+        // Before anyone is turned away who would be told.
+        self.remember(core);
         self.turn_away();
         drop(self.leaving.take());
-        self.remember(core);
         if self.managed.is_some() && !self.inbound.is_done() {
             self.finished(core).await;
             self.remember(core);

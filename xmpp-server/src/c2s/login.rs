@@ -17,8 +17,11 @@ impl<F: FnOnce() + Send> Connection<F> {
     pub(super) async fn hold_login(&mut self, account: &BareJid) -> bool {
         let core = Arc::clone(&self.shared.core);
         self.trying = Some(account.clone());
-        let now = core.clock.now();
-        let Some(until) = core.login_delays.until(account, self.peer.ip(), now) else {
+        let admit = || {
+            let now = core.clock.now();
+            core.login_delays.admit(account, self.peer.ip(), now)
+        };
+        let Err(mut until) = admit() else {
             return true;
         };
         core.tap.metrics.logins_delayed.count();
@@ -29,7 +32,14 @@ impl<F: FnOnce() + Send> Connection<F> {
             tokio::select! {
                 biased;
                 () = down(&mut shutdown) => return false,
-                () = &mut over => return true,
+                () = &mut over => {
+                    let now = core.clock.now();
+                    match core.login_delays.admit(account, self.peer.ip(), now) {
+                        Ok(()) => return true,
+                        Err(later) => until = later,
+                    }
+                    over.as_mut().reset(until.into());
+                }
                 turn = self.driver.turn(false) => if turn.is_err() {
                     return false;
                 },

@@ -341,7 +341,8 @@ impl AccountState {
                 false => rendered,
             };
             let item = Item::Shared(to, Arc::clone(rendered), delivery.clone());
-            soft |= entry.outbox.push(item, limits) == Push::Soft;
+            // Nobody can take anything from one that hibernates: no reason to hold up who sends.
+            soft |= entry.outbox.push(item, limits) == Push::Soft && !entry.hibernating;
             self.wakes.push(Arc::clone(&entry.outbox));
         }
         soft
@@ -352,7 +353,7 @@ impl AccountState {
         let Some(entry) = self.sessions.iter().find(|entry| entry.sid == sid) else {
             return false;
         };
-        let soft = entry.outbox.push(item, limits) == Push::Soft;
+        let soft = entry.outbox.push(item, limits) == Push::Soft && !entry.hibernating;
         self.wakes.push(Arc::clone(&entry.outbox));
         soft
     }
