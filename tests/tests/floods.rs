@@ -91,6 +91,30 @@ async fn c6120_3_resource_constraint_a_reader_that_never_reads_costs_no_more_tha
 }
 
 #[tokio::test]
+async fn im_of_04_sessions_that_take_nothing_over_and_over_leave_a_bounded_backlog() {
+    let lab = TestLab::with(["a.test"], |config| {
+        config.limits.outbox_pause_max = Duration::ZERO;
+        config.limits.outbox_items_soft = 5;
+        config.limits.outbox_items_hard = 100;
+        config.limits.offline_messages_max = 10;
+    });
+    let lab = lab.await.expect("a server");
+    let mut ben = lab.wire_in_memory("ben@a.test/one").await;
+    for round in 0..6_u32 {
+        let mut deaf = lab.wire_in_memory(&format!("deaf@a.test/{round}")).await;
+        deaf.enable("").await;
+        deaf.send("<presence/>").await;
+        deaf.next().await;
+        for number in 0..150 {
+            ben.chat("deaf@a.test", round * 150 + number).await;
+        }
+        ben.barrier_among_others().await;
+        let waiting = lab.account_of("deaf@a.test").lock().due.count();
+        assert!(waiting <= 10 + 2 * 100, "round {round}: {waiting} messages");
+    }
+}
+
+#[tokio::test]
 async fn c6121_pr_09_a_flood_of_presence_is_kept_once_for_each_sender() {
     let lab = TestLab::with(["a.test"], |config| {
         config.limits.outbox_items_soft = 20;

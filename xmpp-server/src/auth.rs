@@ -180,6 +180,7 @@ impl Core {
             secure: false,
             later: Default::default(),
             pause: Default::default(),
+            lost: Default::default(),
             owed: Default::default(),
             resends: Default::default(),
         })

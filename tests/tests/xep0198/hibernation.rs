@@ -59,6 +59,30 @@ fn bodies(messages: &[Tree]) -> Vec<String> {
     messages.iter().map(body).collect()
 }
 
+/// Clients show a message without a stamp as written when it was read.
+#[tokio::test(start_paused = true)]
+async fn im_sm_07_what_waited_for_the_client_says_when_it_came() {
+    let lab = lab().await;
+    let (ann, mut ben) = friends(&lab).await;
+    let lost = lost(&lab, ann).await;
+    ben.chat("ann@a.test", "late").await;
+    ben.barrier().await;
+    advance(60 * SECOND).await;
+    let mut ann = lab.resume(Over::Memory, lost).await;
+    let late = ann.next().await;
+    assert_eq!(late.attr("id"), Some("late"), "{late}");
+    let delay = late.child_ns(ns::DELAY, "delay");
+    assert_eq!(delay.and_then(|delay| delay.attr("from")), Some("a.test"));
+    ben.chat("ann@a.test", "now").await;
+    loop {
+        let next = ann.next().await;
+        if next.attr("id") == Some("now") {
+            assert!(next.child_ns(ns::DELAY, "delay").is_none(), "{next}");
+            break;
+        }
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn im_sm_13_contacts_see_no_end_before_the_time_is_over_and_one_then() {
     let lab = lab().await;
@@ -550,4 +574,66 @@ async fn im_sm_13_unavailable_before_the_loss_is_not_told_again() {
     ben.barrier().await;
     advance(SECOND).await;
     ben.barrier().await;
+}
+
+/// Ann's login brings more than half of her queue's hard bound at once.
+async fn crowded() -> (TestLab, Vec<Wire>) {
+    let lab = TestLab::with(["a.test"], |config| {
+        config.limits.outbox_items_soft = 100;
+        config.limits.outbox_items_hard = 40;
+    });
+    let lab = lab.await.expect("a server");
+    let mut ann = lab.wire_in_memory("ann@a.test/first").await;
+    let mut ben = lab.wire_in_memory("ben@a.test/0").await;
+    ann.befriend(&mut ben).await;
+    ann.close().await;
+    ben.until("unavailable").await;
+    let mut many = vec![ben];
+    for number in 1..30 {
+        let mut more = lab.wire_in_memory(&format!("ben@a.test/{number}")).await;
+        more.presence("<priority>-1</priority>").await;
+        many.push(more);
+    }
+    (lab, many)
+}
+
+async fn wait_for_congestion(lab: &TestLab) {
+    let account = lab.account_of("ann@a.test");
+    while account
+        .lock()
+        .resource("one")
+        .is_none_or(|one| one.outbox.load().0 <= 20)
+    {
+        tokio::task::yield_now().await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn im_sm_13_a_connection_lost_in_the_middle_of_a_login_leaves_no_ghost() {
+    let (lab, mut many) = crowded().await;
+    let mut ann = lab.wire_in_memory("ann@a.test/one").await;
+    ann.enable("").await;
+    ann.send("<presence/>").await;
+    wait_for_congestion(&lab).await;
+    let began = tokio::time::Instant::now();
+    drop(ann);
+    let ben = many.first_mut().expect("a session");
+    ben.until("unavailable").await;
+    let ghost = began.elapsed();
+    assert!(ghost < SECOND, "{ghost:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn im_sm_10_a_client_that_comes_back_is_not_kept_by_what_its_login_brings() {
+    let (lab, _many) = crowded().await;
+    let (mut ann, link) = lab.managed_over_link("ann@a.test/one").await;
+    ann.send("<presence/>").await;
+    wait_for_congestion(&lab).await;
+    let began = tokio::time::Instant::now();
+    link.drop_everything();
+    let lost = ann.lose();
+    let back = lab.resume(Over::Memory, lost).await;
+    let waited = began.elapsed();
+    assert!(waited < SECOND, "{waited:?}");
+    drop(back);
 }

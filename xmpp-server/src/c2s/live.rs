@@ -17,6 +17,7 @@ use crate::store::RowId;
 use std::future::{Future, poll_fn};
 use std::pin::{Pin, pin};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 use tokio::runtime::Handle;
@@ -433,6 +434,7 @@ impl Live {
         let ended = self.session.outbox.is_closed();
         if let (Ok(()), false) = (&acknowledged, ended) {
             self.session.outbox.rewind();
+            self.session.lost.store(false, Ordering::Relaxed);
             let known = {
                 let mut state = self.session.account.lock();
                 state.session_mut(self.session.sid).is_some_and(|entry| {

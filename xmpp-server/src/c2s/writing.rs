@@ -9,6 +9,7 @@ use crate::session::Session;
 use crate::session::outbox::TooHigh;
 use std::future::{Future, poll_fn};
 use std::pin::pin;
+use std::sync::atomic::Ordering;
 use std::time::Instant;
 use xmpp_stream::driver::{Driver, Turn};
 use xmpp_stream::features::sm;
@@ -87,7 +88,10 @@ pub(super) async fn work_on<T>(
                 Ok(Turn::Flushed) => core.took(&session.account, &session.outbox.flushed()),
                 Ok(Turn::Handled) => put_aside(driver, session, aside, core),
                 // The transport is gone; what is being done is done to its end all the same.
-                Err(_) => return work.await,
+                Err(_) => {
+                    session.lost.store(true, Ordering::Relaxed);
+                    return work.await;
+                }
             },
             // Whoever else wants something of the session waits for the stanza in hand.
             () = poll_fn(|cx| session.outbox.poll_more(cx, &core.limits)),
@@ -149,7 +153,10 @@ pub(super) fn put_aside(
             managed.ask(upto, core.clock.now() + core.limits.sm_ack_wait);
             continue;
         }
-        *aside.closing |= matches!(output, Output::Closed(_) | Output::PeerClosing);
+        if matches!(output, Output::Closed(_) | Output::PeerClosing) {
+            *aside.closing = true;
+            session.lost.store(true, Ordering::Relaxed);
+        }
         aside.postponed.push(output);
     }
 }

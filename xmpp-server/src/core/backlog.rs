@@ -52,7 +52,10 @@ impl Core {
             let owed = Effect::Owed(Ticket::of(earlier, self.limits.ticket_max), stanza);
             return Kept::Nothing(vec![owed]);
         }
-        if !live && state.due.count() >= self.limits.offline_messages_max {
+        let away = self.limits.offline_messages_max;
+        // What its queues can hold on top: a session that takes nothing, over and over, ends there.
+        let here = away.saturating_add(self.limits.outbox_items_hard.saturating_mul(2));
+        if state.due.is_full(if live { here } else { away }) {
             tracing::info!(jid = %account.jid, "message refused: too many wait");
             return Kept::Nothing(refuse(&stanza, &StanzaError::service_unavailable()));
         }

@@ -165,10 +165,13 @@ impl Core {
             };
             entry.outbox.unmark();
             self.tap.metrics.outbox_cuts.count();
-            if entry.token.is_some() && !entry.hibernating {
+            let hopeless = entry.outbox.is_hopeless(&self.limits);
+            if entry.token.is_some() && !entry.hibernating && !hopeless {
                 tracing::warn!(jid = %entry.jid, "socket cut: it does not read");
                 entry.hibernating = true;
-                entry.outbox.cut();
+                let outbox = Arc::clone(&entry.outbox);
+                outbox.cut();
+                state.wake_later(&outbox);
             } else if rules::hold(Rule::EndAtBound) {
                 tracing::warn!(jid = %entry.jid, "session ended: it does not read");
                 self.end_locked(host, account, state, sid, effects);

@@ -434,11 +434,12 @@ impl Core {
     }
 
     /// What a session brings upon itself, presence at login above all, waits for it to take some.
-    /// The caller goes on writing its queue, which is also what wakes this.
+    /// The caller goes on writing its queue, which is also what wakes this. Where nothing can be
+    /// taken, or somebody waits for the stanza in hand, the hard bound alone holds.
     async fn not_faster_than_taken(&self, session: &Session) {
         if session.outbox.is_congested(&self.limits) {
             let taken = poll_fn(|_| match session.outbox.is_congested(&self.limits) {
-                true if !session.outbox.is_closed() => Poll::Pending,
+                true if session.is_waited_on() => Poll::Pending,
                 _ => Poll::Ready(()),
             });
             let _ = tokio::time::timeout(self.limits.ticket_max, taken).await;
@@ -448,7 +449,7 @@ impl Core {
     /// Waits until a session has taken all that is queued for it, for a while.
     async fn all_taken(&self, session: &Session) {
         let taken = poll_fn(|_| match session.outbox.is_all_sent() {
-            false if !session.outbox.is_closed() => Poll::Pending,
+            false if session.is_waited_on() => Poll::Pending,
             _ => Poll::Ready(()),
         });
         let _ = tokio::time::timeout(self.limits.stream.close_max, taken).await;

@@ -9,6 +9,7 @@ use super::feed::Feed;
 use super::outbox::{Class, Delivery, OutItem, Outbox, Push};
 pub use super::roster::RosterView;
 use super::rules::{self, Rule};
+use crate::clock::Clock;
 use crate::effect::{Effect, Which};
 use crate::limits::Limits;
 use crate::sessions::Link;
@@ -19,7 +20,9 @@ use std::ops::{Deref, DerefMut};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use xmpp_stream::jid::{BareJid, FullJid, Jid};
+use xmpp_stream::ns;
 use xmpp_stream::stanza::{Item, Rendered, Stanza, To, Ty};
+use xmpp_stream::xml::Element;
 
 /// What the account knows of one bound session.
 #[derive(Clone)]
@@ -330,7 +333,13 @@ impl AccountState {
         let mut soft = false;
         let present = |entry: &&SessionEntry| !entry.hibernating || rules::hold(Rule::Hibernating);
         let sessions = self.sessions.iter().filter(|entry| which.has(entry));
+        let mut late = None;
         for entry in sessions.filter(present) {
+            let rendered = match entry.hibernating && is_message {
+                // It is read some time later, and clients show when it was read.
+                true => late.get_or_insert_with(|| stamped(rendered, &entry.jid, received)),
+                false => rendered,
+            };
             let item = Item::Shared(to, Arc::clone(rendered), delivery.clone());
             soft |= entry.outbox.push(item, limits) == Push::Soft;
             self.wakes.push(Arc::clone(&entry.outbox));
@@ -397,6 +406,21 @@ impl AccountState {
     }
 }
 
+/// The same message with the time when it came (XEP-0203), unless it has one.
+fn stamped(rendered: &Arc<Rendered>, to: &FullJid, received: u64) -> Arc<Rendered> {
+    let stanza = rendered.stanza();
+    if stanza.has(ns::id::DELAY, ns::name::DELAY) {
+        return Arc::clone(rendered);
+    }
+    let delay = Element::new(ns::DELAY, "delay")
+        .with_attr("from", to.as_jid().domain())
+        .with_attr("stamp", &Clock::stamp_of(received));
+    let mut extra = Vec::new();
+    delay.write(&mut extra, ns::CLIENT);
+    let stanza = Arc::clone(stanza);
+    Arc::new(Rendered::with_extra(stanza, rendered.class(), extra.into()))
+}
+
 /// The last presence of each available session, on its way to `to`. It is looked at again once it is
 /// there: an update may have overtaken it, as the two come from different tasks.
 pub fn current_presence(sessions: &[SessionEntry], to: &Jid) -> impl Iterator<Item = Effect> {
@@ -429,7 +453,7 @@ pub struct Shown {
 #[must_use]
 pub fn priority(presence: &Stanza) -> i8 {
     presence
-        .child_text(xmpp_stream::ns::name::PRIORITY)
+        .child_text(ns::name::PRIORITY)
         .and_then(|text| text.trim().parse::<i64>().ok())
         .map_or(0, |value| value.clamp(-128, 127) as i8)
 }

@@ -151,6 +151,11 @@ impl DueRows {
         self.rows.len()
     }
 
+    /// So many are here.
+    pub fn is_full(&mut self, most: usize) -> bool {
+        self.rows.len() >= most && self.count() >= most
+    }
+
     /// Nothing here is unknown to the store.
     pub fn is_settled(&self) -> bool {
         !self.dirty && self.last_ticket().is_none()

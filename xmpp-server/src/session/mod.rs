@@ -21,7 +21,7 @@ use outbox::Outbox;
 use smallvec::SmallVec;
 use std::collections::HashSet;
 use std::net::IpAddr;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use xmpp_stream::jid::FullJid;
 
@@ -51,6 +51,8 @@ pub struct Session {
     pub later: Later,
     /// The last stanza met a queue over its soft bound.
     pub pause: AtomicBool,
+    /// Its stream ended while a stanza was in hand: nothing is taken until another goes on with it.
+    pub lost: AtomicBool,
     /// Submits that the stanza in hand has to wait for.
     pub owed: Mutex<SmallVec<[Owed; 1]>>,
     /// With stream management: what its client may send again (rule 21).
@@ -70,6 +72,12 @@ impl Session {
     /// The submits that the stanza in hand has to wait for.
     pub fn take_owed(&self) -> SmallVec<[Owed; 1]> {
         std::mem::take(&mut *self.owed.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Its client may take something yet, and nobody wants the stanza in hand to be over.
+    pub(crate) fn is_waited_on(&self) -> bool {
+        let outbox = &self.outbox;
+        !self.lost.load(Ordering::Relaxed) && !outbox.is_closed() && !outbox.is_visited()
     }
 
     /// Its stream is managed: what it sends may be sent again, and these were sent before.

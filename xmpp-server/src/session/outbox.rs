@@ -179,6 +179,11 @@ impl Outbox {
         self.lock().marked
     }
 
+    /// Over twice the hard bound: the client comes back again and again and takes nothing.
+    pub fn is_hopeless(&self, limits: &Limits) -> bool {
+        self.lock().is_hopeless(limits)
+    }
+
     /// The mark was acted upon: the socket is gone.
     pub fn unmark(&self) {
         self.lock().marked = false;
@@ -288,10 +293,10 @@ impl Outbox {
         self.lock().close()
     }
 
-    /// The socket is to be given up; the session goes on without one (rule 7).
+    /// The socket is to be given up; the session goes on without one (rule 7). The caller wakes it
+    /// with `wake` after its lock section.
     pub fn cut(&self) {
         self.lock().cut = true;
-        self.wake();
     }
 
     /// True once after `cut`.

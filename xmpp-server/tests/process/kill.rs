@@ -99,7 +99,10 @@ fn waiting(server: &Ready, data: &Path) -> Vec<u32> {
 
 /// One round: killed, looked at, and sent again what was not acknowledged. The even rounds look
 /// before that, the odd ones after.
-#[expect(clippy::print_stdout, reason = "a round can be played again by its seed")]
+#[expect(
+    clippy::print_stdout,
+    reason = "a round can be played again by its seed"
+)]
 fn round(seed: u64) {
     let mut dice = Dice(seed);
     let temp = Temp::new();

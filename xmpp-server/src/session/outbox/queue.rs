@@ -174,6 +174,11 @@ impl OutQ {
         self.items.push_back(Queued { number, item });
     }
 
+    pub(super) fn is_hopeless(&self, limits: &Limits) -> bool {
+        self.pushed.items > limits.outbox_items_hard.saturating_mul(2)
+            || self.pushed.bytes > limits.outbox_bytes_hard_total().saturating_mul(2)
+    }
+
     pub(super) fn place(&mut self, item: OutItem) {
         if self.closed {
             return;

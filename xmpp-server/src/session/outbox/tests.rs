@@ -365,3 +365,31 @@ fn im_sm_08_what_was_sent_before_resumption_stays_with_the_session() {
     outbox.acknowledged(1).unwrap();
     assert_eq!(sent(&outbox), ["ann"]);
 }
+
+/// DESIGN 5 rule 1: whoever cuts holds the account's lock, and no lock is held across a wake.
+#[test]
+fn a_cut_leaves_the_wake_to_its_caller() {
+    struct Woken(AtomicBool);
+    impl std::task::Wake for Woken {
+        fn wake(self: Arc<Self>) {
+            self.0.store(true, Ordering::SeqCst);
+        }
+    }
+    let woken = Arc::new(Woken(AtomicBool::new(false)));
+    let (outbox, waker) = (Outbox::default(), Arc::clone(&woken).into());
+    let mut cx = Context::from_waker(&waker);
+    assert!(
+        outbox
+            .poll_ready(&mut cx, false, &Limits::default())
+            .is_pending()
+    );
+    outbox.cut();
+    assert!(!woken.0.load(Ordering::SeqCst));
+    outbox.wake();
+    assert!(woken.0.load(Ordering::SeqCst));
+    assert!(
+        outbox
+            .poll_ready(&mut cx, false, &Limits::default())
+            .is_ready()
+    );
+}
