@@ -20,7 +20,7 @@ use live::{Event, Live, Visited, event};
 use smallvec::SmallVec;
 use std::future::Future;
 use std::net::SocketAddr;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -258,6 +258,9 @@ impl<F: FnOnce() + Send> Connection<F> {
     /// Until the stream or the transport ends.
     async fn connected(&mut self) -> Next {
         let mut shutdown = self.shared.shutdown.clone();
+        // One for all turns: to begin to wait anew each time would take a lock that all share.
+        let mut down = pin!(down(&mut shutdown));
+        let mut is_down = false;
         loop {
             while let Some(output) = self.next_output() {
                 let Some(work) = self.begin(output) else {
@@ -293,7 +296,8 @@ impl<F: FnOnce() + Send> Connection<F> {
                 && live.as_ref().is_none_or(|live| live.may_read(limits));
             let turn = tokio::select! {
                 biased;
-                () = down(&mut shutdown), if self.driver.machine.accepts_close() => {
+                () = &mut down, if !is_down && self.driver.machine.accepts_close() => {
+                    is_down = true;
                     self.close(StreamCondition::SystemShutdown);
                     continue;
                 }

@@ -76,8 +76,7 @@ impl RowIds {
             .last
             .fetch_update(Ordering::AcqRel, Ordering::Acquire, after);
         let upper = first.max(last.unwrap_or(0).saturating_add(1));
-        let random = random::number() >> (u128::BITS - RANDOM_BITS);
-        RowId(u128::from(upper) << RANDOM_BITS | random)
+        RowId(u128::from(upper) << RANDOM_BITS | u128::from(random::bits()))
     }
 }
 
