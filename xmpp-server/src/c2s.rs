@@ -32,7 +32,7 @@ use xmpp_stream::error::{StanzaError, StreamCondition, StreamError};
 use xmpp_stream::jid::BareJid;
 use xmpp_stream::stanza::Stanza;
 use xmpp_stream::stream::{
-    CloseReason, Machine, NotResumed, Note, Output, Responder, ResponderConfig, TlsRule,
+    CloseReason, Machine, NotResumed, Output, Responder, ResponderConfig, TlsRule,
 };
 use xmpp_stream::xml::Refused;
 
@@ -559,28 +559,6 @@ fn replaced(mut driver: Box<Driver<Responder>>, core: &Core) {
 async fn down(shutdown: &mut watch::Receiver<bool>) {
     if shutdown.wait_for(|down| *down).await.is_err() {
         std::future::pending().await
-    }
-}
-
-fn log(note: &Note) {
-    match note {
-        Note::LoginFailed {
-            mechanism,
-            account,
-            condition,
-            reason,
-        } => {
-            let account = account.as_ref().map(tracing::field::display);
-            warn!(%mechanism, account, %condition, reason, "login failed");
-        }
-        Note::LoggedIn {
-            mechanism,
-            account,
-            channel_binding,
-        } => {
-            info!(mechanism, %account, channel_binding, "logged in");
-        }
-        _ => {}
     }
 }
 

@@ -2,11 +2,11 @@
 //!
 //! DESIGN 9. A delay is waited before the attempt is looked at, whether or not the account exists.
 
-use super::{Connection, down, log};
+use super::{Connection, down};
 use crate::metrics;
 use std::pin::pin;
 use std::sync::Arc;
-use tracing::debug;
+use tracing::{debug, info, warn};
 use xmpp_stream::error::SaslCondition;
 use xmpp_stream::jid::BareJid;
 use xmpp_stream::stream::Note;
@@ -76,5 +76,27 @@ impl<F: FnOnce() + Send> Connection<F> {
             }
             _ => {}
         }
+    }
+}
+
+fn log(note: &Note) {
+    match note {
+        Note::LoginFailed {
+            mechanism,
+            account,
+            condition,
+            reason,
+        } => {
+            let account = account.as_ref().map(tracing::field::display);
+            warn!(%mechanism, account, %condition, reason, "login failed");
+        }
+        Note::LoggedIn {
+            mechanism,
+            account,
+            channel_binding,
+        } => {
+            info!(mechanism, %account, channel_binding, "logged in");
+        }
+        _ => {}
     }
 }
