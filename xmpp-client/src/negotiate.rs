@@ -13,7 +13,8 @@ use xmpp_stream::driver::{Driver, Transport};
 use xmpp_stream::jid::{FullJid, Jid};
 use xmpp_stream::limits::{Limits, XmlLimits};
 use xmpp_stream::stream::{
-    CloseReason, Initiator, InitiatorConfig, Machine, Note, Output, Password, TlsRule,
+    CloseReason, Initiator, InitiatorConfig, Machine, Manage, Note, Output, Password, Strength,
+    TlsRule,
 };
 use xmpp_stream::tls;
 
@@ -85,6 +86,8 @@ fn initiator(settings: &Settings, target: &Target) -> Result<Initiator, ConnectE
             false => TlsRule::Required,
         },
         plain: true,
+        least: Strength::Plain,
+        manage: Manage::Enable,
         limits,
     };
     Ok(Initiator::new(config, Box::new(random), now.into_std()))
