@@ -190,6 +190,9 @@ impl XmppListener {
             self.resumable = None;
             self.fail(sm::too_high(h, sent));
         }
+        if self.unacked.is_empty() {
+            self.driver.machine.expect_nothing();
+        }
     }
 
     fn managed(&mut self, answer: SmAnswer) {
