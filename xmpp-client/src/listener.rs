@@ -366,7 +366,8 @@ impl XmppListener {
         };
         let closed = || NotAckedReason::Closed(reason.clone());
         for outgoing in unknown {
-            self.hand_back(outgoing, closed(), true);
+            let tell = gap::is_missed(&outgoing.stanza);
+            self.hand_back(outgoing, closed(), tell);
         }
         for outgoing in unwritten {
             self.hand_back(outgoing, closed(), false);

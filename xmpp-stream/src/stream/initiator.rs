@@ -192,8 +192,8 @@ impl Initiator {
         }
     }
 
-    /// Asks the server for a sign of life at this time, unless one comes before: with stream
-    /// management an acknowledgement, else anything.
+    /// Asks the server for a sign of life at this time: with stream management for an
+    /// acknowledgement.
     pub fn expect_by(&mut self, at: Instant) {
         if let State::Open(open) = &mut self.state {
             open.expect_by(at);

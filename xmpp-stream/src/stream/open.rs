@@ -85,8 +85,7 @@ impl Open {
         self.managed = managed;
     }
 
-    /// Asks for a sign of life at this time, unless one comes before; with stream management the
-    /// sign is an acknowledgement.
+    /// Asks for a sign of life at this time. What comes before may have been under way already.
     pub(super) fn expect_by(&mut self, at: Instant) {
         self.expected.get_or_insert(at);
     }
@@ -109,9 +108,6 @@ impl Open {
     /// Bytes came: the peer lives, whatever they say.
     pub(super) fn heard(&mut self, now: Instant) {
         self.heard = now;
-        if !self.managed {
-            self.expected = None;
-        }
         if let Some(ping) = &mut self.ping {
             ping.due = None;
         }
