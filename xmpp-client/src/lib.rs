@@ -33,6 +33,7 @@ mod error;
 mod event;
 mod listener;
 mod mailbox;
+mod negotiate;
 mod request;
 
 pub use client::XmppClient;
