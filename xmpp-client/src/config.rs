@@ -4,7 +4,7 @@ use crate::client::{XmppClient, call};
 use crate::connect;
 use crate::error::ConnectError;
 use crate::listener::{COMMANDS_MAX, Shared, XmppListener};
-use std::path::PathBuf;
+use crate::route::{Route, Secret, Wishes};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::mpsc;
@@ -18,11 +18,10 @@ pub(crate) type StanzaCallback = Box<dyn FnMut(&Stanza) + Send>;
 #[must_use = "a builder does nothing before `connect`"]
 pub struct Builder {
     jid: String,
-    password: Option<Password>,
-    ca: Ca,
-    connect_to: Option<String>,
-    direct_tls: bool,
-    connect_max: Duration,
+    pub(crate) secret: Secret,
+    pub(crate) wishes: Wishes,
+    resource: Option<String>,
+    lang: Option<String>,
     iq_max: Duration,
     callbacks: Vec<StanzaCallback>,
 }
@@ -32,67 +31,33 @@ pub(crate) struct Settings {
     /// Names an account; with a resource where one is wanted.
     pub(crate) jid: Jid,
     pub(crate) password: Password,
-    pub(crate) ca: Ca,
-    pub(crate) connect_to: Option<String>,
-    pub(crate) direct_tls: bool,
-    /// From the first step to the bound stream.
-    pub(crate) connect_max: Duration,
-}
-
-/// Whose certificates are trusted.
-pub(crate) enum Ca {
-    System,
-    File(PathBuf),
-    Pem(String),
+    /// Language of texts for people.
+    pub(crate) lang: Option<Box<str>>,
+    pub(crate) route: Route,
 }
 
 impl Builder {
     pub(crate) fn new(jid: &str) -> Self {
         Self {
             jid: jid.into(),
-            password: None,
-            ca: Ca::System,
-            connect_to: None,
-            direct_tls: false,
-            connect_max: Duration::from_secs(60),
+            secret: Secret::default(),
+            wishes: Wishes::default(),
+            resource: None,
+            lang: None,
             iq_max: Duration::from_secs(60),
             callbacks: Vec::new(),
         }
     }
 
-    /// The account's password.
-    pub fn password(mut self, password: &str) -> Self {
-        self.password = Some(Password(password.into()));
+    /// The resource to ask for, in place of that of the JID. The server has the last word.
+    pub fn resource(mut self, resource: &str) -> Self {
+        self.resource = Some(resource.into());
         self
     }
 
-    /// Trusts the CA certificates in this PEM file instead of the system's.
-    pub fn ca_file(mut self, path: impl Into<PathBuf>) -> Self {
-        self.ca = Ca::File(path.into());
-        self
-    }
-
-    /// Trusts the CA certificates in this PEM text instead of the system's.
-    pub fn ca_pem(mut self, pem: &str) -> Self {
-        self.ca = Ca::Pem(pem.into());
-        self
-    }
-
-    /// Connects to this `host:port` instead of the domain's own name and port 5222 (5223 by direct TLS).
-    pub fn connect_to(mut self, address: &str) -> Self {
-        self.connect_to = Some(address.into());
-        self
-    }
-
-    /// TLS from the first byte instead of STARTTLS.
-    pub fn direct_tls(mut self) -> Self {
-        self.direct_tls = true;
-        self
-    }
-
-    /// The longest time from the first step to a bound stream; a minute unless said otherwise.
-    pub fn connect_max(mut self, max: Duration) -> Self {
-        self.connect_max = max;
+    /// The language of texts for people, such as `de` (BCP 47).
+    pub fn lang(mut self, lang: &str) -> Self {
+        self.lang = Some(lang.into());
         self
     }
 
@@ -113,7 +78,7 @@ impl Builder {
     /// # Errors
     /// `ConnectError`, whose `step` names the step that failed.
     pub async fn connect(self) -> Result<XmppClient, ConnectError> {
-        let (settings, callbacks, iq_max) = self.checked()?;
+        let (settings, callbacks, iq_max) = self.checked().await?;
         let bound = connect::connect(&settings, None).await?;
         let (commands, receiver) = mpsc::channel(COMMANDS_MAX);
         let shared = Arc::<Shared>::default();
@@ -131,18 +96,21 @@ impl Builder {
         Ok(XmppClient::new(bound.jid, iq_max, commands, shared))
     }
 
-    fn checked(self) -> Result<(Settings, Vec<StanzaCallback>, Duration), ConnectError> {
-        let jid = Jid::parse(&self.jid).map_err(ConnectError::Jid)?;
+    async fn checked(self) -> Result<(Settings, Vec<StanzaCallback>, Duration), ConnectError> {
+        let mut jid = Jid::parse(&self.jid).map_err(ConnectError::Jid)?;
+        if let Some(resource) = self.resource {
+            let full = jid.to_bare().with_resource(&resource);
+            jid = full.map_err(ConnectError::Jid)?.into();
+        }
         if jid.local().is_none() {
             return Err(ConnectError::NoLocalPart);
         }
+        let route = self.wishes.checked(jid.domain())?;
         let settings = Settings {
+            password: self.secret.tell(&jid).await?,
+            lang: self.lang.map(Into::into),
+            route,
             jid,
-            password: self.password.ok_or(ConnectError::NoPassword)?,
-            ca: self.ca,
-            connect_to: self.connect_to,
-            direct_tls: self.direct_tls,
-            connect_max: self.connect_max,
         };
         Ok((settings, self.callbacks, self.iq_max))
     }

@@ -35,12 +35,18 @@ mod listener;
 mod mailbox;
 mod negotiate;
 mod request;
+mod route;
+mod tried;
+mod trust;
 
 pub use client::XmppClient;
 pub use config::Builder;
 pub use error::{Closed, ConnectError, IqError, Step};
 pub use event::{Callback, Event, Events};
+pub use tried::{Attempt, Tried};
+pub use trust::{CertificateFault, Pin, PinError};
 pub use xmpp_stream::jid::{BareJid, FullJid, Jid};
+pub use xmpp_stream::resolve::{Candidate, Dns, Host, Place, Resolver};
 pub use xmpp_stream::stanza::{Kind, Stanza, Ty};
 pub use xmpp_stream::stream::{CloseReason, Failure};
 pub use xmpp_stream::xml::Element;

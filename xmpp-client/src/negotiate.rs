@@ -79,7 +79,7 @@ fn initiator(settings: &Settings, target: &Target) -> Result<Initiator, ConnectE
         account: settings.jid.to_bare(),
         password: Password(settings.password.0.clone()),
         resource: settings.jid.resource().map(Into::into),
-        lang: None,
+        lang: settings.lang.clone(),
         tls: match target.direct_tls {
             true => TlsRule::Direct,
             false => TlsRule::Required,

@@ -52,8 +52,8 @@ fn srv(priority: u16, port: u16, target: &str) -> Srv {
 async fn find(zone: Zone, domain: &str, service: Service, way: Way) -> (String, Vec<String>) {
     let zone = Arc::new(zone);
     let resolver = Resolver::new(Arc::clone(&zone) as Arc<dyn Dns>);
-    let found = resolver.find(domain, service, way, &mut |bytes| bytes.fill(0));
-    let text = match found.await {
+    let mut random = |bytes: &mut [u8]| bytes.fill(0);
+    let text = match resolver.find(domain, service, way, &mut random).await {
         Ok(found) => {
             let all: Vec<String> = found.candidates.iter().map(ToString::to_string).collect();
             all.join(", ")
@@ -172,7 +172,8 @@ async fn overrides_come_before_dns() {
         .with_override("Bücher.test", place.clone())
         .with_override("192.0.2.1", place.clone());
     for domain in ["bücher.test", "xn--bcher-kva.test", "192.0.2.1"] {
-        let found = resolver.find(domain, Service::Server, Way::Any, &mut |_| ());
+        let mut random = |_: &mut [u8]| ();
+        let found = resolver.find(domain, Service::Server, Way::Any, &mut random);
         assert_eq!(found.await.unwrap().candidates, [place.clone()], "{domain}");
     }
     assert!(zone.asked.lock().unwrap().is_empty());
@@ -194,7 +195,8 @@ async fn c6120_dn_05_a_name_server_that_says_nothing_is_waited_for_once() {
     }
     let resolver = Resolver::new(Arc::new(Silent));
     let before = Instant::now();
-    let found = resolver.find("a.test", Service::Client, Way::Any, &mut |_| ());
+    let mut random = |_: &mut [u8]| ();
+    let found = resolver.find("a.test", Service::Client, Way::Any, &mut random);
     let found = found.await.unwrap();
     assert_eq!(before.elapsed(), ResolveLimits::default().query_max);
     assert_eq!(found.candidates.len(), 1);
