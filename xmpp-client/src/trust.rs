@@ -21,6 +21,9 @@ use std::str::FromStr;
 use std::sync::Arc;
 use xmpp_stream::tls;
 
+/// Names of a wrong certificate that are told; one can have thousands.
+const NAMES_MAX: usize = 8;
+
 /// Whose certificates are trusted.
 #[derive(Clone, Debug)]
 pub(crate) enum Trust {
@@ -228,6 +231,7 @@ impl CertificateFault {
             CertificateError::NotValidForNameContext { presented, .. } => Self::Name {
                 names: presented
                     .iter()
+                    .take(NAMES_MAX)
                     .map(|name| plain(name).to_owned())
                     .collect(),
             },
@@ -239,12 +243,10 @@ impl CertificateFault {
     }
 }
 
-/// `DnsName("a.test")` without what is round the name.
+/// `DnsName("a.test")` or `IpAddress(192.0.2.1)` without what is round the name.
 fn plain(name: &str) -> &str {
-    let inner = name
-        .split_once("(\"")
-        .and_then(|(_, rest)| rest.strip_suffix("\")"));
-    inner.unwrap_or(name)
+    let inner = name.split_once('(').map_or(name, |(_, rest)| rest);
+    inner.trim_end_matches(')').trim_matches('"')
 }
 
 impl fmt::Display for CertificateFault {

@@ -188,7 +188,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn xc_co_01_addresses_are_tried_a_quarter_of_a_second_apart() {
+    async fn co_01_addresses_are_tried_a_quarter_of_a_second_apart() {
         let race = |peers: &'static [Peer]| race(peers, Pace::default());
         let none: Vec<u16> = vec![];
         // The first one answers at once: no other is knocked at.
