@@ -441,7 +441,10 @@ async fn c6120_st_21_redirections_end() {
 #[tokio::test]
 async fn c6120_st_21_a_redirection_keeps_the_rules() {
     let world = world().await;
-    let refusal = format!("<stream:features/><failure xmlns='{}'/></stream:stream>", ns::TLS);
+    let refusal = format!(
+        "<stream:features/><failure xmlns='{}'/></stream:stream>",
+        ns::TLS
+    );
     let plain = Fake::saying(opening(&refusal)).await;
     let nonsense = Fake::saying(other_host("no such place")).await;
     let to_plain = Fake::saying(other_host(&plain.address.to_string())).await;
@@ -496,26 +499,22 @@ async fn what_cannot_be_used_is_told_before_anything_is_sent() {
     check(plain().pin("abc"), pin).await;
     check(plain().ca_pem("nothing"), "no CA certificates").await;
     check(
-        plain().password_from(|_| async { None }),
+        plain().password_from(|| async { None }),
         "no password was given",
     )
     .await;
 }
 
 #[tokio::test]
-async fn the_password_is_asked_for_with_the_account_and_resource_and_language_are_set() {
+async fn the_password_is_asked_for_and_the_resource_is_set() {
     let world = world().await;
     let password = world.password.clone();
     let zone = Zone::new().host("a.test", "127.0.0.1");
     let client = world
         .builder(zone)
         .connect_to(&format!("127.0.0.1:{}", world.port))
-        .password_from(move |account| async move {
-            assert_eq!(account.as_str(), "ann@a.test");
-            Some(password)
-        })
+        .password_from(move || std::future::ready(Some(password.clone())))
         .resource("balcony")
-        .lang("de")
         .connect()
         .await
         .expect("a client");

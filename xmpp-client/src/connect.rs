@@ -13,12 +13,13 @@ use crate::trust::{CertificateFault, Handshakes};
 use ring::rand::{SecureRandom, SystemRandom};
 use std::collections::VecDeque;
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout_at};
 use xmpp_stream::dial::{self, Dialed, Pace};
 use xmpp_stream::error::StreamCondition;
 use xmpp_stream::resolve::{Candidate, Host, Place, Service, Way};
-use xmpp_stream::stream::CloseReason;
+use xmpp_stream::stream::{CloseReason, Password};
 
 /// Redirections followed (RFC 6120 section 4.9.3.19: at least 2, no more than 5).
 const REDIRECTS_MAX: usize = 3;
@@ -30,10 +31,13 @@ pub(crate) async fn connect(
     settings: &Settings,
     resume: Option<&Resume>,
 ) -> Result<Bound, ConnectError> {
+    let handshakes = settings.route.trust.handshakes()?;
+    let password = Arc::new(settings.credentials.password().await?);
     let walk = Walk {
         settings,
         resume,
-        handshakes: settings.route.trust.handshakes()?,
+        handshakes,
+        password,
         deadline: Instant::now() + settings.route.connect_max,
         ahead: VecDeque::new(),
         redirects: 0,
@@ -52,6 +56,7 @@ struct Walk<'a> {
     settings: &'a Settings,
     resume: Option<&'a Resume>,
     handshakes: Handshakes,
+    password: Arc<Password>,
     deadline: Instant,
     /// Places not tried yet, best first.
     ahead: VecDeque<Candidate>,
@@ -62,6 +67,7 @@ struct Walk<'a> {
 impl Walk<'_> {
     async fn run(mut self) -> Result<Bound, ConnectError> {
         self.find(self.settings.jid.domain()).await?;
+        self.prefer_location();
         while let Some(candidate) = self.next() {
             match self.attempt(&candidate).await {
                 Ok(Some(bound)) => return Ok(bound),
@@ -77,6 +83,23 @@ impl Walk<'_> {
         self.tried.is_late = Instant::now() >= self.deadline;
         let may_go_on = !self.tried.is_late && self.tried.attempts.len() < ATTEMPTS_MAX;
         may_go_on.then(|| self.ahead.pop_front()).flatten()
+    }
+
+    /// Where the server would like an earlier stream to go on (XEP-0198 section 5): tried first.
+    fn prefer_location(&mut self) {
+        let location = self.resume.and_then(|resume| resume.location.as_deref());
+        if let Some(Ok(place)) = location.map(str::parse) {
+            self.ahead
+                .push_front(Self::candidate(place, self.settings.route.direct_tls));
+        }
+    }
+
+    fn candidate(Place { host, port }: Place, direct_tls: bool) -> Candidate {
+        Candidate {
+            host,
+            port: port.unwrap_or(Service::Client.port(direct_tls)),
+            direct_tls,
+        }
     }
 
     /// Puts the places of a domain before all others.
@@ -176,7 +199,8 @@ impl Walk<'_> {
         let alone = Instant::now() + self.settings.route.negotiation_max;
         let target = Target {
             direct_tls: candidate.direct_tls,
-            tls: tls.clone(),
+            tls: Arc::clone(tls),
+            password: Arc::clone(&self.password),
             deadline: alone.min(self.deadline),
         };
         let bound = negotiate(Box::new(tcp), target, self.settings, self.resume).await;
@@ -210,29 +234,22 @@ impl Walk<'_> {
             Some(address),
             ConnectError::Redirected(step, to.clone()),
         );
-        let Some(Place { host, port }) = to else {
-            return;
-        };
-        let direct_tls = candidate.direct_tls;
-        let next = match (port, host) {
-            (Some(port), host) => Candidate {
-                host,
-                port,
-                direct_tls,
-            },
-            (None, host @ Host::Address(_)) => Candidate {
-                host,
-                port: Service::Client.port(direct_tls),
-                direct_tls,
-            },
-            (None, Host::Name(name)) => {
+        match to {
+            // A name alone stands for a domain (section 3.2), with a port for one of its hosts.
+            Some(Place {
+                host: Host::Name(name),
+                port: None,
+            }) => {
                 if let Err(error) = self.find(&name).await {
                     self.failed(candidate, Some(address), error);
                 }
-                return;
             }
-        };
-        self.ahead.push_front(next);
+            Some(place) => {
+                let next = Self::candidate(place, candidate.direct_tls);
+                self.ahead.push_front(next);
+            }
+            None => {}
+        }
     }
 
     fn failed(&mut self, candidate: &Candidate, address: Option<SocketAddr>, error: ConnectError) {

@@ -3,39 +3,12 @@
 use crate::config::Builder;
 use crate::error::ConnectError;
 use crate::trust::{Pin, PinError, Trust};
-use std::future::Future;
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::pin::Pin as Pinned;
 use std::sync::Arc;
 use std::time::Duration;
-use xmpp_stream::jid::{BareJid, Jid};
 use xmpp_stream::limits::ResolveLimits;
 use xmpp_stream::resolve::{Candidate, Dns, NameServers, Place, PlaceError, Resolver, Service};
-use xmpp_stream::stream::Password;
-
-/// Where the password comes from.
-#[derive(Default)]
-pub(crate) enum Secret {
-    #[default]
-    None,
-    Password(Password),
-    Asked(Box<dyn FnOnce(BareJid) -> Asking + Send>),
-}
-
-type Asking = Pinned<Box<dyn Future<Output = Option<String>> + Send>>;
-
-impl Secret {
-    /// Asks where it has to.
-    pub(crate) async fn tell(self, account: &Jid) -> Result<Password, ConnectError> {
-        match self {
-            Self::None => None,
-            Self::Password(password) => Some(password),
-            Self::Asked(ask) => ask(account.to_bare()).await.map(Password),
-        }
-        .ok_or(ConnectError::NoPassword)
-    }
-}
 
 /// What the builder was told.
 pub(crate) struct Wishes {
@@ -124,22 +97,6 @@ impl Wishes {
 
 /// Where the server is, whom to trust, and how long each step may take.
 impl Builder {
-    /// The account's password.
-    pub fn password(mut self, password: &str) -> Self {
-        self.secret = Secret::Password(Password(password.into()));
-        self
-    }
-
-    /// Asks for the account's password when it is needed: by `connect`, before the first connection,
-    /// since a server waits only so long. `None` gives up. The time that it takes does not count.
-    pub fn password_from<F>(mut self, ask: impl FnOnce(BareJid) -> F + Send + 'static) -> Self
-    where
-        F: Future<Output = Option<String>> + Send + 'static,
-    {
-        self.secret = Secret::Asked(Box::new(|account| Box::pin(ask(account))));
-        self
-    }
-
     /// Trusts the CA certificates in this PEM file instead of the system's.
     pub fn ca_file(mut self, path: impl Into<PathBuf>) -> Self {
         self.wishes.trust = Trust::File(path.into());

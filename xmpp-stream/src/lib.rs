@@ -81,6 +81,7 @@ pub mod id;
 pub mod jid;
 pub mod limits;
 pub mod ns;
+pub mod payload;
 #[cfg(feature = "tokio")]
 pub mod resolve;
 pub mod stanza;

@@ -94,6 +94,8 @@ namespaces! {
     CAPS_NODE = "urn:uuid:d89ab390-6880-45d8-ab23-d90674c9dfa8";
     /// Chat states (XEP-0085).
     CHAT_STATES = "http://jabber.org/protocol/chatstates";
+    /// Ad-hoc commands (XEP-0050).
+    COMMANDS = "http://jabber.org/protocol/commands";
     /// Service discovery, information (XEP-0030).
     DISCO_INFO = "http://jabber.org/protocol/disco#info";
     /// Service discovery, items (XEP-0030).
@@ -102,6 +104,8 @@ namespaces! {
     SERVER_INFO = "http://jabber.org/network/serverinfo";
     /// Room user information (XEP-0045).
     MUC_USER = "http://jabber.org/protocol/muc#user";
+    /// Result set management (XEP-0059).
+    RSM = "http://jabber.org/protocol/rsm";
     /// Stream root element (RFC 6120 section 4.8.1).
     STREAMS = "http://etherx.jabber.org/streams";
     /// Content namespace of client streams (RFC 6120 section 4.8.2).
@@ -116,6 +120,8 @@ namespaces! {
     REGISTER = "jabber:iq:register";
     /// Roster management (RFC 6121 section 2).
     ROSTER = "jabber:iq:roster";
+    /// User search (XEP-0055).
+    SEARCH = "jabber:iq:search";
     /// Software version (XEP-0092).
     VERSION = "jabber:iq:version";
     /// Content namespace of server streams (RFC 6120 section 4.8.2).
@@ -128,6 +134,8 @@ namespaces! {
     RDF = "http://www.w3.org/1999/02/22-rdf-syntax-ns#";
     /// Data forms (XEP-0004).
     DATA_FORMS = "jabber:x:data";
+    /// Out-of-band data (XEP-0066).
+    OOB = "jabber:x:oob";
     /// Roster group delimiter kept in private storage (XEP-0083).
     ROSTER_DELIMITER = "roster:delimiter";
     /// Resource binding (RFC 6120 section 7).
@@ -142,10 +150,16 @@ namespaces! {
     STREAM_ERRORS = "urn:ietf:params:xml:ns:xmpp-streams";
     /// STARTTLS (RFC 6120 section 5).
     TLS = "urn:ietf:params:xml:ns:xmpp-tls";
+    /// Blocking command (XEP-0191).
+    BLOCKING = "urn:xmpp:blocking";
+    /// Application condition: the recipient is blocked by the sender (XEP-0191 section 3.5).
+    BLOCKING_ERRORS = "urn:xmpp:blocking:errors";
     /// Message carbons (XEP-0280).
     CARBONS = "urn:xmpp:carbons:2";
     /// Chat markers (XEP-0333).
     CHAT_MARKERS = "urn:xmpp:chat-markers:0";
+    /// Client state indication (XEP-0352).
+    CSI = "urn:xmpp:csi:0";
     /// Delayed delivery (XEP-0203).
     DELAY = "urn:xmpp:delay";
     /// Application conditions of resource limits (XEP-0205).
@@ -154,6 +168,8 @@ namespaces! {
     FORWARD = "urn:xmpp:forward:0";
     /// Message processing hints (XEP-0334).
     HINTS = "urn:xmpp:hints";
+    /// Last message correction (XEP-0308).
+    CORRECT = "urn:xmpp:message-correct:0";
     /// Displayed synchronisation (XEP-0490).
     MDS_DISPLAYED = "urn:xmpp:mds:displayed:0";
     /// Ping (XEP-0199).
