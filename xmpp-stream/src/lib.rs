@@ -79,6 +79,7 @@ pub mod id;
 pub mod jid;
 pub mod limits;
 pub mod ns;
+pub mod payload;
 pub mod stanza;
 pub mod stream;
 #[cfg(feature = "tokio")]

@@ -94,6 +94,8 @@ namespaces! {
     CAPS_NODE = "urn:uuid:d89ab390-6880-45d8-ab23-d90674c9dfa8";
     /// Chat states (XEP-0085).
     CHAT_STATES = "http://jabber.org/protocol/chatstates";
+    /// Ad-hoc commands (XEP-0050).
+    COMMANDS = "http://jabber.org/protocol/commands";
     /// Service discovery, information (XEP-0030).
     DISCO_INFO = "http://jabber.org/protocol/disco#info";
     /// Service discovery, items (XEP-0030).
@@ -138,6 +140,8 @@ namespaces! {
     REGISTER = "jabber:iq:register";
     /// Roster management (RFC 6121 section 2).
     ROSTER = "jabber:iq:roster";
+    /// User search (XEP-0055).
+    SEARCH = "jabber:iq:search";
     /// Software version (XEP-0092).
     VERSION = "jabber:iq:version";
     /// Content namespace of server streams (RFC 6120 section 4.8.2).
@@ -152,6 +156,8 @@ namespaces! {
     CONFERENCE = "jabber:x:conference";
     /// Data forms (XEP-0004).
     DATA_FORMS = "jabber:x:data";
+    /// Out-of-band data (XEP-0066).
+    OOB = "jabber:x:oob";
     /// Roster group delimiter kept in private storage (XEP-0083).
     ROSTER_DELIMITER = "roster:delimiter";
     /// Resource binding (RFC 6120 section 7).
@@ -170,6 +176,8 @@ namespaces! {
     BLOCKING = "urn:xmpp:blocking";
     /// Bookmarks of rooms (XEP-0402).
     BOOKMARKS = "urn:xmpp:bookmarks:1";
+    /// Application condition: the recipient is blocked by the sender (XEP-0191 section 3.5).
+    BLOCKING_ERRORS = "urn:xmpp:blocking:errors";
     /// Message carbons (XEP-0280).
     CARBONS = "urn:xmpp:carbons:2";
     /// Chat markers (XEP-0333).
@@ -188,6 +196,8 @@ namespaces! {
     MAM = "urn:xmpp:mam:2";
     /// Feature: archives with ids in queries (XEP-0313 section 4.1).
     MAM_EXTENDED = "urn:xmpp:mam:2#extended";
+    /// Last message correction (XEP-0308).
+    CORRECT = "urn:xmpp:message-correct:0";
     /// Displayed synchronisation (XEP-0490).
     MDS_DISPLAYED = "urn:xmpp:mds:displayed:0";
     /// Ping (XEP-0199).
