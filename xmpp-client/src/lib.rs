@@ -31,6 +31,7 @@ mod config;
 mod connect;
 mod error;
 mod event;
+pub mod ext;
 mod listener;
 mod mailbox;
 mod request;
