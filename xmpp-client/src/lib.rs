@@ -34,6 +34,7 @@ mod event;
 pub mod ext;
 mod listener;
 mod mailbox;
+mod negotiate;
 mod request;
 
 pub use client::XmppClient;
