@@ -75,7 +75,11 @@ impl CapsCache {
             key,
         });
         let query = disco::query(ns::DISCO_INFO, Some(&caps.info_node()));
-        Some(Stanza::iq(Ty::Get, id).with_to(whom.clone()).with_child(&query))
+        Some(
+            Stanza::iq(Ty::Get, id)
+                .with_to(whom.clone())
+                .with_child(&query),
+        )
     }
 
     /// Takes an answer, if it is one to a question of ours.
@@ -155,7 +159,10 @@ mod tests {
         let node = format!("urn:x#{}", caps.ver);
         assert_eq!(question.first_element().unwrap().attr("node"), Some(&*node));
         assert!(cache.ask(&jid(eve), &caps, "2", &limits).is_none(), "asked");
-        assert!(cache.ask(&jid(ben), &caps, "3", &limits).is_some(), "another");
+        assert!(
+            cache.ask(&jid(ben), &caps, "3", &limits).is_some(),
+            "another"
+        );
         for forged in [
             answer("1", ben, &good),
             answer("3", eve, &good),

@@ -95,9 +95,8 @@ impl Chats {
     /// False when the message of this id in this conversation is from somebody else. An id that is
     /// not remembered may be anybody's who takes part in it.
     pub(super) fn may_correct(&self, id: &str, with: &str, by: &Jid) -> bool {
-        let is_it = |(other, chat, _): &&(Box<str>, BareJid, Jid)| {
-            **other == *id && chat.as_str() == with
-        };
+        let is_it =
+            |(other, chat, _): &&(Box<str>, BareJid, Jid)| **other == *id && chat.as_str() == with;
         // Who chose an id twice corrects the last of both; somebody else's is never touched.
         let mut all = self.senders.iter().filter(is_it);
         all.all(|(_, _, sender)| sender == by)

@@ -105,7 +105,9 @@ impl Message {
         let is_same = |text: &&Text| {
             let have = text.lang.as_deref().unwrap_or_default();
             have.eq_ignore_ascii_case(lang)
-                || have.split_once('-').is_some_and(|(have, _)| have.eq_ignore_ascii_case(lang))
+                || have
+                    .split_once('-')
+                    .is_some_and(|(have, _)| have.eq_ignore_ascii_case(lang))
         };
         let found = self.bodies.iter().find(is_same);
         found.map_or_else(|| self.body(), |text| Some(&text.text))
@@ -120,7 +122,11 @@ impl Message {
     /// Reads a message; `None`: it has no sender, or there is nothing in it to read.
     pub(super) fn read(stanza: &Stanza, own: &Jid) -> Option<Self> {
         // RFC 6120 section 8.1.2.1: what has no `from` is from the own account.
-        let from = stanza.head.from.clone().unwrap_or_else(|| own.to_bare().into_jid());
+        let from = stanza
+            .head
+            .from
+            .clone()
+            .unwrap_or_else(|| own.to_bare().into_jid());
         let (bodies, subjects) = (texts(stanza, name::BODY), texts(stanza, name::SUBJECT));
         if bodies.is_empty() && subjects.is_empty() {
             return None;
@@ -146,14 +152,18 @@ impl Message {
 
 fn pick(texts: &[Text]) -> Option<&str> {
     let plain = texts.iter().find(|text| text.lang.is_none());
-    plain.or_else(|| texts.first()).map(|text| text.text.as_str())
+    plain
+        .or_else(|| texts.first())
+        .map(|text| text.text.as_str())
 }
 
 fn texts(stanza: &Stanza, name: ns::NameId) -> Vec<Text> {
     let is_it = |kid: &&xmpp_stream::stanza::Kid| (kid.ns, kid.name) == (ns::id::CLIENT, name);
     let texts = stanza.kids.iter().filter(is_it).map(|kid| {
         let element = stanza.element(kid);
-        let lang = element.attr_ns(ns::XML, "lang").or(stanza.head.lang.as_deref());
+        let lang = element
+            .attr_ns(ns::XML, "lang")
+            .or(stanza.head.lang.as_deref());
         Text {
             lang: lang.map(Into::into),
             text: element.text(),
@@ -172,7 +182,9 @@ fn delay(stanza: &Stanza, kind: MessageKind, from: &Jid, own: &Jid) -> (Option<D
         })
     };
     let kids = stanza.kids.iter().filter(|kid| kid.ns == ns::id::DELAY);
-    let delays: Vec<_> = kids.filter_map(|kid| Delay::parse(&stanza.element(kid))).collect();
+    let delays: Vec<_> = kids
+        .filter_map(|kid| Delay::parse(&stanza.element(kid)))
+        .collect();
     match delays.iter().find(|delay| is_trusted(delay)) {
         Some(delay) => (Some(delay.clone()), true),
         None => (delays.into_iter().next(), false),
@@ -184,7 +196,10 @@ pub(super) fn child_id(stanza: &Stanza, ns: ns::NsId, name: &str) -> Option<Stri
     let kids = stanza.kids.iter().filter(|kid| kid.ns == ns);
     let mut elements = kids.map(|kid| stanza.element(kid));
     let element = elements.find(|element| element.name() == name)?;
-    element.attr("id").filter(|id| !id.is_empty()).map(Into::into)
+    element
+        .attr("id")
+        .filter(|id| !id.is_empty())
+        .map(Into::into)
 }
 
 /// A message to be sent.
@@ -355,7 +370,11 @@ mod tests {
 
     #[test]
     fn c6121_ci_06_li_3_unknown_types_are_normal() {
-        let kind = |ty: &str| read(&format!("<message{ty}><body/></message>")).unwrap().kind;
+        let kind = |ty: &str| {
+            read(&format!("<message{ty}><body/></message>"))
+                .unwrap()
+                .kind
+        };
         assert_eq!(kind(""), MessageKind::Normal);
         assert_eq!(kind(" type='strange'"), MessageKind::Normal);
         assert_eq!(kind(" type='headline'"), MessageKind::Headline);
@@ -372,14 +391,15 @@ mod tests {
     fn ck_8_dates_of_our_own_server_and_room_are_trusted() {
         let delayed = |from: &str, ty: &str, by: &str| {
             let other = "<delay xmlns='urn:xmpp:delay' stamp='2000-01-01T00:00:00Z'/>";
-            let delay = format!(
-                "<delay xmlns='urn:xmpp:delay' from='{by}' stamp='2010-01-01T00:00:00Z'/>"
-            );
-            let message = format!(
-                "<message from='{from}' type='{ty}'><body/>{other}{delay}</message>"
-            );
+            let delay =
+                format!("<delay xmlns='urn:xmpp:delay' from='{by}' stamp='2010-01-01T00:00:00Z'/>");
+            let message =
+                format!("<message from='{from}' type='{ty}'><body/>{other}{delay}</message>");
             let message = read(&message).unwrap();
-            assert_eq!(message.delay.unwrap().from.is_some(), message.is_delay_trusted);
+            assert_eq!(
+                message.delay.unwrap().from.is_some(),
+                message.is_delay_trusted
+            );
             message.is_delay_trusted
         };
         assert!(delayed("ben@b.test/x", "chat", "a.test"));
@@ -393,7 +413,11 @@ mod tests {
     #[test]
     fn messages_are_written() {
         let to = Jid::parse("ben@b.test").unwrap();
-        let message = Outgoing::chat(&to, "b").subject("s").thread("t").lang("en").corrects("c");
+        let message = Outgoing::chat(&to, "b")
+            .subject("s")
+            .thread("t")
+            .lang("en")
+            .corrects("c");
         let message = message.with(Element::new("urn:x", "y"));
         assert_eq!(
             message.to_stanza("1", true, true).to_xml(),

@@ -112,6 +112,10 @@ impl Contact {
 
     /// What the user may set (row ro-03: neither `ask` nor `approved`).
     pub(super) fn to_set(&self) -> Element {
+        Element::new(ns::ROSTER, "query").with_child(self.set_item())
+    }
+
+    fn set_item(&self) -> Element {
         let mut item = Element::new(ns::ROSTER, "item").with_attr("jid", self.jid.as_str());
         if let Some(name) = &self.name {
             item.set_attr("name", name);
@@ -119,12 +123,11 @@ impl Contact {
         for group in &self.groups {
             item.push(Element::new(ns::ROSTER, "group").with_text(group));
         }
-        Element::new(ns::ROSTER, "query").with_child(item)
+        item
     }
 
     fn to_item(&self) -> Element {
-        let query = self.to_set();
-        let mut item = query.children().next().cloned().unwrap_or(query);
+        let mut item = self.set_item();
         item.set_attr("subscription", self.subscription.as_str());
         if self.asked {
             item.set_attr("ask", "subscribe");
