@@ -172,12 +172,12 @@ namespaces! {
     STREAM_ERRORS = "urn:ietf:params:xml:ns:xmpp-streams";
     /// STARTTLS (RFC 6120 section 5).
     TLS = "urn:ietf:params:xml:ns:xmpp-tls";
-    /// Blocking (XEP-0191).
+    /// Blocking command (XEP-0191).
     BLOCKING = "urn:xmpp:blocking";
-    /// Bookmarks of rooms (XEP-0402).
-    BOOKMARKS = "urn:xmpp:bookmarks:1";
     /// Application condition: the recipient is blocked by the sender (XEP-0191 section 3.5).
     BLOCKING_ERRORS = "urn:xmpp:blocking:errors";
+    /// Bookmarks of rooms (XEP-0402).
+    BOOKMARKS = "urn:xmpp:bookmarks:1";
     /// Message carbons (XEP-0280).
     CARBONS = "urn:xmpp:carbons:2";
     /// Chat markers (XEP-0333).

@@ -140,7 +140,7 @@ mod tests {
         let item = "<item jid='eve@a.test'/>";
         let check = |payload: String, change| {
             assert_eq!(read(" from='ann@a.test'", &payload), Ok(change));
-            assert_eq!(read("", &payload).is_ok(), true);
+            assert!(read("", &payload).is_ok());
         };
         let ns = ns::BLOCKING;
         check(

@@ -6,8 +6,15 @@
 //! value, nothing where the stanza is about something else, and an error where it is forged.
 
 pub mod blocking;
+pub mod bookmarks;
+pub mod carbons;
+pub mod disco;
+pub mod mam;
 pub mod muc;
+pub mod pep;
 pub mod ping;
+pub mod pubsub;
+pub mod upload;
 
 use crate::client::XmppClient;
 use crate::error::IqError;

@@ -4,9 +4,11 @@
 //! else is not even looked at, and a message from an occupant is never one from a contact.
 
 use super::{Occupant, nick_in, room_of};
+use std::time::SystemTime;
 use xmpp_stream::error::StanzaError;
 use xmpp_stream::jid::{FullJid, Jid};
 use xmpp_stream::ns::{self, NameId, name};
+use xmpp_stream::payload::delay::Delay;
 use xmpp_stream::stanza::{Kind, Stanza, Ty};
 use xmpp_stream::xml::Element;
 
@@ -41,7 +43,7 @@ pub enum RoomEvent {
         /// What.
         body: Option<String>,
         /// When, where it is from the room's history.
-        stamp: Option<String>,
+        stamp: Option<SystemTime>,
     },
     /// The subject is now this; empty: none.
     Subject {
@@ -197,12 +199,12 @@ fn message(own: &FullJid, stanza: &Stanza) -> Option<RoomEvent> {
         return Some(RoomEvent::Subject { nick, subject });
     }
     let delay = stanza.kid(ns::id::DELAY, name::DELAY);
-    let stamp = delay.and_then(|kid| stanza.element(kid).attr("stamp").map(ToOwned::to_owned));
+    let delay = delay.and_then(|kid| Delay::parse(&stanza.element(kid)));
     Some(RoomEvent::Message {
         nick,
         id: stanza.head.id.clone(),
         body: stanza.body(),
-        stamp,
+        stamp: delay.map(|delay| delay.stamp),
     })
 }
 

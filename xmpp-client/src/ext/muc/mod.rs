@@ -8,12 +8,14 @@ mod event;
 mod invite;
 mod membership;
 mod occupant;
+mod owner;
 
 pub use admin::{Affiliated, AffiliationChange, affiliations, kick, set_affiliations, set_role};
 pub use event::{Departure, Removal, RoomEvent, read};
 pub use invite::{Invitation, decline, invite, invite_directly, read_invitation};
 pub use membership::{Membership, check_membership, membership};
 pub use occupant::{Affiliation, Occupant, Role};
+pub use owner::{accept_defaults, cancel, config, configure, destroy};
 
 use super::fresh_id;
 use crate::client::XmppClient;
@@ -21,11 +23,12 @@ use crate::error::Closed;
 use crate::event::Events;
 use event::presence;
 use std::fmt;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 use tokio::time::timeout;
 use xmpp_stream::error::{StanzaCondition, StanzaError};
 use xmpp_stream::jid::{BareJid, FullJid, Jid, JidError};
 use xmpp_stream::ns;
+use xmpp_stream::payload::delay::stamp;
 use xmpp_stream::stanza::{Kind, Stanza, Ty};
 use xmpp_stream::xml::Element;
 
@@ -41,8 +44,8 @@ pub struct Join {
     pub password: Option<String>,
     /// At most this many earlier messages; `None`: as the room likes.
     pub history: Option<u32>,
-    /// Only earlier messages since this date and time (XEP-0082).
-    pub since: Option<String>,
+    /// Only earlier messages since then.
+    pub since: Option<SystemTime>,
     /// How long to wait for the room.
     pub wait: Duration,
 }
@@ -337,8 +340,8 @@ fn joining(occupant: &FullJid, how: &Join) -> Stanza {
         if let Some(max) = how.history {
             history.set_attr("maxstanzas", &max.to_string());
         }
-        if let Some(since) = &how.since {
-            history.set_attr("since", since);
+        if let Some(since) = how.since {
+            history.set_attr("since", &stamp(since));
         }
         x.push(history);
     }

@@ -1,6 +1,7 @@
 //! What rooms say, and what only seems to come from them.
 
 use super::*;
+use xmpp_stream::payload::delay::parse_stamp;
 
 fn own() -> FullJid {
     FullJid::parse("room@c.test/me").unwrap()
@@ -127,7 +128,7 @@ fn xep0045_messages_subjects_and_private_ones_are_told_apart() {
         nick: nick.clone(),
         id: Some("7".into()),
         body: Some("b".into()),
-        stamp: stamp.map(Into::into),
+        stamp: stamp.and_then(parse_stamp),
     };
     assert_eq!(
         message("<subject>s</subject><body>b</body>"),
