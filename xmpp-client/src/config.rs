@@ -1,10 +1,14 @@
 //! How a client is set up: nothing to set in the common case but JID and password.
 
-use crate::client::XmppClient;
+use crate::client::{XmppClient, call};
 use crate::connect;
 use crate::error::ConnectError;
+use crate::listener::{COMMANDS_MAX, Shared, XmppListener};
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
+use tokio::sync::mpsc;
+use xmpp_stream::jid::Jid;
 use xmpp_stream::stanza::Stanza;
 use xmpp_stream::stream::Password;
 
@@ -13,14 +17,26 @@ pub(crate) type StanzaCallback = Box<dyn FnMut(&Stanza) + Send>;
 /// Settings of a client that has not connected yet.
 #[must_use = "a builder does nothing before `connect`"]
 pub struct Builder {
-    pub(crate) jid: String,
-    pub(crate) password: Option<Password>,
+    jid: String,
+    password: Option<Password>,
+    ca: Ca,
+    connect_to: Option<String>,
+    direct_tls: bool,
+    connect_max: Duration,
+    iq_max: Duration,
+    callbacks: Vec<StanzaCallback>,
+}
+
+/// What every connection of one client has in common, checked.
+pub(crate) struct Settings {
+    /// Names an account; with a resource where one is wanted.
+    pub(crate) jid: Jid,
+    pub(crate) password: Password,
     pub(crate) ca: Ca,
     pub(crate) connect_to: Option<String>,
     pub(crate) direct_tls: bool,
+    /// From the first step to the bound stream.
     pub(crate) connect_max: Duration,
-    pub(crate) iq_max: Duration,
-    pub(crate) callbacks: Vec<StanzaCallback>,
 }
 
 /// Whose certificates are trusted.
@@ -97,6 +113,37 @@ impl Builder {
     /// # Errors
     /// `ConnectError`, whose `step` names the step that failed.
     pub async fn connect(self) -> Result<XmppClient, ConnectError> {
-        connect::connect(self).await
+        let (settings, callbacks, iq_max) = self.checked()?;
+        let bound = connect::connect(&settings, None).await?;
+        let (commands, receiver) = mpsc::channel(COMMANDS_MAX);
+        let shared = Arc::<Shared>::default();
+        // Callbacks are there before the listener reads.
+        for callback in callbacks {
+            call(&shared, callback);
+        }
+        let listener = XmppListener::new(
+            bound.driver,
+            bound.jid.clone(),
+            receiver,
+            Arc::clone(&shared),
+        );
+        tokio::spawn(listener.run());
+        Ok(XmppClient::new(bound.jid, iq_max, commands, shared))
+    }
+
+    fn checked(self) -> Result<(Settings, Vec<StanzaCallback>, Duration), ConnectError> {
+        let jid = Jid::parse(&self.jid).map_err(ConnectError::Jid)?;
+        if jid.local().is_none() {
+            return Err(ConnectError::NoLocalPart);
+        }
+        let settings = Settings {
+            jid,
+            password: self.password.ok_or(ConnectError::NoPassword)?,
+            ca: self.ca,
+            connect_to: self.connect_to,
+            direct_tls: self.direct_tls,
+            connect_max: self.connect_max,
+        };
+        Ok((settings, self.callbacks, self.iq_max))
     }
 }

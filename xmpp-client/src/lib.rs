@@ -34,12 +34,19 @@ mod event;
 pub mod ext;
 mod listener;
 mod mailbox;
+mod negotiate;
+mod protocol;
 mod request;
 
 pub use client::XmppClient;
 pub use config::Builder;
 pub use error::{Closed, ConnectError, IqError, Step};
 pub use event::{Callback, Event, Events};
+pub use protocol::{
+    Availability, Carbon, ChatState, Contact, ImCallback, ImEvent, ImEvents, Message, MessageKind,
+    Options, Outgoing, Presence, ProtocolLimits, RosterCache, Show, Subscription, Text,
+    XmppProtocol,
+};
 pub use xmpp_stream::jid::{BareJid, FullJid, Jid};
 pub use xmpp_stream::stanza::{Kind, Stanza, Ty};
 pub use xmpp_stream::stream::{CloseReason, Failure};

@@ -182,6 +182,8 @@ namespaces! {
     CARBONS = "urn:xmpp:carbons:2";
     /// Chat markers (XEP-0333).
     CHAT_MARKERS = "urn:xmpp:chat-markers:0";
+    /// Client state indication (XEP-0352).
+    CSI = "urn:xmpp:csi:0";
     /// Delayed delivery (XEP-0203).
     DELAY = "urn:xmpp:delay";
     /// Application conditions of resource limits (XEP-0205).

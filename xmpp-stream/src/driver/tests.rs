@@ -5,8 +5,9 @@ use crate::jid::BareJid;
 use crate::limits::{Limits, XmlLimits};
 use crate::stanza::{Item, Stanza};
 use crate::stream::{
-    CloseReason, Credentials, HostView, Hosts, Initiator, InitiatorConfig, Note, Output, Password,
-    RandomSource, Responder, ResponderConfig, ScramHash, StoredKeys, TlsRule, Verdict,
+    CloseReason, Credentials, HostView, Hosts, Initiator, InitiatorConfig, Manage, Note, Output,
+    Password, RandomSource, Responder, ResponderConfig, ScramHash, StoredKeys, Strength, TlsRule,
+    Verdict,
 };
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, duplex};
 
@@ -96,6 +97,8 @@ fn initiator(transport: Box<dyn Transport>, tls: TlsRule) -> Driver<Initiator> {
         lang: None,
         tls,
         plain: false,
+        least: Strength::Plain,
+        manage: Manage::Off,
         limits: Limits {
             after_auth: XmlLimits::client(),
             ..Limits::default()

@@ -40,6 +40,8 @@ pub(super) struct Open {
     silence_max: Duration,
     silence_answer_max: Duration,
     ping: Option<Ping>,
+    /// When the peer is asked for a sign of life though it is not silent for long.
+    expected: Option<Instant>,
     /// Stanzas are counted: what we answer ourselves goes through whoever counts.
     managed: bool,
 }
@@ -67,6 +69,7 @@ impl Open {
             silence_max: limits.silence_max,
             silence_answer_max: limits.silence_answer_max,
             ping: None,
+            expected: None,
             managed: false,
         }
     }
@@ -75,6 +78,16 @@ impl Open {
     pub(super) fn resumed(mut self) -> Self {
         self.managed = true;
         self
+    }
+
+    /// Stream management is in use, or not any more.
+    pub(super) fn set_managed(&mut self, managed: bool) {
+        self.managed = managed;
+    }
+
+    /// Asks for a sign of life at this time, unless one comes before.
+    pub(super) fn expect_by(&mut self, at: Instant) {
+        self.expected.get_or_insert(at);
     }
 
     /// Stream management is in use.
@@ -90,6 +103,7 @@ impl Open {
     /// Bytes came: the peer lives, whatever they say.
     pub(super) fn heard(&mut self, now: Instant) {
         self.heard = now;
+        self.expected = None;
         if let Some(ping) = &mut self.ping {
             ping.due = None;
         }
@@ -97,7 +111,8 @@ impl Open {
 
     pub(super) fn deadline(&self) -> Option<Instant> {
         let due = self.ping.as_ref().and_then(|ping| ping.due);
-        due.or_else(|| self.heard.checked_add(self.silence_max))
+        let silent = || self.heard.checked_add(self.silence_max);
+        due.or_else(|| self.expected.into_iter().chain(silent()).min())
     }
 
     /// Pings a silent peer, and gives up on one that does not answer.

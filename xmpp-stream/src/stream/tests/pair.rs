@@ -18,6 +18,8 @@ fn client(tls: TlsRule, password: &str) -> Initiator {
         lang: Some("cs".into()),
         tls,
         plain: true,
+        least: Strength::Plain,
+        manage: Manage::Off,
         limits,
     };
     Initiator::new(config, random(), start())
@@ -648,6 +650,8 @@ fn passwords_are_not_printed() {
         lang: None,
         tls: TlsRule::Required,
         plain: false,
+        least: Strength::Plain,
+        manage: Manage::Off,
         limits: Limits::default(),
     };
     assert!(!format!("{config:?}").contains("secret-word"));
