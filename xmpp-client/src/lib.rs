@@ -31,6 +31,7 @@ mod config;
 mod connect;
 mod error;
 mod event;
+pub mod ext;
 mod handlers;
 mod limits;
 mod listener;
@@ -38,6 +39,7 @@ mod mailbox;
 mod negotiate;
 mod outbox;
 mod pins;
+mod protocol;
 mod reconnect;
 mod request;
 mod route;
@@ -54,6 +56,11 @@ pub use event::{Callback, Event, Events};
 pub use handlers::{IqAnswer, IqHandler};
 pub use limits::Limits;
 pub use pins::Pins;
+pub use protocol::{
+    Availability, Carbon, ChatState, Contact, ImCallback, ImEvent, ImEvents, Message, MessageKind,
+    Options, Outgoing, Presence, ProtocolLimits, RosterCache, Show, Subscription, Text,
+    XmppProtocol,
+};
 pub use reconnect::Reconnect;
 pub use tried::{Attempt, Tried};
 pub use trust::{CertificateFault, Pin, PinError};
