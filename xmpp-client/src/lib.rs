@@ -43,9 +43,10 @@ pub use config::Builder;
 pub use error::{Closed, ConnectError, IqError, Step};
 pub use event::{Callback, Event, Events};
 pub use protocol::{
-    Availability, Carbon, ChatState, Contact, ImCallback, ImEvent, ImEvents, Message, MessageKind,
-    Options, Outgoing, Presence, ProtocolLimits, RosterCache, Show, Subscription, Text,
-    XmppProtocol,
+    Action, Availability, ChatState, Command, CommandReply, CommandStatus, Contact, EntityTime,
+    Found, ImCallback, ImEvent, ImEvents, Message, MessageKind, Note, Options, Outgoing, Photo,
+    Presence, ProtocolLimits, Questions, RegisterError, Registered, RosterCache, Show, Software,
+    Subscription, Text, VCard, XmppProtocol,
 };
 pub use xmpp_stream::jid::{BareJid, FullJid, Jid};
 pub use xmpp_stream::stanza::{Kind, Stanza, Ty};
