@@ -57,9 +57,10 @@ pub use handlers::{IqAnswer, IqHandler};
 pub use limits::Limits;
 pub use pins::Pins;
 pub use protocol::{
-    Availability, Carbon, ChatState, Contact, ImCallback, ImEvent, ImEvents, Message, MessageKind,
-    Options, Outgoing, Presence, ProtocolLimits, RosterCache, Show, Subscription, Text,
-    XmppProtocol,
+    Action, Availability, ChatState, Command, CommandReply, CommandStatus, Contact, EntityTime,
+    Found, ImCallback, ImEvent, ImEvents, Message, MessageKind, Note, Options, Outgoing, Photo,
+    Presence, ProtocolLimits, Questions, RegisterError, Registered, RosterCache, Show, Software,
+    Subscription, Text, VCard, XmppProtocol,
 };
 pub use reconnect::Reconnect;
 pub use tried::{Attempt, Tried};
