@@ -24,6 +24,7 @@ pub mod talk;
 pub mod tree;
 pub mod trust;
 pub mod wire;
+pub mod zone;
 
 pub use fake::{FakeServer, FakeStream};
 pub use lab::{LabError, TestLab};
@@ -32,3 +33,4 @@ pub use proxy::Proxy;
 pub use tree::Tree;
 pub use trust::Trust;
 pub use wire::{Place, Received, Wire};
+pub use zone::Zone;

@@ -26,11 +26,15 @@
 //! it over channels. Each receiver of events has a bounded queue of its own. Passwords, SASL data
 //! and bodies are never logged.
 
+#[cfg(feature = "cli")]
+#[doc(hidden)]
+pub mod cli;
 mod client;
 mod config;
 mod connect;
 mod error;
 mod event;
+pub mod ext;
 mod handlers;
 mod limits;
 mod listener;
@@ -38,10 +42,14 @@ mod mailbox;
 mod negotiate;
 mod outbox;
 mod pins;
+mod protocol;
 mod reconnect;
 mod request;
+mod route;
 mod session;
 mod shared;
+mod tried;
+mod trust;
 mod unacked;
 
 pub use client::{WeakXmppClient, XmppClient};
@@ -51,9 +59,18 @@ pub use event::{Callback, Event, Events};
 pub use handlers::{IqAnswer, IqHandler};
 pub use limits::Limits;
 pub use pins::Pins;
+pub use protocol::{
+    Action, Availability, ChatState, Command, CommandReply, CommandStatus, Contact, EntityTime,
+    Found, ImCallback, ImEvent, ImEvents, Message, MessageKind, Note, Options, Outgoing, Photo,
+    Presence, ProtocolLimits, Questions, RegisterError, Registered, RosterCache, Show, Software,
+    Subscription, Text, VCard, XmppProtocol,
+};
 pub use reconnect::Reconnect;
+pub use tried::{Attempt, Tried};
+pub use trust::{CertificateFault, Pin, PinError};
 pub use xmpp_stream::error::{StanzaCondition, StanzaError};
 pub use xmpp_stream::jid::{BareJid, FullJid, Jid};
+pub use xmpp_stream::resolve::{Candidate, Dns, Host, Place, Resolver};
 pub use xmpp_stream::stanza::{Kind, Stanza, Ty};
 pub use xmpp_stream::stream::{CloseReason, Failure};
 pub use xmpp_stream::xml::Element;

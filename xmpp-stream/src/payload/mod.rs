@@ -4,6 +4,7 @@
 //! that it cannot be without is no value; what a newer version of a specification adds is passed
 //! over. Elements are bounded by the reader (`XmlLimits`), so these are too.
 
+pub mod caps;
 pub mod delay;
 pub mod disco;
 pub mod forms;
