@@ -144,9 +144,11 @@ impl Walk<'_> {
             }
         };
         while let Some((address, tcp)) = self.dial(candidate, &mut addresses).await {
+            tracing::debug!(%candidate, %address, "reached");
             match self.negotiate(candidate, tcp).await {
                 Ok(bound) => return Ok(Some(bound)),
                 Err(error) if error.is_final() || error.step() == Step::Binding => {
+                    tracing::debug!(%error, "no other place is tried");
                     return Err(error);
                 }
                 Err(error) => {
