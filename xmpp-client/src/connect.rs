@@ -97,7 +97,7 @@ impl Walk<'_> {
     fn candidate(Place { host, port }: Place, direct_tls: bool) -> Candidate {
         Candidate {
             host,
-            port: port.unwrap_or(Service::Client.port(direct_tls)),
+            port: port.unwrap_or_else(|| Service::Client.port(direct_tls)),
             direct_tls,
         }
     }
