@@ -21,9 +21,11 @@ pub mod talk;
 pub mod tree;
 pub mod trust;
 pub mod wire;
+pub mod zone;
 
 pub use lab::{LabError, TestLab};
 pub use managed::{Link, Lost, Over};
 pub use tree::Tree;
 pub use trust::Trust;
 pub use wire::{Place, Received, Wire};
+pub use zone::Zone;

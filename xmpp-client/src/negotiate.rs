@@ -11,7 +11,7 @@ use std::time::Duration;
 use tokio::time::{Instant, timeout_at};
 use xmpp_stream::driver::{Driver, Transport};
 use xmpp_stream::jid::FullJid;
-use xmpp_stream::limits::Limits;
+use xmpp_stream::limits::{Limits, XmlLimits};
 use xmpp_stream::stream::{
     CloseReason, Initiator, InitiatorConfig, Machine, Manage, Note, Output, Password, SmAnswer,
     TlsRule,
@@ -27,6 +27,8 @@ pub(crate) struct Target {
     pub(crate) direct_tls: bool,
     /// Trust, and ALPN where it is direct.
     pub(crate) tls: Arc<ClientConfig>,
+    /// Asked for before connecting: a server waits only so long.
+    pub(crate) password: Arc<Password>,
     /// When the whole way to the bound stream has taken too long.
     pub(crate) deadline: Instant,
 }
@@ -69,7 +71,7 @@ pub(crate) async fn negotiate(
     settings: &Settings,
     resume: Option<&Resume>,
 ) -> Result<Bound, ConnectError> {
-    let password = settings.credentials.password().await?;
+    let password = Password(target.password.0.clone());
     let machine = initiator(settings, &target, password, resume)?;
     let mut negotiation = Negotiation {
         driver: Driver::new(machine, transport),
@@ -101,7 +103,13 @@ fn initiator(
         .fill(&mut [0; 32])
         .map_err(|_| ConnectError::NoRandom)?;
     let now = Instant::now();
+    // A form may hold pictures: what a guest gets is no login but an answer.
+    let before_auth = match settings.jid.local() {
+        Some(_) => XmlLimits::before_auth(),
+        None => XmlLimits::c2s(),
+    };
     let limits = Limits {
+        before_auth,
         after_auth: settings.limits.xml,
         negotiation_max: target.deadline - now,
         silence_max: settings.idle_max,
