@@ -26,6 +26,9 @@
 //! it over channels. Each receiver of events has a bounded queue of its own. Passwords, SASL data
 //! and bodies are never logged.
 
+#[cfg(feature = "cli")]
+#[doc(hidden)]
+pub mod cli;
 mod client;
 mod config;
 mod connect;
