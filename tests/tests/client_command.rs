@@ -421,6 +421,24 @@ async fn a_password_is_changed() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn an_account_is_registered() {
+    let world = World::new().await;
+    let register = |password: &str, words: &[&str]| {
+        let words = [&["register"], words].concat();
+        world.start_with("new@a.test", password, &words, "").ended()
+    };
+    assert_eq!(register("first", &[]).well(), ["new@a.test is registered"]);
+    let ping = world
+        .start_with("new@a.test", "first", &["ping"], "")
+        .ended();
+    ping.well();
+    let taken = register("second", &[]).failed();
+    assert!(taken.contains("taken"), "{taken}");
+    let more = register("third", &["--field", "shoe=44"]).failed();
+    assert_eq!(more, "the server does not ask for shoe");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn stanzas_go_out_as_they_are() {
     let world = World::new().await;
     let ping = format!(
