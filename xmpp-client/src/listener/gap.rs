@@ -35,11 +35,11 @@ impl XmppListener {
             self.shared.outbox.refuse(Some(reason.clone()));
         }
         self.part(&reason).await;
-        let flaps = self.short_lived;
-        self.short_lived = match self.since.elapsed() > STEADY {
+        let flaps = match self.since.elapsed() > STEADY {
             true => 0,
-            false => flaps.saturating_add(1),
+            false => self.short_lived,
         };
+        self.short_lived = flaps.saturating_add(1);
         let mut verdict = after_end(&reason);
         let mut attempts = 0;
         loop {
