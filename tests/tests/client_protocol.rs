@@ -8,7 +8,7 @@ mod lies;
 mod talk;
 
 use std::time::Duration;
-use xmpp_client::{BareJid, ImEvent, ImEvents, Jid, XmppProtocol};
+use xmpp_client::{BareJid, ImEvent, ImEvents, Jid, XmppClient, XmppProtocol};
 use xmpp_testkit::TestLab;
 
 /// The longest wait for an event.
@@ -26,9 +26,23 @@ async fn lab() -> TestLab {
     TestLab::new(["a.test"]).await.expect("a server")
 }
 
+/// A client that has signed in and is not available.
+async fn client(lab: &TestLab, jid: &str) -> XmppClient {
+    let password = lab.account(jid).await;
+    let address = lab.place("a.test").address.to_string();
+    let builder = XmppClient::builder(jid)
+        .password(&password)
+        .ca_pem(lab.ca_pem());
+    builder
+        .connect_to(&address)
+        .connect()
+        .await
+        .expect("a client")
+}
+
 /// Somebody online, and what they are told from then on.
 async fn person(lab: &TestLab, jid: &str) -> (XmppProtocol, ImEvents) {
-    let client = lab.client(jid).await.expect("a client");
+    let client = client(lab, jid).await;
     let im = XmppProtocol::new(&client);
     let mut events = im.events();
     im.go_online().await.expect("the stream is open");

@@ -220,11 +220,7 @@ async fn ck_13_a_server_that_answers_for_others_makes_nothing_known() {
         .await;
     until_barrier(&mut events).await;
     assert!(ann.info_of(&jid("ben@b.test/y")).is_none());
-    until_nothing(&ann);
-}
-
-/// The device is known, what it can do is not.
-fn until_nothing(ann: &XmppProtocol) {
+    // The device is known; what it can do is not.
     assert_eq!(ann.presence_of(&super::bare("ben@b.test")).len(), 1);
 }
 

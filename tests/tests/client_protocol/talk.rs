@@ -1,6 +1,6 @@
 //! Two people on our server: presence, messages with receipts and chat states, contacts.
 
-use super::{bare, befriend, jid, lab, person, until};
+use super::{bare, befriend, client, jid, lab, person, until};
 use xmpp_client::{
     Availability, ChatState, ImEvent, Message, Options, RosterCache, Show, Subscription,
     XmppProtocol,
@@ -173,7 +173,7 @@ async fn contacts_are_added_renamed_and_removed() {
 }
 
 async fn again(lab: &TestLab, roster: RosterCache) -> XmppProtocol {
-    let client = lab.client("ann@a.test/x2").await.expect("a client");
+    let client = client(lab, "ann@a.test/x2").await;
     let options = Options {
         roster,
         ..Options::default()
