@@ -3,11 +3,17 @@
 use crate::client::{XmppClient, call};
 use crate::connect;
 use crate::error::ConnectError;
-use crate::listener::{COMMANDS_MAX, Shared, XmppListener};
+use crate::handlers::{IqAnswer, IqCallback, boxed};
+use crate::limits::Limits;
+use crate::listener::{Shared, XmppListener};
+use crate::negotiate::Bound;
+use crate::pins::Pins;
+use crate::reconnect::{Reconnect, Verdict, after_attempt};
+use std::future::Future;
 use std::path::PathBuf;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::mpsc;
 use xmpp_stream::jid::Jid;
 use xmpp_stream::stanza::Stanza;
 use xmpp_stream::stream::Password;
@@ -18,25 +24,87 @@ pub(crate) type StanzaCallback = Box<dyn FnMut(&Stanza) + Send>;
 #[must_use = "a builder does nothing before `connect`"]
 pub struct Builder {
     jid: String,
-    password: Option<Password>,
+    credentials: Option<Credentials>,
     ca: Ca,
     connect_to: Option<String>,
     direct_tls: bool,
     connect_max: Duration,
     iq_max: Duration,
+    tries: Tries,
+    sign_in: SignIn,
+    staying: Staying,
+    lang: Option<Box<str>>,
+    limits: Limits,
     callbacks: Vec<StanzaCallback>,
+    handlers: Vec<(String, IqCallback)>,
+}
+
+/// How often the first connection is tried.
+struct Tries {
+    count: u32,
+    delay: Duration,
+}
+
+struct SignIn {
+    plain: bool,
+    pins: Pins,
+}
+
+struct Staying {
+    manage: bool,
+    reconnect: Reconnect,
+    refuse_offline: bool,
+    answer_max: Duration,
+    idle_max: Duration,
 }
 
 /// What every connection of one client has in common, checked.
 pub(crate) struct Settings {
     /// Names an account; with a resource where one is wanted.
     pub(crate) jid: Jid,
-    pub(crate) password: Password,
+    pub(crate) credentials: Credentials,
     pub(crate) ca: Ca,
     pub(crate) connect_to: Option<String>,
     pub(crate) direct_tls: bool,
     /// From the first step to the bound stream.
     pub(crate) connect_max: Duration,
+    /// PLAIN may be used where no SCRAM is offered.
+    pub(crate) plain: bool,
+    pub(crate) pins: Pins,
+    /// Stream management is used where the server has it.
+    pub(crate) manage: bool,
+    pub(crate) reconnect: Reconnect,
+    /// Without a connection nothing is taken to be sent.
+    pub(crate) refuse_offline: bool,
+    /// After something was sent the server shows within this time that it lives.
+    pub(crate) answer_max: Duration,
+    /// The same when nothing was sent or received.
+    pub(crate) idle_max: Duration,
+    /// Language of texts for people.
+    pub(crate) lang: Option<Box<str>>,
+    pub(crate) limits: Limits,
+}
+
+/// A password, or whom to ask for it.
+pub(crate) enum Credentials {
+    Password(Password),
+    Ask(Ask),
+}
+
+type Asking = Pin<Box<dyn Future<Output = Option<String>> + Send>>;
+pub(crate) type Ask = Box<dyn Fn() -> Asking + Send + Sync>;
+
+impl Credentials {
+    /// For one login.
+    pub(crate) async fn password(&self) -> Result<Password, ConnectError> {
+        match self {
+            Self::Password(password) => Ok(Password(password.0.clone())),
+            Self::Ask(ask) => match ask().await {
+                Some(password) => Ok(Password(password)),
+                None => Err(ConnectError::NoPassword),
+            },
+        }
+    }
 }
 
 /// Whose certificates are trusted.
@@ -50,19 +118,111 @@ impl Builder {
     pub(crate) fn new(jid: &str) -> Self {
         Self {
             jid: jid.into(),
-            password: None,
+            credentials: None,
             ca: Ca::System,
             connect_to: None,
             direct_tls: false,
             connect_max: Duration::from_secs(60),
             iq_max: Duration::from_secs(60),
+            tries: Tries {
+                count: 1,
+                delay: Duration::ZERO,
+            },
+            sign_in: SignIn {
+                plain: true,
+                pins: Pins::default(),
+            },
+            staying: Staying {
+                manage: true,
+                reconnect: Reconnect::default(),
+                refuse_offline: false,
+                answer_max: Duration::from_secs(60),
+                idle_max: Duration::from_secs(300),
+            },
+            lang: None,
+            limits: Limits::default(),
+            handlers: Vec::new(),
             callbacks: Vec::new(),
         }
     }
 
     /// The account's password.
     pub fn password(mut self, password: &str) -> Self {
-        self.password = Some(Password(password.into()));
+        self.credentials = Some(Credentials::Password(Password(password.into())));
+        self
+    }
+
+    /// Asks for the password at each login; `None` gives up.
+    pub fn password_from<A, F>(mut self, ask: A) -> Self
+    where
+        A: Fn() -> F + Send + Sync + 'static,
+        F: Future<Output = Option<String>> + Send + 'static,
+    {
+        self.credentials = Some(Credentials::Ask(Box::new(move || Box::pin(ask()))));
+        self
+    }
+
+    /// Never tells the server the password, not even where it has no better way to sign in.
+    pub fn refuse_plain(mut self) -> Self {
+        self.sign_in.plain = false;
+        self
+    }
+
+    /// Which ways to sign in accounts have used: nothing weaker is used any more. The value can be
+    /// shared by clients, and stored.
+    pub fn pins(mut self, pins: &Pins) -> Self {
+        self.sign_in.pins = pins.clone();
+        self
+    }
+
+    /// Tries so many times to connect, with this delay in between; once unless said otherwise. What
+    /// cannot get better, such as a wrong password, is not tried again.
+    pub fn connect_tries(mut self, count: u32, delay: Duration) -> Self {
+        self.tries = Tries { count, delay };
+        self
+    }
+
+    /// When to connect again after the connection was lost; for ever, with growing delays, unless
+    /// said otherwise.
+    pub fn reconnect(mut self, reconnect: Reconnect) -> Self {
+        self.staying.reconnect = reconnect;
+        self
+    }
+
+    /// While there is no connection what is to be sent is refused, instead of waiting for the next.
+    pub fn refuse_offline(mut self) -> Self {
+        self.staying.refuse_offline = true;
+        self
+    }
+
+    /// Without stream management (XEP-0198), also where the server has it.
+    pub fn without_stream_management(mut self) -> Self {
+        self.staying.manage = false;
+        self
+    }
+
+    /// After something was sent the connection counts as lost when nothing is heard for this long; a
+    /// minute unless said otherwise.
+    pub fn answer_max(mut self, max: Duration) -> Self {
+        self.staying.answer_max = max;
+        self
+    }
+
+    /// An idle connection is checked after this long; five minutes unless said otherwise.
+    pub fn idle_max(mut self, max: Duration) -> Self {
+        self.staying.idle_max = max;
+        self
+    }
+
+    /// The language of texts for people, such as `en`.
+    pub fn lang(mut self, lang: &str) -> Self {
+        self.lang = Some(lang.into());
+        self
+    }
+
+    /// What the server and the program may use.
+    pub fn limits(mut self, limits: Limits) -> Self {
+        self.limits = limits;
         self
     }
 
@@ -108,42 +268,76 @@ impl Builder {
         self
     }
 
+    /// Registers a handler before the first request can arrive; see `XmppClient::handle_iq`.
+    pub fn handle_iq<H, F>(mut self, namespace: &str, handler: H) -> Self
+    where
+        H: FnMut(Stanza) -> F + Send + 'static,
+        F: Future<Output = IqAnswer> + Send + 'static,
+    {
+        self.handlers.push((namespace.into(), boxed(handler)));
+        self
+    }
+
     /// Connects, secures the stream, signs in and binds a resource.
     ///
     /// # Errors
     /// `ConnectError`, whose `step` names the step that failed.
-    pub async fn connect(self) -> Result<XmppClient, ConnectError> {
-        let (settings, callbacks, iq_max) = self.checked()?;
-        let bound = connect::connect(&settings, None).await?;
-        let (commands, receiver) = mpsc::channel(COMMANDS_MAX);
-        let shared = Arc::<Shared>::default();
+    pub async fn connect(mut self) -> Result<XmppClient, ConnectError> {
+        let callbacks = std::mem::take(&mut self.callbacks);
+        let handlers = std::mem::take(&mut self.handlers);
+        let (iq_max, tries) = (self.iq_max, Tries { ..self.tries });
+        let settings = self.checked()?;
+        // Boxed: it is large, and gone once there is a stream.
+        let bound = Box::pin(connect(&settings, tries)).await?;
+        let shared = Arc::new(Shared::new(bound.jid.clone(), settings.limits));
         // Callbacks are there before the listener reads.
         for callback in callbacks {
             call(&shared, callback);
         }
-        let listener = XmppListener::new(
-            bound.driver,
-            bound.jid.clone(),
-            receiver,
-            Arc::clone(&shared),
-        );
+        for (namespace, handler) in handlers {
+            shared.handlers.add(&namespace, handler);
+        }
+        let listener = XmppListener::new(settings, bound, Arc::clone(&shared));
         tokio::spawn(listener.run());
-        Ok(XmppClient::new(bound.jid, iq_max, commands, shared))
+        Ok(XmppClient::new(iq_max, shared))
     }
 
-    fn checked(self) -> Result<(Settings, Vec<StanzaCallback>, Duration), ConnectError> {
+    fn checked(self) -> Result<Settings, ConnectError> {
         let jid = Jid::parse(&self.jid).map_err(ConnectError::Jid)?;
         if jid.local().is_none() {
             return Err(ConnectError::NoLocalPart);
         }
-        let settings = Settings {
+        Ok(Settings {
             jid,
-            password: self.password.ok_or(ConnectError::NoPassword)?,
+            credentials: self.credentials.ok_or(ConnectError::NoPassword)?,
             ca: self.ca,
             connect_to: self.connect_to,
             direct_tls: self.direct_tls,
             connect_max: self.connect_max,
-        };
-        Ok((settings, self.callbacks, self.iq_max))
+            plain: self.sign_in.plain,
+            pins: self.sign_in.pins,
+            manage: self.staying.manage,
+            reconnect: self.staying.reconnect,
+            refuse_offline: self.staying.refuse_offline,
+            answer_max: self.staying.answer_max,
+            idle_max: self.staying.idle_max,
+            lang: self.lang,
+            limits: self.limits,
+        })
+    }
+}
+
+/// The first connection; the last error where there is none.
+async fn connect(settings: &Settings, tries: Tries) -> Result<Bound, ConnectError> {
+    let mut left = tries.count.max(1);
+    loop {
+        left -= 1;
+        match connect::connect(settings, None).await {
+            Err(error) if left > 0 && after_attempt(&error) != Verdict::Stop => {
+                tracing::debug!(%error, "not connected");
+                tokio::time::sleep(tries.delay).await;
+            }
+            done => return done,
+        }
     }
 }

@@ -5,6 +5,7 @@ use std::io;
 use std::path::PathBuf;
 use xmpp_stream::error::StanzaError;
 use xmpp_stream::jid::JidError;
+use xmpp_stream::stanza::Stanza;
 use xmpp_stream::stream::{CloseReason, Failure};
 
 /// The way to a bound stream, in order.
@@ -123,6 +124,7 @@ fn step_of(failure: &Failure) -> Option<Step> {
         | Failure::Login { .. }
         | Failure::ServerNotProven
         | Failure::Downgrade
+        | Failure::Weaker
         | Failure::Iterations => Some(Step::Authentication),
         Failure::NoBind | Failure::Bind(_) => Some(Step::Binding),
         _ => None,
@@ -144,6 +146,44 @@ impl fmt::Display for Closed {
 
 impl std::error::Error for Closed {}
 
+/// A stanza that the server has not acknowledged, handed back.
+#[derive(Clone, Debug)]
+pub struct NotAcked {
+    /// The stanza. It may have been delivered all the same, unless `reason` says otherwise.
+    pub stanza: Box<Stanza>,
+    /// Why nobody knows.
+    pub reason: NotAckedReason,
+}
+
+/// Why a stanza is not known to be with the server.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub enum NotAckedReason {
+    /// The stream is over for this reason.
+    Closed(CloseReason),
+    /// The server has no stream management. The stanza was not sent, unless that came out only
+    /// after it was.
+    NoStreamManagement,
+    /// A new session began instead of the old one, in which this stanza has no meaning or no
+    /// address any more: presence, an answer, a message to a room.
+    NewSession,
+}
+
+impl fmt::Display for NotAcked {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("not acknowledged: ")?;
+        match &self.reason {
+            NotAckedReason::Closed(reason) => write!(f, "{}", Reason(reason)),
+            NotAckedReason::NoStreamManagement => {
+                f.write_str("the server has no stream management")
+            }
+            NotAckedReason::NewSession => f.write_str("a new session has begun"),
+        }
+    }
+}
+
+impl std::error::Error for NotAcked {}
+
 /// Why a request has no result.
 #[derive(Clone, Debug, Eq, PartialEq)]
 #[non_exhaustive]
@@ -158,6 +198,8 @@ pub enum IqError {
     Stanza(StanzaError),
     /// No answer in time.
     Timeout,
+    /// Too many requests wait for their answers.
+    TooMany,
 }
 
 impl fmt::Display for IqError {
@@ -168,6 +210,7 @@ impl fmt::Display for IqError {
             Self::NotARequest => f.write_str("not an IQ of type get or set"),
             Self::Stanza(error) => write!(f, "answered with the error {}", error.condition),
             Self::Timeout => f.write_str("no answer in time"),
+            Self::TooMany => f.write_str("too many requests wait for their answers"),
         }
     }
 }

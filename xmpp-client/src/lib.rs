@@ -32,21 +32,34 @@ mod connect;
 mod error;
 mod event;
 pub mod ext;
+mod handlers;
+mod limits;
 mod listener;
 mod mailbox;
 mod negotiate;
+mod outbox;
+mod pins;
 mod protocol;
+mod reconnect;
 mod request;
+mod session;
+mod shared;
+mod unacked;
 
-pub use client::XmppClient;
+pub use client::{WeakXmppClient, XmppClient};
 pub use config::Builder;
-pub use error::{Closed, ConnectError, IqError, Step};
+pub use error::{Closed, ConnectError, IqError, NotAcked, NotAckedReason, Step};
 pub use event::{Callback, Event, Events};
+pub use handlers::{IqAnswer, IqHandler};
+pub use limits::Limits;
+pub use pins::Pins;
 pub use protocol::{
     Availability, Carbon, ChatState, Contact, ImCallback, ImEvent, ImEvents, Message, MessageKind,
     Options, Outgoing, Presence, ProtocolLimits, RosterCache, Show, Subscription, Text,
     XmppProtocol,
 };
+pub use reconnect::Reconnect;
+pub use xmpp_stream::error::{StanzaCondition, StanzaError};
 pub use xmpp_stream::jid::{BareJid, FullJid, Jid};
 pub use xmpp_stream::stanza::{Kind, Stanza, Ty};
 pub use xmpp_stream::stream::{CloseReason, Failure};

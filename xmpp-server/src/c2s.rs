@@ -426,6 +426,8 @@ impl<F: FnOnce() + Send> Connection<F> {
                     live.manage(&mut self.driver, &core, request).await;
                 }
             }
+            // Said by the calling side alone.
+            Output::Managed(_) => {}
             Output::PeerClosing => {
                 let h = match &mut self.live {
                     Some(live) => Some(live.finished(&core).await),

@@ -295,6 +295,11 @@ impl<M: Machine> Driver<M> {
         }
     }
 
+    /// Lets go of the transport as it is; the machine can still be asked.
+    pub fn abandon(&mut self) {
+        self.link = Link::Gone;
+    }
+
     fn poll_discard(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<bool>> {
         READ.with_borrow_mut(|buffer| {
             let data = ready!(self.link.poll_read(cx, buffer))?;
