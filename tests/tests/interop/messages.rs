@@ -145,7 +145,7 @@ pub(crate) async fn blocking(peer: Arc<Peer>) -> Outcome {
     let ben_jid = ben.jid().as_jid().to_bare().into_jid();
     let (mut heard, mut heard_by_ben) = (other.events(), ben.events());
     let push = |own: &XmppClient, stanza: &Stanza| {
-        blocking::read_push(own.jid(), stanza).expect("genuine")
+        blocking::read_push(&own.jid(), stanza).expect("genuine")
     };
 
     blocking::block(&ann, std::slice::from_ref(&ben_jid))
@@ -190,7 +190,7 @@ pub(crate) async fn carbons(peer: Arc<Peer>) -> Outcome {
     let ben = peer.online("carbons").await;
     let (mut heard, mut heard_by_ben) = (two.events(), ben.events());
     let carbon = |text: &'static str| {
-        let own = two.jid().clone();
+        let own = two.jid();
         move |stanza: &Stanza| {
             let carbon = carbons::read(&own, stanza).expect("genuine")?;
             (carbon.message.body().as_deref() == Some(text)).then_some(carbon.direction)
@@ -211,7 +211,7 @@ pub(crate) async fn carbons(peer: Arc<Peer>) -> Outcome {
         .expect("open");
     say(&one, ben.jid().as_jid(), "public").await;
     let next = find("a carbon", &mut heard, |stanza| {
-        let carbon = carbons::read(two.jid(), stanza).expect("genuine")?;
+        let carbon = carbons::read(&two.jid(), stanza).expect("genuine")?;
         carbon.message.body()
     })
     .await;

@@ -42,7 +42,7 @@ pub(crate) async fn personal_events(peer: Arc<Peer>) -> Outcome {
     }
     let other = device(&peer, &account, "two", &[NODE]).await;
     let mut heard = other.client().events();
-    let own = other.client().jid().clone();
+    let own = other.client().jid();
     let notified = |stanza: &Stanza| {
         let (whose, found) = pep::read(&own, stanza)?;
         assert_eq!(whose, account.jid);
@@ -144,7 +144,7 @@ pub(crate) async fn bookmarks(peer: Arc<Peer>) -> Outcome {
     }
     let other = device(&peer, &account, "two", &["urn:xmpp:bookmarks:1"]).await;
     let mut heard = other.client().events();
-    let own = other.client().jid().clone();
+    let own = other.client().jid();
     let changed = |stanza: &Stanza| marks::read(&own, stanza).expect("genuine");
     assert_eq!(marks::list(&ann).await.expect("a list"), []);
 
