@@ -357,6 +357,7 @@ fn ejabberd_config(folder: &Folder, ports: &Ports) -> String {
         r#"
 hosts: [localhost]
 loglevel: debug
+log_rotate_size: infinity
 certfiles: ["{folder}/both.pem"]
 listen:
   - port: {starttls}
@@ -380,6 +381,7 @@ modules:
   mod_client_state: {{}}
   mod_disco: {{}}
   mod_http_upload:
+    access: all
     put_url: "https://@HOST@:{https}/upload"
     docroot: "{folder}/upload"
     max_size: 1048576

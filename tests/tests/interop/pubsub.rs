@@ -6,8 +6,8 @@ use std::sync::Arc;
 use xmpp_client::ext::bookmarks::{self as marks, Bookmark, BookmarkChange};
 use xmpp_client::ext::pubsub::{self, Change, Options as NodeOptions, SubscriptionState, Which};
 use xmpp_client::ext::upload::{self, File, UploadError};
-use xmpp_client::ext::{disco, pep};
-use xmpp_client::{BareJid, Element, Options, Stanza, XmppClient, XmppProtocol};
+use xmpp_client::ext::{disco, pep, ping};
+use xmpp_client::{BareJid, Element, Kind, Options, Stanza, Ty, XmppClient, XmppProtocol};
 
 /// The account offers personal events.
 async fn has_events(client: &XmppClient) -> bool {
@@ -23,8 +23,20 @@ async fn device(peer: &Peer, account: &Account, resource: &str, nodes: &[&str]) 
         features: nodes.iter().map(|node| format!("{node}+notify")).collect(),
         ..Options::default()
     };
+    let mut heard = client.events();
     let im = XmppProtocol::with(&client, options);
     im.go_online().await.expect("the stream is open");
+    // The server asks what the device wants; what comes after the answer finds it known.
+    find("a question", &mut heard, |stanza| {
+        let is_get = stanza.kind == Kind::Iq && stanza.head.ty == Ty::Get;
+        let asked = stanza.first_element()?;
+        (is_get && asked.ns() == "http://jabber.org/protocol/disco#info").then_some(())
+    })
+    .await;
+    let server = client.jid().as_jid().to_bare();
+    ping::ping(&client, Some(server.as_jid()))
+        .await
+        .expect("an answer");
     im
 }
 
@@ -49,7 +61,6 @@ pub(crate) async fn personal_events(peer: Arc<Peer>) -> Outcome {
         (found.node == NODE).then_some(found.change)
     };
 
-    // The server asks what a device wants when it first sees it; publish until it knows.
     let private = NodeOptions::private();
     let id = pep::publish(&ann, NODE, Some("now"), mood("glad"), Some(&private)).await;
     assert_eq!(id.expect("published").as_deref(), Some("now"));
