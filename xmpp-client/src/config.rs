@@ -9,8 +9,8 @@ use crate::listener::{Shared, XmppListener};
 use crate::negotiate::Bound;
 use crate::pins::Pins;
 use crate::reconnect::{Reconnect, Verdict, after_attempt};
+use crate::route::{Route, Wishes};
 use std::future::Future;
-use std::path::PathBuf;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -25,10 +25,8 @@ pub(crate) type StanzaCallback = Box<dyn FnMut(&Stanza) + Send>;
 pub struct Builder {
     jid: String,
     credentials: Option<Credentials>,
-    ca: Ca,
-    connect_to: Option<String>,
-    direct_tls: bool,
-    connect_max: Duration,
+    resource: Option<String>,
+    pub(crate) wishes: Wishes,
     iq_max: Duration,
     tries: Tries,
     sign_in: SignIn,
@@ -63,11 +61,7 @@ pub(crate) struct Settings {
     /// Names an account; with a resource where one is wanted.
     pub(crate) jid: Jid,
     pub(crate) credentials: Credentials,
-    pub(crate) ca: Ca,
-    pub(crate) connect_to: Option<String>,
-    pub(crate) direct_tls: bool,
-    /// From the first step to the bound stream.
-    pub(crate) connect_max: Duration,
+    pub(crate) route: Route,
     /// PLAIN may be used where no SCRAM is offered.
     pub(crate) plain: bool,
     pub(crate) pins: Pins,
@@ -107,22 +101,13 @@ impl Credentials {
     }
 }
 
-/// Whose certificates are trusted.
-pub(crate) enum Ca {
-    System,
-    File(PathBuf),
-    Pem(String),
-}
-
 impl Builder {
     pub(crate) fn new(jid: &str) -> Self {
         Self {
             jid: jid.into(),
             credentials: None,
-            ca: Ca::System,
-            connect_to: None,
-            direct_tls: false,
-            connect_max: Duration::from_secs(60),
+            resource: None,
+            wishes: Wishes::default(),
             iq_max: Duration::from_secs(60),
             tries: Tries {
                 count: 1,
@@ -214,6 +199,12 @@ impl Builder {
         self
     }
 
+    /// The resource to ask for, in place of that of the JID. The server has the last word.
+    pub fn resource(mut self, resource: &str) -> Self {
+        self.resource = Some(resource.into());
+        self
+    }
+
     /// The language of texts for people, such as `en`.
     pub fn lang(mut self, lang: &str) -> Self {
         self.lang = Some(lang.into());
@@ -223,36 +214,6 @@ impl Builder {
     /// What the server and the program may use.
     pub fn limits(mut self, limits: Limits) -> Self {
         self.limits = limits;
-        self
-    }
-
-    /// Trusts the CA certificates in this PEM file instead of the system's.
-    pub fn ca_file(mut self, path: impl Into<PathBuf>) -> Self {
-        self.ca = Ca::File(path.into());
-        self
-    }
-
-    /// Trusts the CA certificates in this PEM text instead of the system's.
-    pub fn ca_pem(mut self, pem: &str) -> Self {
-        self.ca = Ca::Pem(pem.into());
-        self
-    }
-
-    /// Connects to this `host:port` instead of the domain's own name and port 5222 (5223 by direct TLS).
-    pub fn connect_to(mut self, address: &str) -> Self {
-        self.connect_to = Some(address.into());
-        self
-    }
-
-    /// TLS from the first byte instead of STARTTLS.
-    pub fn direct_tls(mut self) -> Self {
-        self.direct_tls = true;
-        self
-    }
-
-    /// The longest time from the first step to a bound stream; a minute unless said otherwise.
-    pub fn connect_max(mut self, max: Duration) -> Self {
-        self.connect_max = max;
         self
     }
 
@@ -303,17 +264,18 @@ impl Builder {
     }
 
     fn checked(self) -> Result<Settings, ConnectError> {
-        let jid = Jid::parse(&self.jid).map_err(ConnectError::Jid)?;
+        let mut jid = Jid::parse(&self.jid).map_err(ConnectError::Jid)?;
+        if let Some(resource) = self.resource {
+            let full = jid.to_bare().with_resource(&resource);
+            jid = full.map_err(ConnectError::Jid)?.into();
+        }
         if jid.local().is_none() {
             return Err(ConnectError::NoLocalPart);
         }
         Ok(Settings {
-            jid,
             credentials: self.credentials.ok_or(ConnectError::NoPassword)?,
-            ca: self.ca,
-            connect_to: self.connect_to,
-            direct_tls: self.direct_tls,
-            connect_max: self.connect_max,
+            route: self.wishes.checked(jid.domain())?,
+            jid,
             plain: self.sign_in.plain,
             pins: self.sign_in.pins,
             manage: self.staying.manage,

@@ -26,6 +26,9 @@
 //! it over channels. Each receiver of events has a bounded queue of its own. Passwords, SASL data
 //! and bodies are never logged.
 
+#[cfg(feature = "cli")]
+#[doc(hidden)]
+pub mod cli;
 mod client;
 mod config;
 mod connect;
@@ -42,8 +45,11 @@ mod pins;
 mod protocol;
 mod reconnect;
 mod request;
+mod route;
 mod session;
 mod shared;
+mod tried;
+mod trust;
 mod unacked;
 
 pub use client::{WeakXmppClient, XmppClient};
@@ -54,13 +60,17 @@ pub use handlers::{IqAnswer, IqHandler};
 pub use limits::Limits;
 pub use pins::Pins;
 pub use protocol::{
-    Availability, Carbon, ChatState, Contact, ImCallback, ImEvent, ImEvents, Message, MessageKind,
-    Options, Outgoing, Presence, ProtocolLimits, RosterCache, Show, Subscription, Text,
-    XmppProtocol,
+    Action, Availability, ChatState, Command, CommandReply, CommandStatus, Contact, EntityTime,
+    Found, ImCallback, ImEvent, ImEvents, Message, MessageKind, Note, Options, Outgoing, Photo,
+    Presence, ProtocolLimits, Questions, RegisterError, Registered, RosterCache, Show, Software,
+    Subscription, Text, VCard, XmppProtocol,
 };
 pub use reconnect::Reconnect;
+pub use tried::{Attempt, Tried};
+pub use trust::{CertificateFault, Pin, PinError};
 pub use xmpp_stream::error::{StanzaCondition, StanzaError};
 pub use xmpp_stream::jid::{BareJid, FullJid, Jid};
+pub use xmpp_stream::resolve::{Candidate, Dns, Host, Place, Resolver};
 pub use xmpp_stream::stanza::{Kind, Stanza, Ty};
 pub use xmpp_stream::stream::{CloseReason, Failure};
 pub use xmpp_stream::xml::Element;

@@ -190,6 +190,9 @@ impl XmppListener {
             self.resumable = None;
             self.fail(sm::too_high(h, sent));
         }
+        if self.unacked.is_empty() {
+            self.driver.machine.expect_nothing();
+        }
     }
 
     fn managed(&mut self, answer: SmAnswer) {
@@ -363,7 +366,8 @@ impl XmppListener {
         };
         let closed = || NotAckedReason::Closed(reason.clone());
         for outgoing in unknown {
-            self.hand_back(outgoing, closed(), true);
+            let tell = gap::is_missed(&outgoing.stanza);
+            self.hand_back(outgoing, closed(), tell);
         }
         for outgoing in unwritten {
             self.hand_back(outgoing, closed(), false);

@@ -27,6 +27,8 @@ pub(crate) struct Target {
     pub(crate) direct_tls: bool,
     /// Trust, and ALPN where it is direct.
     pub(crate) tls: Arc<ClientConfig>,
+    /// Asked for before connecting: a server waits only so long.
+    pub(crate) password: Arc<Password>,
     /// When the whole way to the bound stream has taken too long.
     pub(crate) deadline: Instant,
 }
@@ -69,7 +71,7 @@ pub(crate) async fn negotiate(
     settings: &Settings,
     resume: Option<&Resume>,
 ) -> Result<Bound, ConnectError> {
-    let password = settings.credentials.password().await?;
+    let password = Password(target.password.0.clone());
     let machine = initiator(settings, &target, password, resume)?;
     let mut negotiation = Negotiation {
         driver: Driver::new(machine, transport),

@@ -1,7 +1,7 @@
 //! When to connect again after a connection was lost: a function of how often that was tried, how
 //! it ended, and chance (RFC 6120 section 3.3; rows co-10 and co-11).
 
-use crate::error::ConnectError;
+use crate::error::{ConnectError, Step};
 use std::time::Duration;
 use xmpp_stream::error::{SaslCondition, StreamCondition};
 use xmpp_stream::stream::{CloseReason, Failure};
@@ -84,9 +84,15 @@ pub(crate) fn after_attempt(error: &ConnectError) -> Verdict {
     match error {
         ConnectError::Negotiation(_, failure) => after_failure(failure),
         ConnectError::Closed(_, reason) => after_end(reason),
-        ConnectError::Jid(_) | ConnectError::NoLocalPart | ConnectError::NoPassword => {
-            Verdict::Stop
-        }
+        // One place that may do better is enough.
+        ConnectError::Unreachable(tried) => tried
+            .attempts
+            .iter()
+            .map(|attempt| after_attempt(&attempt.error))
+            .min_by_key(|verdict| *verdict as u8)
+            .unwrap_or(Verdict::Again),
+        ConnectError::Resolve(_) => Verdict::Slowly,
+        _ if error.step() == Step::Configuration => Verdict::Stop,
         _ => Verdict::Again,
     }
 }

@@ -178,6 +178,8 @@ pub struct StreamError {
     pub text: Option<Box<str>>,
     /// Application condition.
     pub app: Option<Box<Element>>,
+    /// With see-other-host: where to (section 4.9.3.19), as the peer wrote it.
+    pub other_host: Option<Box<str>>,
 }
 
 /// Error types of a stanza error (RFC 6120 section 8.3.2).
@@ -216,6 +218,7 @@ impl StreamError {
             condition,
             text: None,
             app: None,
+            other_host: None,
         }
     }
 
@@ -268,10 +271,14 @@ impl StreamError {
             Some(name) => StreamCondition::from_wire(name),
             None => None,
         };
+        let condition = condition.unwrap_or(StreamCondition::UndefinedCondition);
+        let other_host = element.child(ns::STREAM_ERRORS, condition.as_str());
+        let other_host = other_host.filter(|_| condition == StreamCondition::SeeOtherHost);
         Self {
-            condition: condition.unwrap_or(StreamCondition::UndefinedCondition),
+            condition,
             text,
             app,
+            other_host: other_host.map(|place| place.text().into()),
         }
     }
 }

@@ -196,9 +196,9 @@ impl XmppListener {
     }
 }
 
-/// Its sender may want to know that it was not sent: the last presence for all is repeated, and an
-/// answer is no longer asked for.
-fn is_missed(stanza: &Stanza) -> bool {
+/// Its sender may want to know that it was not sent. The last presence for all is repeated, who sent
+/// a request learns of it anyway, and an answer is no longer asked for.
+pub(super) fn is_missed(stanza: &Stanza) -> bool {
     match stanza.kind {
         Kind::Message => true,
         Kind::Presence => stanza.head.to.is_some(),

@@ -7,7 +7,7 @@ use super::state::subscription;
 use super::{ImEvent, XmppProtocol};
 use crate::error::{Closed, IqError};
 use crate::ext::blocking::{self, BlockError, Change};
-use crate::ext::{self, RequestError};
+use crate::ext::{self, RequestError, carbons};
 use std::collections::BTreeSet;
 use xmpp_stream::jid::{BareJid, Jid};
 use xmpp_stream::ns;
@@ -53,8 +53,7 @@ impl XmppProtocol {
             tracing::debug!(%error, "no roster");
         }
         if carbons {
-            let enable = Element::new(ns::CARBONS, "enable");
-            if let Err(error) = ext::set(self.client(), None, &enable).await {
+            if let Err(error) = carbons::enable(self.client()).await {
                 tracing::debug!(%error, "no copies of what other devices send");
             }
         }

@@ -3,6 +3,7 @@
 //! RFC 6121 section 5, XEP-0184, XEP-0203, XEP-0280, XEP-0308. A copy counts only from the own
 //! account (XEP-0280 section 11), a correction only from whom the original is from.
 
+use crate::ext::carbons::Direction;
 use xmpp_stream::jid::Jid;
 use xmpp_stream::ns::{self, name};
 use xmpp_stream::payload::delay::Delay;
@@ -43,15 +44,6 @@ impl MessageKind {
     }
 }
 
-/// Which other device of ours a copy is of (XEP-0280).
-#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
-pub enum Carbon {
-    /// It was sent by it.
-    Sent,
-    /// It was received by it.
-    Received,
-}
-
 /// A text and its language.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Text {
@@ -87,7 +79,7 @@ pub struct Message {
     /// is remembered.
     pub corrects: Option<String>,
     /// It is a copy of what another device of ours sent or received.
-    pub carbon: Option<Carbon>,
+    pub carbon: Option<Direction>,
     /// All of it.
     pub stanza: Stanza,
 }

@@ -7,11 +7,12 @@ use super::answers::Answers;
 use super::caps::{self, CapsCache};
 use super::chats::Chats;
 use super::event::{ChatState, ImEvent};
-use super::message::{Carbon, Message, MessageKind, Outgoing, child_id};
+use super::message::{Message, MessageKind, Outgoing, child_id};
 use super::options::Options;
 use super::presence::{self, Availability, Presence, Presences};
 use super::roster::{Push, Roster};
 use crate::ext::blocking::{self, Change};
+use crate::ext::carbons::{self, Direction};
 use crate::ext::{fresh_id, is_from_own_account};
 use std::collections::{BTreeSet, HashSet};
 use std::sync::Arc;
@@ -19,7 +20,6 @@ use xmpp_stream::jid::{BareJid, FullJid, Jid};
 use xmpp_stream::ns::{self, name};
 use xmpp_stream::payload::caps::Caps;
 use xmpp_stream::payload::disco::Info;
-use xmpp_stream::payload::forward::Forwarded;
 use xmpp_stream::stanza::{Kind, Stanza, Ty};
 use xmpp_stream::xml::Element;
 
@@ -92,16 +92,11 @@ impl State {
     // Messages
 
     fn message(&mut self, stanza: &Stanza, out: &mut Outcome) {
-        if let Some((carbon, wrapper)) = carbon_of(stanza) {
+        match carbons::read(&self.own, stanza) {
+            Ok(None) => {}
+            Ok(Some(carbon)) => return self.copy(carbon.direction, &carbon.message, out),
             // Row ck-2: a copy is what our own server says it is, or nothing.
-            if !is_from_own_account(&self.own, stanza) {
-                tracing::debug!(from = ?stanza.head.from, "a copy that somebody else has made up");
-                return;
-            }
-            if let Some(forwarded) = Forwarded::find(&wrapper) {
-                self.copy(carbon, &forwarded.message, out);
-            }
-            return;
+            Err(forged) => return tracing::debug!(%forged, "not a copy"),
         }
         if let Some(error) = stanza.error() {
             out.events.push(ImEvent::MessageFailed {
@@ -116,20 +111,18 @@ impl State {
     }
 
     /// A copy of what another device of ours has sent or received.
-    fn copy(&mut self, carbon: Carbon, message: &Stanza, out: &mut Outcome) {
-        let is_ours = message
-            .head
-            .from
-            .as_ref()
-            .is_some_and(|from| from.bare_str() == self.own.bare_str());
+    fn copy(&mut self, direction: Direction, message: &Stanza, out: &mut Outcome) {
+        let from = message.head.from.as_ref();
+        let is_ours = from.is_some_and(|from| from.bare_str() == self.own.bare_str());
         let is_error = message.head.ty == Ty::Error;
+        let is_copy = message.kids.iter().any(|kid| kid.ns == ns::id::CARBONS);
         // What we are said to have sent is from us.
-        if !is_error && (carbon == Carbon::Received || is_ours) && carbon_of(message).is_none() {
-            self.direct(message, Some(carbon), out);
+        if !is_error && !is_copy && (direction == Direction::Received || is_ours) {
+            self.direct(message, Some(direction), out);
         }
     }
 
-    fn direct(&mut self, stanza: &Stanza, carbon: Option<Carbon>, out: &mut Outcome) {
+    fn direct(&mut self, stanza: &Stanza, carbon: Option<Direction>, out: &mut Outcome) {
         let own = self.own.as_jid().clone();
         let from = stanza
             .head
@@ -137,7 +130,7 @@ impl State {
             .clone()
             .unwrap_or_else(|| own.to_bare().into_jid());
         let is_room = stanza.head.ty == Ty::Groupchat;
-        let is_sent = carbon == Some(Carbon::Sent);
+        let is_sent = carbon == Some(Direction::Sent);
         if !is_room && !is_sent {
             self.signs(stanza, &from, out);
         }
@@ -405,17 +398,6 @@ impl State {
 
 fn is_of_room(presence: &Stanza) -> bool {
     presence.has(ns::id::MUC_USER, name::X)
-}
-
-/// `<sent/>` or `<received/>`.
-fn carbon_of(stanza: &Stanza) -> Option<(Carbon, Element)> {
-    let kid = stanza.kids.iter().find(|kid| kid.ns == ns::id::CARBONS)?;
-    let carbon = match kid.name {
-        name::SENT => Carbon::Sent,
-        name::RECEIVED => Carbon::Received,
-        _ => return None,
-    };
-    Some((carbon, stanza.element(kid)))
 }
 
 /// The contact that a presence of subscription is sent to.

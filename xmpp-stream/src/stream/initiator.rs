@@ -192,10 +192,18 @@ impl Initiator {
         }
     }
 
-    /// Asks the server for a sign of life at this time, unless one comes before.
+    /// Asks the server for a sign of life at this time: with stream management for an
+    /// acknowledgement.
     pub fn expect_by(&mut self, at: Instant) {
         if let State::Open(open) = &mut self.state {
             open.expect_by(at);
+        }
+    }
+
+    /// Nothing is owed any more.
+    pub fn expect_nothing(&mut self) {
+        if let State::Open(open) = &mut self.state {
+            open.expect_nothing();
         }
     }
 

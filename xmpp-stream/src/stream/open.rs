@@ -85,9 +85,14 @@ impl Open {
         self.managed = managed;
     }
 
-    /// Asks for a sign of life at this time, unless one comes before.
+    /// Asks for a sign of life at this time. What comes before may have been under way already.
     pub(super) fn expect_by(&mut self, at: Instant) {
         self.expected.get_or_insert(at);
+    }
+
+    /// The sign is there, or asked for.
+    pub(super) fn expect_nothing(&mut self) {
+        self.expected = None;
     }
 
     /// Stream management is in use.
@@ -103,7 +108,6 @@ impl Open {
     /// Bytes came: the peer lives, whatever they say.
     pub(super) fn heard(&mut self, now: Instant) {
         self.heard = now;
-        self.expected = None;
         if let Some(ping) = &mut self.ping {
             ping.due = None;
         }
@@ -123,6 +127,7 @@ impl Open {
         if self.ping.as_ref().is_some_and(|ping| ping.due.is_some()) {
             return Err(StreamError::new(StreamCondition::ConnectionTimeout));
         }
+        self.expected = None;
         let id = wire.token();
         let due = now.checked_add(self.silence_answer_max);
         if self.managed {

@@ -16,6 +16,17 @@ const ATTRS_MAX: usize = 32;
 /// Bytes of one attribute value; the parser counts them in its own way near its limit.
 const VALUE_MAX: usize = 4 * 1024;
 
+/// Classes of bytes that are not simply themselves.
+const LESS: u8 = 1;
+const GREATER: u8 = 1 << 1;
+const REFERS: u8 = 1 << 2;
+const BLANK: u8 = 1 << 3;
+/// Part of a character outside ASCII.
+const HIGH: u8 = 1 << 4;
+/// A control character; CR is one that would be normalised.
+const BAD: u8 = 1 << 5;
+static CLASS: [u8; 256] = classes();
+
 /// What comes next.
 pub(super) enum Token<'a> {
     /// A start tag; its attributes are in `Scan::attrs`.
@@ -168,27 +179,36 @@ impl<'a> Scan<'a> {
     fn value(&mut self) -> Option<Cow<'a, str>> {
         let quote = self.peek().filter(|b| matches!(b, b'"' | b'\''))?;
         self.at += 1;
-        let rest = self.data.get(self.at..)?;
-        let len = rest.iter().position(|b| *b == quote)?;
-        let raw = rest.get(..len).filter(|raw| raw.len() <= VALUE_MAX)?;
-        self.at += len + 1;
-        // A parser would make spaces of these.
-        let is_space = |b: &u8| matches!(b, b'\t' | b'\n');
-        if raw.iter().any(|b| *b == b'<' || is_space(b)) {
+        let (raw, seen) = self.until(quote)?;
+        self.at += 1;
+        // A parser would make spaces of tabs and line ends.
+        if raw.len() > VALUE_MAX || seen & (LESS | BLANK) != 0 {
             return None;
         }
-        characters(raw)
+        characters(raw, seen)
     }
 
     fn text(&mut self) -> Option<Token<'a>> {
-        let rest = self.data.get(self.at..)?;
-        let len = rest.iter().position(|b| *b == b'<')?;
-        let raw = rest.get(..len)?;
-        self.at += len;
-        if raw.windows(3).any(|three| three == b"]]>") {
+        let (raw, seen) = self.until(b'<')?;
+        if seen & GREATER != 0 && raw.windows(3).any(|three| three == b"]]>") {
             return None;
         }
-        characters(raw).map(Token::Text)
+        characters(raw, seen).map(Token::Text)
+    }
+
+    /// What stands before the next `stop`, and the classes of bytes in it.
+    fn until(&mut self, stop: u8) -> Option<(&'a [u8], u8)> {
+        let rest = self.data.get(self.at..)?;
+        let mut seen = 0;
+        let len = rest.iter().position(|b| {
+            let found = *b == stop;
+            if !found {
+                seen |= CLASS.get(usize::from(*b)).copied().unwrap_or(BAD);
+            }
+            found
+        })?;
+        self.at += len;
+        Some((rest.get(..len)?, seen))
     }
 }
 
@@ -198,24 +218,15 @@ fn may_be_default(uri: &str) -> bool {
 }
 
 /// Characters that XML allows (RFC 6120 section 11.6), predefined references resolved.
-fn characters(raw: &[u8]) -> Option<Cow<'_, str>> {
-    let mut refers = false;
-    let mut is_ascii = true;
-    for b in raw {
-        match b {
-            b'\t' | b'\n' => {}
-            // CR would be normalised.
-            0..0x20 => return None,
-            b'&' => refers = true,
-            0x80.. => is_ascii = false,
-            _ => {}
-        }
-    }
-    let text = std::str::from_utf8(raw).ok()?;
-    if !is_ascii && text.contains(['\u{FFFE}', '\u{FFFF}']) {
+fn characters(raw: &[u8], seen: u8) -> Option<Cow<'_, str>> {
+    if seen & BAD != 0 {
         return None;
     }
-    if refers {
+    let text = std::str::from_utf8(raw).ok()?;
+    if seen & HIGH != 0 && text.contains(['\u{FFFE}', '\u{FFFF}']) {
+        return None;
+    }
+    if seen & REFERS != 0 {
         resolve(text).map(Cow::Owned)
     } else {
         Some(Cow::Borrowed(text))
@@ -240,4 +251,26 @@ fn resolve(text: &str) -> Option<String> {
     }
     out.push_str(rest);
     Some(out)
+}
+
+#[allow(
+    clippy::indexing_slicing,
+    reason = "worked out by the compiler, which would find it"
+)]
+const fn classes() -> [u8; 256] {
+    let mut class = [0; 256];
+    let mut b = 0;
+    while b < 256 {
+        class[b] = match b as u8 {
+            b'<' => LESS,
+            b'>' => GREATER,
+            b'&' => REFERS,
+            b'\t' | b'\n' => BLANK,
+            0..0x20 => BAD,
+            0x80.. => HIGH,
+            _ => 0,
+        };
+        b += 1;
+    }
+    class
 }

@@ -65,7 +65,8 @@ impl Initiator {
 
     /// Asks how many stanzas the server has handled; nothing where it does not count.
     pub fn ask(&mut self) {
-        if self.is_open() && self.is_managed() {
+        if let (State::Open(open), true) = (&mut self.state, self.managed.is_some()) {
+            open.expect_nothing();
             sm::write_ask(&mut self.wire.out);
         }
     }

@@ -4,6 +4,7 @@
 
 mod hostile;
 mod login;
+mod managed;
 mod negotiation;
 mod open;
 mod pair;

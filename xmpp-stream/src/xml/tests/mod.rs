@@ -4,7 +4,7 @@ use super::super::assemble::growth_max;
 use super::*;
 use crate::error::StanzaCondition::{BadRequest, JidMalformed, PolicyViolation};
 use crate::error::StreamCondition;
-use crate::stanza::{Kind, Stanza, Ty};
+use crate::stanza::{Stanza, Ty};
 
 mod limits;
 mod plain;
