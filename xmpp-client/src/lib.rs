@@ -40,6 +40,7 @@ mod connect;
 mod error;
 mod event;
 pub mod ext;
+mod guest;
 mod handlers;
 mod limits;
 mod listener;
@@ -61,20 +62,22 @@ pub use client::{WeakXmppClient, XmppClient};
 pub use config::Builder;
 pub use error::{Closed, ConnectError, IqError, NotAcked, NotAckedReason, Step};
 pub use event::{Callback, Event, Events};
+pub use guest::Guest;
 pub use handlers::{IqAnswer, IqHandler};
 pub use limits::Limits;
 pub use pins::Pins;
 pub use protocol::{
-    Action, Availability, ChatState, Command, CommandReply, CommandStatus, Contact, EntityTime,
-    Found, ImCallback, ImEvent, ImEvents, Message, MessageKind, Note, Options, Outgoing, Photo,
-    Presence, ProtocolLimits, Questions, RegisterError, Registered, RosterCache, Show, Software,
-    Subscription, Text, VCard, XmppProtocol,
+    Action, Availability, ChatState, Command, CommandNote, CommandReply, CommandStatus, Contact,
+    EntityTime, Found, ImCallback, ImEvent, ImEvents, Message, MessageKind, Options, Outgoing,
+    Photo, Presence, ProtocolLimits, Questions, RegisterError, Registered, RosterCache, Show,
+    Software, Subscription, Text, VCard, XmppProtocol,
 };
 pub use reconnect::Reconnect;
 pub use tried::{Attempt, Tried};
 pub use trust::{CertificateFault, Pin, PinError};
 pub use xmpp_stream::error::{StanzaCondition, StanzaError};
 pub use xmpp_stream::jid::{BareJid, FullJid, Jid};
+pub use xmpp_stream::payload;
 pub use xmpp_stream::resolve::{Candidate, Dns, Host, Place, Resolver};
 pub use xmpp_stream::stanza::{Kind, Stanza, Ty};
 pub use xmpp_stream::stream::{CloseReason, Failure};

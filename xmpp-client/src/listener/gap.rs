@@ -11,6 +11,7 @@ use crate::reconnect::{after_attempt, after_end, auth_failure};
 use crate::unacked::TooHigh;
 use ring::rand::{SecureRandom, SystemRandom};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 use tokio::time::Instant;
 use tracing::{debug, warn};
@@ -125,6 +126,9 @@ impl XmppListener {
     pub(super) fn begin(&mut self, jid: FullJid, resumption: Resumption) {
         let resumed = matches!(resumption, Resumption::Done { .. });
         self.shared.set_jid(jid.clone());
+        let versions = self.driver.machine.has_roster_versions();
+        let known = &self.shared.has_roster_versions;
+        known.store(versions, Ordering::Relaxed);
         self.shared.push(Event::Connected {
             jid: jid.clone(),
             resumed,
