@@ -26,9 +26,14 @@
 //! it knows messages, presence, contacts and accounts; [`ext`] has one file an extension. docs/CLIENT.md
 //! is a short guide, docs/AGSXMPP.md one for those who come from there.
 //!
-//! One task, the listener, owns the stream and always reads; clients are cheap clones that talk to
-//! it over channels. Each receiver of events has a bounded queue of its own. Passwords, SASL data
-//! and bodies are never logged.
+//! One task, the listener, owns the stream and always reads; clients are cheap clones that reach it
+//! over a queue. Each receiver of events has a bounded queue of its own. Passwords, SASL data and
+//! bodies are never logged.
+//!
+//! A client stays when its connection is lost: it connects again, with growing delays, and resumes
+//! the stream (XEP-0198), or begins a new session with the same presence. What the server has not
+//! acknowledged is sent again or handed back; what is sent meanwhile waits. `Event` tells of it, and
+//! `Reconnect`, `refuse_offline` and `send_acked` say it otherwise.
 
 #[cfg(feature = "cli")]
 #[doc(hidden)]

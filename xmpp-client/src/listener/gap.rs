@@ -36,19 +36,22 @@ impl XmppListener {
             self.shared.outbox.refuse(Some(reason.clone()));
         }
         self.part(&reason).await;
-        if self.since.elapsed() > STEADY {
-            self.attempts = 0;
-        }
+        let flaps = match self.since.elapsed() > STEADY {
+            true => 0,
+            false => self.short_lived,
+        };
+        self.short_lived = flaps.saturating_add(1);
         let mut verdict = after_end(&reason);
+        let mut attempts = 0;
         loop {
             let policy = self.settings.reconnect;
-            let Some(delay) = policy.next(self.attempts, verdict, random()) else {
+            let Some(delay) = policy.next(attempts, flaps, verdict, random()) else {
                 return Err(reason);
             };
-            self.attempts += 1;
+            attempts += 1;
             self.shared.push(Event::Reconnecting {
                 delay,
-                attempt: self.attempts,
+                attempt: attempts,
             });
             let error = match self.attempt(delay).await {
                 None => return Err(CloseReason::Clean),

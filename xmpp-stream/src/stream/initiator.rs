@@ -704,6 +704,14 @@ impl Machine for Initiator {
         }
     }
 
+    fn poll_timeout_unread(&self) -> Option<Instant> {
+        match &self.state {
+            State::Closed | State::Open(_) => None,
+            State::Closing(_, until) => *until,
+            _ => self.deadline,
+        }
+    }
+
     fn take_bytes(&mut self, out: &mut Vec<u8>) {
         self.wire.take_bytes(out);
     }
