@@ -48,6 +48,14 @@ fn builder(zone: Zone, password: &str) -> Builder {
         .dns(zone.shared())
 }
 
+#[expect(
+    clippy::disallowed_methods,
+    reason = "certificates are valid from now on"
+)]
+fn now() -> SystemTime {
+    SystemTime::now()
+}
+
 /// A port on which nobody listens.
 async fn nobody() -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
@@ -289,7 +297,7 @@ async fn ats_ce_01_the_certificate_is_for_the_domain_of_the_jid() {
             _ => panic!("{tried}"),
         }
     }
-    let now = SystemTime::now();
+    let now = now();
     let ca = DevCa::new(now).expect("an authority");
     let of = |names: &[&str]| ca.issue(names, now).expect("a certificate");
     let variant = |variant| {
@@ -326,10 +334,8 @@ async fn ats_ce_01_the_certificate_is_for_the_domain_of_the_jid() {
 #[tokio::test]
 async fn a_bad_certificate_here_is_no_reason_not_to_look_there() {
     let world = world().await;
-    let ca = DevCa::new(SystemTime::now()).expect("an authority");
-    let leaf = ca
-        .issue(&["a.test"], SystemTime::now())
-        .expect("a certificate");
+    let ca = DevCa::new(now()).expect("an authority");
+    let leaf = ca.issue(&["a.test"], now()).expect("a certificate");
     let fake = Fake::showing(&leaf).await;
     let zone = Zone::new()
         .srv(DIRECT, 1, "x.test", fake.address.port())
@@ -343,8 +349,8 @@ async fn a_bad_certificate_here_is_no_reason_not_to_look_there() {
 #[tokio::test]
 async fn a_pin_alone_decides() {
     // Expired, for another name, by nobody known.
-    let ca = DevCa::new(SystemTime::now()).expect("an authority");
-    let leaf = ca.issue_variant("b.test", Variant::Expired, SystemTime::now());
+    let ca = DevCa::new(now()).expect("an authority");
+    let leaf = ca.issue_variant("b.test", Variant::Expired, now());
     let leaf = leaf.expect("a certificate");
     let der = CertificateDer::from(leaf.chain_der().first().expect("a leaf").clone());
     let key = ParsedCertificate::try_from(&der).expect("a certificate");

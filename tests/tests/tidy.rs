@@ -69,6 +69,11 @@ const DUPLICATES: &[(&str, usize, &str)] = &[
         2,
         "sha1 and sha2 of rsasl and sasl; chacha20 of proptest",
     ),
+    (
+        "core-foundation",
+        2,
+        "hickory-resolver's system-configuration is behind; macOS only",
+    ),
     ("getrandom", 2, "ring; rand of proptest"),
     ("rand", 2, "rsasl; proptest"),
     ("rand_core", 2, "rand of rsasl; rand of proptest"),

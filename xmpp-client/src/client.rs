@@ -9,6 +9,7 @@ use crate::outbox::Wants;
 use std::fmt;
 use std::future::Future;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 use tokio::sync::{Mutex, oneshot};
@@ -185,6 +186,12 @@ impl XmppClient {
         WeakXmppClient {
             inner: Arc::downgrade(&self.inner),
         }
+    }
+
+    /// The server keeps versions of the roster.
+    pub(crate) fn has_roster_versions(&self) -> bool {
+        let known = &self.inner.shared.has_roster_versions;
+        known.load(Ordering::Relaxed)
     }
 
     async fn push(

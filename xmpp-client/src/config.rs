@@ -3,6 +3,7 @@
 use crate::client::{XmppClient, call};
 use crate::connect;
 use crate::error::ConnectError;
+use crate::guest::Guest;
 use crate::handlers::{IqAnswer, IqCallback, boxed};
 use crate::limits::Limits;
 use crate::listener::{Shared, XmppListener};
@@ -55,6 +56,9 @@ struct Staying {
     answer_max: Duration,
     idle_max: Duration,
 }
+
+/// A guest has longer than any form takes; servers end the stream of one who takes longer.
+const GUEST_IDLE_MAX: Duration = Duration::from_secs(3600);
 
 /// What every connection of one client has in common, checked.
 pub(crate) struct Settings {
@@ -263,15 +267,38 @@ impl Builder {
         Ok(XmppClient::new(iq_max, shared))
     }
 
+    /// Connects to the domain and secures the stream, but does not sign in: to register an account.
+    /// Neither a password nor a local part of the JID is needed.
+    ///
+    /// # Errors
+    /// `ConnectError`, whose `step` names the step that failed.
+    pub async fn connect_guest(mut self) -> Result<Guest, ConnectError> {
+        let domain = Jid::parse(&self.jid).map_err(ConnectError::Jid)?;
+        let domain = Jid::domain_only(domain.domain()).map_err(ConnectError::Jid)?;
+        self.credentials = Some(Credentials::Password(Password(String::new())));
+        self.resource = None;
+        self.staying.manage = false;
+        // A person fills in a form: the stream is not to be asked for life meanwhile.
+        self.staying.idle_max = GUEST_IDLE_MAX;
+        let (iq_max, tries) = (self.iq_max, Tries { ..self.tries });
+        let settings = self.checked_for(domain.clone())?;
+        let bound = Box::pin(connect(&settings, tries)).await?;
+        Ok(Guest::new(bound.driver, domain, iq_max, &settings.limits))
+    }
+
     fn checked(self) -> Result<Settings, ConnectError> {
         let mut jid = Jid::parse(&self.jid).map_err(ConnectError::Jid)?;
-        if let Some(resource) = self.resource {
-            let full = jid.to_bare().with_resource(&resource);
+        if let Some(resource) = &self.resource {
+            let full = jid.to_bare().with_resource(resource);
             jid = full.map_err(ConnectError::Jid)?.into();
         }
         if jid.local().is_none() {
             return Err(ConnectError::NoLocalPart);
         }
+        self.checked_for(jid)
+    }
+
+    fn checked_for(self, jid: Jid) -> Result<Settings, ConnectError> {
         Ok(Settings {
             credentials: self.credentials.ok_or(ConnectError::NoPassword)?,
             route: self.wishes.checked(jid.domain())?,

@@ -97,7 +97,7 @@ impl Walk<'_> {
     fn candidate(Place { host, port }: Place, direct_tls: bool) -> Candidate {
         Candidate {
             host,
-            port: port.unwrap_or(Service::Client.port(direct_tls)),
+            port: port.unwrap_or_else(|| Service::Client.port(direct_tls)),
             direct_tls,
         }
     }
@@ -144,9 +144,11 @@ impl Walk<'_> {
             }
         };
         while let Some((address, tcp)) = self.dial(candidate, &mut addresses).await {
+            tracing::debug!(%candidate, %address, "reached");
             match self.negotiate(candidate, tcp).await {
                 Ok(bound) => return Ok(Some(bound)),
                 Err(error) if error.is_final() || error.step() == Step::Binding => {
+                    tracing::debug!(%error, "no other place is tried");
                     return Err(error);
                 }
                 Err(error) => {

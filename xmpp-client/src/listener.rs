@@ -45,9 +45,9 @@ pub(crate) struct XmppListener {
     closing_since: Option<Instant>,
     stalled_since: Option<Instant>,
     full_since: Option<Instant>,
-    /// When the stream began, and how often it was tried before.
+    /// When the stream began, and how many before it did not last.
     since: Instant,
-    attempts: u32,
+    short_lived: u32,
 }
 
 /// What `<enabled/>` says (XEP-0198 section 3).
@@ -73,7 +73,7 @@ impl XmppListener {
             stalled_since: None,
             full_since: None,
             since: Instant::now(),
-            attempts: 0,
+            short_lived: 0,
         };
         listener.begin(bound.jid, Resumption::None);
         listener
@@ -107,7 +107,6 @@ impl XmppListener {
             let stalled_until = self.stalled_until();
             let read = stalled_until.is_none() && !self.is_choked();
             let deadlines = [stalled_until, self.full_until(), self.closing_until()];
-            let may_send = self.may_send();
             tokio::select! {
                 turn = self.driver.turn(read) => match turn {
                     Ok(Turn::Flushed) => self.written(),
@@ -117,7 +116,7 @@ impl XmppListener {
                         return CloseReason::Eof;
                     }
                 },
-                () = self.shared.outbox.wake.notified(), if may_send => {}
+                () = self.shared.outbox.wake.notified() => {}
                 () = self.shared.room.notified(), if stalled_until.is_some() => {}
                 () = until(deadlines.into_iter().flatten().min()) => self.overdue(),
             }
@@ -389,6 +388,14 @@ impl XmppListener {
     }
 }
 
+/// Whatever ends the task, nobody waits for ever.
+impl Drop for XmppListener {
+    fn drop(&mut self) {
+        self.shared.outbox.end(&CloseReason::Eof);
+        self.shared.end(None);
+    }
+}
+
 /// Waits until then; for ever without a deadline.
 async fn until(deadline: Option<Instant>) {
     match deadline {
@@ -397,5 +404,5 @@ async fn until(deadline: Option<Instant>) {
     }
 }
 
-/// A stream that was up for so long was no failure.
+/// A stream that was up for so long has lasted.
 const STEADY: Duration = Duration::from_secs(60);

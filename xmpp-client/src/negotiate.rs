@@ -11,7 +11,7 @@ use std::time::Duration;
 use tokio::time::{Instant, timeout_at};
 use xmpp_stream::driver::{Driver, Transport};
 use xmpp_stream::jid::FullJid;
-use xmpp_stream::limits::Limits;
+use xmpp_stream::limits::{Limits, XmlLimits};
 use xmpp_stream::stream::{
     CloseReason, Initiator, InitiatorConfig, Machine, Manage, Note, Output, Password, SmAnswer,
     TlsRule,
@@ -103,7 +103,13 @@ fn initiator(
         .fill(&mut [0; 32])
         .map_err(|_| ConnectError::NoRandom)?;
     let now = Instant::now();
+    // A form may hold pictures: what a guest gets is no login but an answer.
+    let before_auth = match settings.jid.local() {
+        Some(_) => XmlLimits::before_auth(),
+        None => XmlLimits::c2s(),
+    };
     let limits = Limits {
+        before_auth,
         after_auth: settings.limits.xml,
         negotiation_max: target.deadline - now,
         silence_max: settings.idle_max,

@@ -193,10 +193,10 @@ impl Outbox {
         self.lock().closing
     }
 
-    /// It is over; what was not sent.
+    /// It is over, for the first reason that is given; what was not sent.
     pub(crate) fn end(&self, reason: &CloseReason) -> VecDeque<Outgoing> {
         let mut state = self.lock();
-        state.ended = Some(reason.clone());
+        state.ended.get_or_insert_with(|| reason.clone());
         state.bytes = 0;
         let left = std::mem::take(&mut state.waiting);
         drop(state);

@@ -7,11 +7,12 @@
 use crate::client::XmppClient;
 use crate::error::Closed;
 use crate::event::{Event, Events};
+use crate::handlers::IqHandler;
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
-use xmpp_stream::jid::{BareJid, Jid};
+use xmpp_stream::jid::{BareJid, FullJid, Jid};
 use xmpp_stream::payload::disco::Info;
-use xmpp_stream::stanza::{Kind, Stanza, Ty};
+use xmpp_stream::stanza::{Stanza, Ty};
 use xmpp_stream::xml::Element;
 
 mod answers;
@@ -26,13 +27,13 @@ mod presence;
 mod private;
 mod queries;
 mod questions;
-mod register;
+pub(crate) mod register;
 mod roster;
 mod search;
 mod state;
 mod vcard;
 
-pub use commands::{Action, Command, CommandReply, CommandStatus, Note};
+pub use commands::{Action, Command, CommandNote, CommandReply, CommandStatus};
 pub use event::{ChatState, ImCallback, ImEvent, ImEvents};
 pub use message::{Message, MessageKind, Outgoing, Text};
 pub use options::{Options, ProtocolLimits};
@@ -77,6 +78,16 @@ struct Inner {
     client: XmppClient,
     state: Mutex<State>,
     receivers: Receivers,
+    handlers: Mutex<Vec<IqHandler>>,
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        let handlers = self.handlers.get_mut();
+        for handler in handlers.unwrap_or_else(PoisonError::into_inner).drain(..) {
+            handler.remove();
+        }
+    }
 }
 
 impl XmppProtocol {
@@ -89,12 +100,24 @@ impl XmppProtocol {
     /// The same with settings of your own.
     #[must_use]
     pub fn with(client: &XmppClient, options: Options) -> Self {
+        // Events first: nothing that a request brings is missed.
+        let events = client.events();
+        let state = State::new(client.jid(), options);
+        let answers = Arc::clone(&state.answers);
+        let handlers = answers::HANDLED.iter().map(|namespace| {
+            let (answers, own) = (Arc::clone(&answers), client.jid());
+            client.handle_iq(namespace, move |request| {
+                // Of us only the account counts, which stays.
+                std::future::ready(answers.answer(&own, &request))
+            })
+        });
         let inner = Arc::new(Inner {
             client: client.clone(),
-            state: Mutex::new(State::new(client.jid().clone(), options)),
+            state: Mutex::new(state),
             receivers: Receivers::default(),
+            handlers: Mutex::new(handlers.collect()),
         });
-        tokio::spawn(run(Arc::downgrade(&inner), client.events()));
+        tokio::spawn(run(Arc::downgrade(&inner), events));
         Self { inner }
     }
 
@@ -316,30 +339,63 @@ fn unavailable(status: Option<&str>) -> Stanza {
 
 /// Takes in what the client receives, until it is over or nobody holds the messaging logic.
 async fn run(inner: Weak<Inner>, mut events: Events) {
+    let mut is_lost = false;
     while let Some(event) = events.next().await {
         let Some(inner) = inner.upgrade() else {
             return;
         };
-        match event {
-            Event::Stanza(stanza) => take(&inner, &stanza).await,
-            Event::Disconnected { reason } => {
-                inner.receivers.push(ImEvent::Disconnected { reason }).await;
+        let told = match event {
+            Event::Stanza(stanza) => {
+                take(&inner, &stanza).await;
+                continue;
             }
-            _ => {}
-        }
+            Event::Connected { jid, resumed } => {
+                if is_lost && !resumed {
+                    begin(&inner, jid.clone());
+                }
+                is_lost = false;
+                ImEvent::Connected { jid, resumed }
+            }
+            Event::Disconnected { reason } => {
+                is_lost = true;
+                ImEvent::Disconnected { reason }
+            }
+            Event::AuthFailed { reason } => ImEvent::AuthFailed { reason },
+            Event::Reconnecting { delay, attempt } => ImEvent::Reconnecting { delay, attempt },
+            Event::NotSent(stanza) => ImEvent::NotSent(stanza),
+            _ => continue,
+        };
+        inner.receivers.push(told).await;
     }
     if let Some(inner) = inner.upgrade() {
         inner.receivers.end();
     }
 }
 
-async fn take(inner: &Inner, stanza: &Stanza) {
-    let outcome = {
+/// Another stream in place of one that was lost: the client itself repeats presence and the wish for
+/// copies; the roster is got again where it was got.
+fn begin(inner: &Arc<Inner>, jid: FullJid) {
+    let was_loaded = {
         let mut state = inner.lock();
-        let mut outcome = state.receive(stanza);
-        outcome.send.extend(answer(&state, stanza));
-        outcome
+        let was_loaded = state.roster.is_loaded();
+        state.begin(jid);
+        was_loaded
     };
+    if was_loaded {
+        let im = XmppProtocol {
+            inner: Arc::clone(inner),
+        };
+        // In a task of its own: this one has to take in what comes meanwhile.
+        tokio::spawn(async move {
+            if let Err(error) = im.load_roster().await {
+                tracing::debug!(%error, "no roster");
+            }
+        });
+    }
+}
+
+async fn take(inner: &Inner, stanza: &Stanza) {
+    let outcome = inner.lock().receive(stanza);
     for stanza in outcome.send {
         if inner.client.send_stanza(stanza).await.is_err() {
             break;
@@ -347,16 +403,5 @@ async fn take(inner: &Inner, stanza: &Stanza) {
     }
     for event in outcome.events {
         inner.receivers.push(event).await;
-    }
-}
-
-/// The answer that a request is owed.
-fn answer(state: &State, stanza: &Stanza) -> Option<Stanza> {
-    if stanza.kind != Kind::Iq || !matches!(stanza.head.ty, Ty::Get | Ty::Set) {
-        return None;
-    }
-    match state.answers.answer(&state.own, stanza) {
-        Ok(payload) => Some(stanza.result(payload.as_ref())),
-        Err(error) => stanza.error_reply(&error),
     }
 }

@@ -9,7 +9,7 @@ use xmpp_stream::stream::{CloseReason, Failure};
 /// Whether and how often to connect again.
 #[derive(Clone, Copy, Debug)]
 pub struct Reconnect {
-    /// How many times in a row at most; `None`: for ever.
+    /// How many times in vain at most before it gives up; `None`: for ever.
     pub tries: Option<u32>,
     /// About how long to wait before the first time; doubled each time.
     pub first: Duration,
@@ -28,13 +28,20 @@ impl Reconnect {
         }
     }
 
-    /// How long to wait before the next attempt; `None`: there is none. `attempts` were made since
-    /// the stream was lost; `random` is any number.
-    pub(crate) fn next(&self, attempts: u32, last: Verdict, random: u64) -> Option<Duration> {
+    /// How long to wait before the next attempt; `None`: there is none. So many `attempts` were made
+    /// in vain since the stream was lost, and so many streams before it did not last; `random` is
+    /// any number.
+    pub(crate) fn next(
+        &self,
+        attempts: u32,
+        short_lived: u32,
+        last: Verdict,
+        random: u64,
+    ) -> Option<Duration> {
         if last == Verdict::Stop || self.tries.is_some_and(|tries| attempts >= tries) {
             return None;
         }
-        let factor = 2_u32.saturating_pow(attempts);
+        let factor = 2_u32.saturating_pow(attempts.saturating_add(short_lived));
         let about = self.first.saturating_mul(factor).min(self.max);
         let about = if last == Verdict::Slowly {
             self.max
@@ -151,7 +158,7 @@ mod tests {
     fn co_11_delays_grow_and_are_jittered() {
         let policy = Reconnect::default();
         let range = |attempts| {
-            let delay = |random| policy.next(attempts, Verdict::Again, random).unwrap();
+            let delay = |random| policy.next(attempts, 0, Verdict::Again, random).unwrap();
             let all: Vec<_> = (0..2000).map(|n| delay(n * 7919)).collect();
             (*all.iter().min().unwrap(), *all.iter().max().unwrap())
         };
@@ -167,16 +174,25 @@ mod tests {
     }
 
     #[test]
+    fn co_11_streams_that_do_not_last_are_made_more_and_more_slowly() {
+        let policy = Reconnect::default();
+        let delay = |short_lived| policy.next(0, short_lived, Verdict::Again, 0);
+        assert_eq!(delay(0), Some(SECOND / 2));
+        assert_eq!(delay(3), Some(SECOND * 4));
+        assert_eq!(delay(u32::MAX), Some(SECOND * 150));
+    }
+
+    #[test]
     fn co_11_tries_are_counted() {
         let policy = Reconnect {
             tries: Some(2),
             ..Reconnect::default()
         };
-        assert!(policy.next(1, Verdict::Again, 0).is_some());
-        assert_eq!(policy.next(2, Verdict::Again, 0), None);
-        assert_eq!(Reconnect::never().next(0, Verdict::Again, 0), None);
-        assert_eq!(policy.next(0, Verdict::Stop, 0), None);
-        assert_eq!(policy.next(0, Verdict::Slowly, 0), Some(SECOND * 150));
+        assert!(policy.next(1, 7, Verdict::Again, 0).is_some());
+        assert_eq!(policy.next(2, 0, Verdict::Again, 0), None);
+        assert_eq!(Reconnect::never().next(0, 0, Verdict::Again, 0), None);
+        assert_eq!(policy.next(0, 0, Verdict::Stop, 0), None);
+        assert_eq!(policy.next(0, 0, Verdict::Slowly, 0), Some(SECOND * 150));
     }
 
     #[test]

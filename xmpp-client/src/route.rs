@@ -71,7 +71,7 @@ impl Wishes {
             .map(|to| (domain.into(), to, self.direct_tls));
         for (domain, place, direct_tls) in self.overrides.into_iter().chain(connect_to) {
             let Place { host, port } = place.map_err(ConnectError::Place)?;
-            let port = port.unwrap_or(Service::Client.port(direct_tls));
+            let port = port.unwrap_or_else(|| Service::Client.port(direct_tls));
             let candidate = Candidate {
                 host,
                 port,

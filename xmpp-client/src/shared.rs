@@ -6,6 +6,7 @@ use crate::limits::Limits;
 use crate::mailbox::Mailbox;
 use crate::outbox::Outbox;
 use std::collections::VecDeque;
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::Notify;
 use tracing::warn;
@@ -21,6 +22,8 @@ pub(crate) struct Shared {
     pub(crate) handlers: Handlers,
     pub(crate) limits: Limits,
     jid: Mutex<FullJid>,
+    /// The roster has versions (RFC 6121 section 2.6.1).
+    pub(crate) has_roster_versions: AtomicBool,
 }
 
 #[derive(Default)]
@@ -40,6 +43,7 @@ impl Shared {
             handlers: Handlers::default(),
             limits,
             jid: Mutex::new(jid),
+            has_roster_versions: AtomicBool::new(false),
         }
     }
 

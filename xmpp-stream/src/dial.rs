@@ -140,7 +140,6 @@ impl<T, F: Future<Output = io::Result<T>>> Tries<F> {
 mod tests {
     use super::*;
     use std::cell::RefCell;
-    use tokio::time::sleep;
 
     /// What an address does: after so many milliseconds it answers, or fails.
     #[derive(Clone, Copy)]
@@ -150,6 +149,12 @@ mod tests {
         Silent,
     }
     use Peer::{Answers, Fails, Silent};
+
+    /// Paused time goes on by this.
+    async fn after(millis: u64) {
+        let never = std::future::pending::<()>();
+        let _ = timeout(Duration::from_millis(millis), never).await;
+    }
 
     fn address(index: usize) -> SocketAddr {
         SocketAddr::from(([192, 0, 2, 1], u16::try_from(index).unwrap()))
@@ -165,9 +170,9 @@ mod tests {
             let peer = peers[usize::from(address.port())];
             async move {
                 match peer {
-                    Answers(millis) => sleep(Duration::from_millis(millis)).await,
+                    Answers(millis) => after(millis).await,
                     Fails(millis) => {
-                        sleep(Duration::from_millis(millis)).await;
+                        after(millis).await;
                         return Err(io::ErrorKind::ConnectionRefused.into());
                     }
                     Silent => std::future::pending().await,

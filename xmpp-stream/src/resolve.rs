@@ -235,7 +235,7 @@ impl Resolver {
             Host::Address(address) => {
                 return Ok(self
                     .by_hand(domain)
-                    .unwrap_or(fallback(Host::Address(address))));
+                    .unwrap_or_else(|| fallback(Host::Address(address))));
             }
             Host::Name(name) => name,
         };
@@ -292,7 +292,7 @@ impl Resolver {
             Host::Name(name) => name,
         };
         let (v6, v4) = self.both(name).await;
-        let error = v6.as_ref().err().or(v4.as_ref().err()).cloned();
+        let error = v6.as_ref().err().or_else(|| v4.as_ref().err()).cloned();
         let v6 = v6.unwrap_or_default().into_iter().map(IpAddr::V6);
         let v4 = v4.unwrap_or_default().into_iter().map(IpAddr::V4);
         let max = self.limits.addresses_max;

@@ -123,7 +123,9 @@ pub(crate) enum Word {
     /// Join a room, print what is said, and say each line of standard input
     Muc(MucArgs),
     /// Make the account of --jid; the password is asked for twice at a terminal
-    Register,
+    ///
+    /// Where the server wants to know more, it is said what; --field answers.
+    Register(RegisterArgs),
     /// Change the password; with --password-stdin the new one is the second line
     Passwd,
     /// Send stanzas as they are, and print all that comes
@@ -240,6 +242,13 @@ pub(crate) struct MucArgs {
 }
 
 #[derive(Args, Clone, Debug)]
+pub(crate) struct RegisterArgs {
+    /// What else the server wants to know, e.g. email=alice@example.net; may be given again
+    #[arg(long, value_name = "NAME=VALUE", value_parser = field)]
+    pub(crate) field: Vec<(String, String)>,
+}
+
+#[derive(Args, Clone, Debug)]
 pub(crate) struct RawArgs {
     /// Stanzas such as "<presence/>"
     pub(crate) stanzas: Vec<String>,
@@ -282,6 +291,11 @@ fn jid(text: &str) -> Result<Jid, String> {
 
 fn bare(text: &str) -> Result<BareJid, String> {
     BareJid::parse(text).map_err(|error| error.to_string())
+}
+
+fn field(text: &str) -> Result<(String, String), String> {
+    let (name, value) = text.split_once('=').ok_or("not NAME=VALUE")?;
+    Ok((name.into(), value.into()))
 }
 
 fn pin(text: &str) -> Result<String, String> {

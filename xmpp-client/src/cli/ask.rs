@@ -72,7 +72,7 @@ async fn bounced(events: &mut Events, id: &str) -> Option<StanzaError> {
 
 pub(super) async fn ping(client: &XmppClient, to: Option<&Jid>, out: &Out) -> Result<(), CliError> {
     let own = Jid::domain_only(client.jid().as_jid().domain());
-    let whom = to.cloned().or(own.ok());
+    let whom = to.cloned().or_else(|| own.ok());
     let whom = whom.unwrap_or_else(|| client.jid().into_jid());
     match ext_ping::ping(client, Some(&whom)).await? {
         Outcome::Pong { after } => {

@@ -25,6 +25,8 @@ pub(crate) enum CliError {
     NoPong(Jid, Option<StanzaError>),
     /// We are not in the room any more.
     OutOfRoom,
+    /// The server does not want to know this.
+    NotAsked(String),
     /// A line is no stanza.
     NoStanza(usize),
     /// Requests have no answer.
@@ -53,6 +55,7 @@ impl fmt::Display for CliError {
             Self::NoPong(from, Some(error)) => write!(f, "no pong from {}: {error}", from.as_str()),
             Self::NoPong(from, None) => write!(f, "no pong from {} in time", from.as_str()),
             Self::OutOfRoom => f.write_str("no longer in the room"),
+            Self::NotAsked(name) => write!(f, "the server does not ask for {name}"),
             Self::NoStanza(line) => write!(f, "number {line} is no stanza"),
             Self::Unanswered(count) => write!(f, "{count} requests were not answered in time"),
             Self::Differ => f.write_str("the two passwords are not the same"),
@@ -78,6 +81,7 @@ macro_rules! from {
 }
 
 from! {
+    Connect(ConnectError),
     Closed(Closed),
     Iq(IqError),
     Request(RequestError),

@@ -5,6 +5,7 @@ use super::error::CliError;
 use super::show::Out;
 use crate::client::XmppClient;
 use crate::ext::mam::{self, Archived, Bounds, Order, Page, Query};
+use serde_json::Value;
 use xmpp_stream::payload::delay;
 
 /// Messages of a page: large ones save round trips.
@@ -62,15 +63,15 @@ fn progress(out: &Out, done: usize, page: &Page) {
 
 fn print(messages: &[Archived], out: &Out) -> Result<(), CliError> {
     for archived in messages {
-        let mut value = super::show::value(&archived.message);
-        value["archive_id"] = archived.id.as_str().into();
+        let mut fields = super::show::fields(&archived.message);
+        fields.insert("archive_id".into(), archived.id.as_str().into());
         let mut text = super::show::text(&archived.message);
         if let Some(stamp) = archived.stamp {
             let stamp = delay::stamp(stamp);
             text = format!("{stamp} {text}");
-            value["stamp"] = stamp.into();
+            fields.insert("stamp".into(), stamp.into());
         }
-        out.line(&value, &text)?;
+        out.line(&Value::Object(fields), &text)?;
     }
     Ok(())
 }

@@ -34,6 +34,15 @@ impl Input {
         }
     }
 
+    /// The password of an account to be made.
+    pub(crate) fn first_password(&mut self, options: &Options) -> Result<String, CliError> {
+        match options.password_stdin {
+            true => password_line(&self.file),
+            false if io::stdin().is_terminal() => self.new_password(),
+            false => Err(CliError::NoTerminal),
+        }
+    }
+
     /// A password to be set: asked for twice at a terminal, else the next line.
     pub(crate) fn new_password(&mut self) -> Result<String, CliError> {
         if !io::stdin().is_terminal() {

@@ -13,6 +13,7 @@ mod room;
 mod show;
 
 use crate::client::XmppClient;
+use crate::config::Builder;
 use crate::reconnect::Reconnect;
 use args::{Cli, Options, Word};
 use clap::Parser;
@@ -66,7 +67,7 @@ async fn run(cli: Cli) -> Result<(), CliError> {
     let mut input = Input::new()?;
     let out = Out::new(options.json);
     match word {
-        Word::Register => return people::register(&options, &mut input, &out).await,
+        Word::Register(args) => return people::register(&options, &mut input, &out, &args).await,
         Word::Listen(args) => return live::listen(&options, &mut input, &out, &args).await,
         _ => {}
     }
@@ -94,7 +95,7 @@ async fn obey(
         Word::History(args) => history::history(client, &args, out).await,
         Word::Muc(args) => room::muc(client, &args, input, out).await,
         Word::Raw(args) => live::raw(client, &args, input, out).await,
-        Word::Register | Word::Listen(_) => Ok(()),
+        Word::Register(_) | Word::Listen(_) => Ok(()),
     }
 }
 
@@ -105,10 +106,14 @@ async fn connect(
     reconnect: Reconnect,
 ) -> Result<XmppClient, CliError> {
     let password = input.password(options)?;
-    let builder = XmppClient::builder(&options.jid()).password(&password);
-    let mut builder = builder
-        .reconnect(reconnect)
-        .connect_max(Duration::from_secs(options.timeout));
+    let builder = builder(options).password(&password).reconnect(reconnect);
+    builder.connect().await.map_err(CliError::Connect)
+}
+
+/// What the options say about the way to the server.
+fn builder(options: &Options) -> Builder {
+    let builder = XmppClient::builder(&options.jid());
+    let mut builder = builder.connect_max(Duration::from_secs(options.timeout));
     if let Some(path) = &options.ca {
         builder = builder.ca_file(path);
     }
@@ -124,5 +129,5 @@ async fn connect(
     if let Some(server) = options.dns {
         builder = builder.name_servers(&[server]);
     }
-    builder.connect().await.map_err(CliError::Connect)
+    builder
 }

@@ -1,7 +1,8 @@
 //! `roster` and `presence`, `register` and `passwd`: contacts, and the own account.
 
-use super::args::{Options, PresenceArgs};
+use super::args::{Options, PresenceArgs, RegisterArgs};
 use super::ask::handled;
+use super::builder;
 use super::error::CliError;
 use super::input::Input;
 use super::show::{Out, plain};
@@ -124,9 +125,30 @@ pub(super) async fn change_password(
 }
 
 pub(super) async fn register(
-    _options: &Options,
-    _input: &mut Input,
-    _out: &Out,
+    options: &Options,
+    input: &mut Input,
+    out: &Out,
+    args: &RegisterArgs,
 ) -> Result<(), CliError> {
-    Err(CliError::NoTerminal)
+    let password = input.first_password(options)?;
+    let mut guest = builder(options).connect_guest().await?;
+    let mut questions = guest.questions().await?;
+    let jid = options.jid();
+    let username = jid.split_once('@').map_or("", |(local, _)| local);
+    let fields = args.field.iter().map(|(name, value)| (&**name, &**value));
+    for (name, value) in [("username", username), ("password", &*password)]
+        .into_iter()
+        .chain(fields)
+    {
+        if !questions.set(name, value) {
+            return Err(CliError::NotAsked(name.to_owned()));
+        }
+    }
+    let registered = guest.register(&questions).await?;
+    let account = guest.account(&registered);
+    let account = account.map_or(jid, |account| account.as_str().to_owned());
+    // The account is there, however the stream ends.
+    let _ = guest.disconnect().await;
+    let text = format!("{} is registered", plain(&account));
+    Ok(out.line(&json!({ "jid": account }), &text)?)
 }

@@ -9,6 +9,7 @@ use crate::client::XmppClient;
 use crate::error::Closed;
 use crate::event::Event;
 use crate::ext::muc::{self, Departure, Join, RoomEvent};
+use serde_json::Value;
 use xmpp_stream::jid::FullJid;
 use xmpp_stream::payload::delay;
 use xmpp_stream::stanza::Stanza;
@@ -21,7 +22,7 @@ pub(super) async fn muc(
     out: &Out,
 ) -> Result<(), CliError> {
     let own = client.jid();
-    let nick = args.nick.as_deref().or(own.as_jid().local());
+    let nick = args.nick.as_deref().or_else(|| own.as_jid().local());
     let how = Join {
         history: Some(args.history),
         ..Join::default()
@@ -72,9 +73,9 @@ fn tell(occupant: &FullJid, stanza: &Stanza, out: &Out) -> Result<bool, CliError
         return Ok(false);
     };
     let text = text(&event);
-    let mut value = super::show::value(stanza);
-    value["event"] = name(&event).into();
-    out.line(&value, &text)?;
+    let mut fields = super::show::fields(stanza);
+    fields.insert("event".into(), name(&event).into());
+    out.line(&Value::Object(fields), &text)?;
     let is_out = match event {
         RoomEvent::Absent {
             is_self: true, why, ..

@@ -3,9 +3,10 @@
 //! What others wrote is never printed raw for people: control characters and marks that turn the
 //! direction of writing could make a line look like another, or command the terminal.
 
-use serde_json::{Value, json};
+use serde_json::{Map, Value};
 use std::io::{self, IsTerminal, Write};
 use std::time::SystemTime;
+use xmpp_stream::jid::Jid;
 use xmpp_stream::ns;
 use xmpp_stream::payload::delay::{self, Delay};
 use xmpp_stream::stanza::{Kind, Stanza, Ty};
@@ -145,35 +146,43 @@ fn stanza_name(stanza: &Stanza) -> &'static str {
 
 /// A stanza for programs.
 pub(crate) fn value(stanza: &Stanza) -> Value {
+    Value::Object(fields(stanza))
+}
+
+/// The same, to be added to.
+pub(crate) fn fields(stanza: &Stanza) -> Map<String, Value> {
     let head = &stanza.head;
     let ty = head.ty.as_str().unwrap_or(match stanza.kind {
         Kind::Presence => "available",
         _ => "normal",
     });
-    let mut value = json!({
-        "kind": stanza_name(stanza),
-        "type": ty,
-        "from": head.from.as_ref().map(|jid| jid.as_str()),
-        "to": head.to.as_ref().map(|jid| jid.as_str()),
-        "id": head.id.as_deref(),
-        "stamp": delay::stamp(stamp(stanza)),
-        "delayed": delayed(stanza).is_some(),
-    });
-    let mut set = |key: &str, text: Option<String>| {
+    let jid = |jid: &Option<Jid>| jid.as_ref().map(|jid| jid.as_str().to_owned());
+    let mut fields = Map::new();
+    let mut set = |key: &str, value: Value| drop(fields.insert(key.into(), value));
+    set("kind", stanza_name(stanza).into());
+    set("type", ty.into());
+    set("from", jid(&head.from).into());
+    set("to", jid(&head.to).into());
+    set("id", head.id.as_deref().into());
+    set("stamp", delay::stamp(stamp(stanza)).into());
+    set("delayed", delayed(stanza).is_some().into());
+    let texts = [
+        ("body", stanza.body()),
+        ("subject", child(stanza, "subject")),
+        ("thread", child(stanza, "thread")),
+        ("show", child(stanza, "show")),
+        ("status", child(stanza, "status")),
+    ];
+    for (key, text) in texts {
         if let Some(text) = text {
-            value[key] = text.into();
+            set(key, text.into());
         }
-    };
-    set("body", stanza.body());
-    for name in ["subject", "thread", "show", "status"] {
-        set(name, child(stanza, name));
     }
-    set(
-        "error",
-        stanza.error().map(|error| error.condition.as_str().into()),
-    );
-    set("xml", Some(stanza.to_xml()));
-    value
+    if let Some(error) = stanza.error() {
+        set("error", error.condition.as_str().into());
+    }
+    set("xml", stanza.to_xml().into());
+    fields
 }
 
 #[cfg(test)]

@@ -11,6 +11,7 @@ use crate::reconnect::{after_attempt, after_end, auth_failure};
 use crate::unacked::TooHigh;
 use ring::rand::{SecureRandom, SystemRandom};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 use tokio::time::Instant;
 use tracing::{debug, warn};
@@ -35,19 +36,22 @@ impl XmppListener {
             self.shared.outbox.refuse(Some(reason.clone()));
         }
         self.part(&reason).await;
-        if self.since.elapsed() > STEADY {
-            self.attempts = 0;
-        }
+        let flaps = match self.since.elapsed() > STEADY {
+            true => 0,
+            false => self.short_lived,
+        };
+        self.short_lived = flaps.saturating_add(1);
         let mut verdict = after_end(&reason);
+        let mut attempts = 0;
         loop {
             let policy = self.settings.reconnect;
-            let Some(delay) = policy.next(self.attempts, verdict, random()) else {
+            let Some(delay) = policy.next(attempts, flaps, verdict, random()) else {
                 return Err(reason);
             };
-            self.attempts += 1;
+            attempts += 1;
             self.shared.push(Event::Reconnecting {
                 delay,
-                attempt: self.attempts,
+                attempt: attempts,
             });
             let error = match self.attempt(delay).await {
                 None => return Err(CloseReason::Clean),
@@ -122,6 +126,9 @@ impl XmppListener {
     pub(super) fn begin(&mut self, jid: FullJid, resumption: Resumption) {
         let resumed = matches!(resumption, Resumption::Done { .. });
         self.shared.set_jid(jid.clone());
+        let versions = self.driver.machine.has_roster_versions();
+        let known = &self.shared.has_roster_versions;
+        known.store(versions, Ordering::Relaxed);
         self.shared.push(Event::Connected {
             jid: jid.clone(),
             resumed,

@@ -7,6 +7,7 @@
 use super::options::Options;
 use super::roster::Push;
 use crate::ext::{blocking, is_from_own_account};
+use crate::handlers::IqAnswer;
 use std::time::SystemTime;
 use xmpp_stream::error::StanzaError;
 use xmpp_stream::jid::FullJid;
@@ -16,9 +17,6 @@ use xmpp_stream::payload::delay;
 use xmpp_stream::payload::disco::{self, Identity, Info};
 use xmpp_stream::stanza::{Stanza, Ty};
 use xmpp_stream::xml::Element;
-
-/// What a request is answered with: a payload, none, or an error.
-pub(super) type Answer = Result<Option<Element>, StanzaError>;
 
 /// What we can do, whatever the options say.
 const FEATURES: &[&str] = &[
@@ -105,7 +103,7 @@ impl Answers {
     }
 
     /// Answers a request; `own` is who we are.
-    pub(super) fn answer(&self, own: &FullJid, request: &Stanza) -> Answer {
+    pub(super) fn answer(&self, own: &FullJid, request: &Stanza) -> IqAnswer {
         let Some(payload) = request.first_element() else {
             return Err(StanzaError::bad_request());
         };
@@ -182,18 +180,18 @@ mod tests {
     use super::*;
     use xmpp_stream::error::StanzaCondition;
 
-    fn answer_with(options: &Options, ty: &str, from: &str, payload: &str) -> Answer {
+    fn answer_with(options: &Options, ty: &str, from: &str, payload: &str) -> IqAnswer {
         let own = FullJid::parse("ann@a.test/x").unwrap();
         let iq = format!("<iq type='{ty}' id='1' from='{from}'>{payload}</iq>");
         Answers::new(options).answer(&own, &Stanza::parse(&iq).unwrap())
     }
 
-    fn answer(ty: &str, from: &str, payload: &str) -> Answer {
+    fn answer(ty: &str, from: &str, payload: &str) -> IqAnswer {
         answer_with(&Options::default(), ty, from, payload)
     }
 
     #[track_caller]
-    fn refused(answer: Answer, condition: StanzaCondition) {
+    fn refused(answer: IqAnswer, condition: StanzaCondition) {
         assert_eq!(answer.map_err(|error| error.condition), Err(condition));
     }
 

@@ -56,7 +56,7 @@ pub enum CommandStatus {
 
 /// A remark to what was done.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub struct Note {
+pub struct CommandNote {
     /// `info`, `warn` or `error`.
     pub ty: String,
     /// The remark.
@@ -75,7 +75,7 @@ pub struct CommandReply {
     /// Questions or results.
     pub form: Option<Form>,
     /// Remarks.
-    pub notes: Vec<Note>,
+    pub notes: Vec<CommandNote>,
     /// All of it.
     pub payload: Element,
 }
@@ -214,7 +214,7 @@ fn read(command: Element) -> Option<(CommandReply, Option<String>)> {
     let notes = command
         .children()
         .filter(|note| note.is(ns::COMMANDS, "note"));
-    let notes = notes.map(|note| Note {
+    let notes = notes.map(|note| CommandNote {
         ty: note.attr("type").unwrap_or("info").into(),
         text: note.text(),
     });

