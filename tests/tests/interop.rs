@@ -4,6 +4,8 @@
 //! as an unprivileged process of its own on loopback ports, from a configuration made here, with a
 //! certificate of a CA made here. Each test goes through all scenes and prints a table.
 
+#[path = "interop/cut.rs"]
+mod cut;
 #[path = "interop/messages.rs"]
 mod messages;
 #[path = "interop/peer.rs"]
@@ -38,6 +40,20 @@ async fn play(peer: Peer) {
     scene!(stage, pubsub::bookmarks);
     scene!(stage, pubsub::upload_slot);
     stage.finish();
+}
+
+/// One program, three servers, STARTTLS and direct TLS, and a link that is cut twice.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn three_servers() {
+    let peers = [
+        Peer::ours().await,
+        Peer::prosody().await,
+        Peer::ejabberd().await,
+    ];
+    for peer in &peers {
+        cut::play(peer).await;
+        println!("| {} | cut::play | works |", peer.name);
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

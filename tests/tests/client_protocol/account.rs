@@ -79,7 +79,7 @@ async fn others_are_asked_what_they_are() {
 }
 
 #[tokio::test]
-async fn li_7_others_get_their_answers() {
+async fn li_07_others_get_their_answers() {
     let lab = lab().await;
     let (_ann, _events) = person(&lab, "ann@a.test/x").await;
     let (ben, _more) = person(&lab, "ben@a.test/y").await;

@@ -17,7 +17,7 @@ async fn until_barrier(events: &mut ImEvents) -> Vec<ImEvent> {
 }
 
 #[tokio::test]
-async fn ck_1_ck_2_strangers_on_our_server_push_and_copy_nothing() {
+async fn ck_01_ck_02_strangers_on_our_server_push_and_copy_nothing() {
     let lab = lab().await;
     let mut ann = person(&lab, "ann@a.test/x").await;
     let mut ben = person(&lab, "ben@a.test/y").await;
@@ -131,7 +131,7 @@ async fn c6121_rv_02_without_versions_none_is_named_and_the_roster_comes_first()
 }
 
 #[tokio::test]
-async fn li_1_odd_requests_are_answered_and_odd_stanzas_harm_nobody() {
+async fn li_01_odd_requests_are_answered_and_odd_stanzas_harm_nobody() {
     let server = FakeServer::new("a.test").await;
     let (ann, mut stream) = ann_at(&server).await;
     let mut events = ann.events();

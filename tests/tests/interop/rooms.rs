@@ -13,7 +13,7 @@ use xmpp_client::ext::muc::{
 use xmpp_client::{BareJid, Events, FullJid, XmppClient};
 
 /// A room that nobody has used; `None`: the server has no rooms.
-async fn room(client: &XmppClient) -> Option<BareJid> {
+pub(crate) async fn room(client: &XmppClient) -> Option<BareJid> {
     static COUNT: AtomicUsize = AtomicUsize::new(0);
     let services = disco::services(client, "http://jabber.org/protocol/muc").await;
     let (service, _) = services.expect("disco").into_iter().next()?;
@@ -23,7 +23,7 @@ async fn room(client: &XmppClient) -> Option<BareJid> {
 }
 
 /// Joins, and makes the room ready where it is new.
-async fn enter(client: &XmppClient, room: &BareJid, nick: &str) -> Joined {
+pub(crate) async fn enter(client: &XmppClient, room: &BareJid, nick: &str) -> Joined {
     let joined = muc::join(client, room, nick, &Join::default()).await;
     let joined = joined.unwrap_or_else(|error| panic!("{nick}: {error}"));
     if joined.is_new {
