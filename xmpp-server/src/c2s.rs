@@ -4,6 +4,7 @@
 //! them. It acts on one stanza after the other: that is the back-pressure. With stream management
 //! the session outlives its connection (`live`).
 
+mod closing;
 mod hosts;
 mod live;
 mod login;
@@ -428,7 +429,7 @@ impl<F: FnOnce() + Send> Connection<F> {
             }
             Output::PeerClosing => {
                 let h = match &mut self.live {
-                    Some(live) => Some(live.finished(&core).await),
+                    Some(live) => live.see_off(&mut self.driver, &core).await,
                     None => None,
                 };
                 if let Some(live) = &self.live

@@ -6,7 +6,7 @@ use tokio::time::{Instant, advance};
 use xmpp_server::store::MemoryStore;
 use xmpp_stream::ns;
 use xmpp_testkit::managed::ids;
-use xmpp_testkit::wire::Wire;
+use xmpp_testkit::wire::{Received, Wire};
 use xmpp_testkit::{Over, TestLab, Tree};
 
 const TICKET: Duration = Duration::from_secs(10);
@@ -312,4 +312,65 @@ async fn im_sm_17_what_is_put_aside_is_bounded() {
     }
     assert!((4..=8).contains(&taken), "{taken} messages of 200 KiB");
     store.release();
+}
+
+#[tokio::test(start_paused = true)]
+async fn im_sm_16_c6120_st_05_who_closes_is_told_of_what_failed_before_the_count() {
+    let Fault {
+        store,
+        mut ann,
+        mut ben,
+        ..
+    } = stuck().await;
+    ann.chat("ben@a.test", "lost").await;
+    let ping = format!("<iq type='get' id='p'><ping xmlns='{}'/></iq>", ns::PING);
+    ann.send(ping + "</stream:stream>").await;
+    ben.message_ids(1).await;
+    assert_eq!(
+        ann.next().await.attr("id"),
+        Some("p"),
+        "while the store hangs"
+    );
+    let asked = Instant::now();
+    store.settle(1, false);
+    let error = ann.next().await;
+    assert!(is_not_stored(&error, "lost"), "{error}");
+    // Two at the beginning, then these.
+    assert_eq!(ann.expect_ack().await, 3);
+    ann.expect_closed().await;
+    assert!(
+        asked.elapsed() < Duration::from_secs(1),
+        "{:?}",
+        asked.elapsed()
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn im_sm_16_a_message_that_cannot_be_acknowledged_any_more_is_kept() {
+    let lab = TestLab::new(["a.test"]).await.expect("a server");
+    let mut ann = lab.managed(Over::Memory, "ann@a.test/one").await;
+    ann.presence("").await;
+    ann.ack().await;
+    ann.send(
+        "<message to='ann@a.test' type='chat' id='m'><body>b</body></message>\
+         <iq type='get' id='i'><ping xmlns='PING'/></iq></stream:stream>"
+            .replace("PING", ns::PING),
+    )
+    .await;
+    let mut got = Vec::new();
+    let received = loop {
+        match ann.receive().await {
+            Received::Element(tree) if tree.name() == "a" => {
+                break tree.attr("h").map(str::to_owned);
+            }
+            Received::Element(tree) => got.extend(tree.attr("id").map(str::to_owned)),
+            _ => break None,
+        }
+    };
+    assert_eq!(received.as_deref(), Some("3"));
+    assert!(got.contains(&"i".to_owned()), "{got:?}");
+    ann.expect_closed().await;
+    let mut back = lab.wire_in_memory("ann@a.test/two").await;
+    back.send("<presence/>").await;
+    assert_eq!(back.next().await.attr("id"), Some("m"));
 }

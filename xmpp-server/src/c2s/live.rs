@@ -131,6 +131,11 @@ impl Live {
         (&self.session, aside)
     }
 
+    /// Its client counts and acknowledges.
+    pub(super) fn is_managed(&self) -> bool {
+        self.managed.is_some()
+    }
+
     /// It may go on without a transport.
     pub(super) fn is_resumable(&self) -> bool {
         let token = self

@@ -143,6 +143,7 @@ async fn serve(
                 Output::Stanza(stanza) => {
                     driver.machine.send::<()>(&Item::One(Box::new(stanza)));
                 }
+                Output::PeerClosing => driver.machine.finish_close(None),
                 Output::Closed(reason) => {
                     told.push(Output::Closed(reason));
                     driver.finish(Duration::from_secs(5)).await;
