@@ -162,6 +162,7 @@ impl Core {
                 return;
             }
         };
+        let removed = record.is_none();
         let gone = record.as_ref().is_none_or(|record| record.banned.is_some());
         let account = match record {
             Some(record) => {
@@ -173,6 +174,9 @@ impl Core {
             None => self.registry.removed(jid),
         };
         let Some(account) = account.filter(|_| gone) else {
+            if removed {
+                self.ended.forget_account(jid);
+            }
             return;
         };
         let sessions = {
@@ -180,6 +184,9 @@ impl Core {
             state.removed = self.registry.peek(jid.as_str()).is_none();
             state.sessions.clone()
         };
+        if removed {
+            self.ended.forget_account(jid);
+        }
         let mut effects = Vec::new();
         for entry in sessions {
             effects.extend(self.end_with(&account, &entry, StreamCondition::NotAuthorized));

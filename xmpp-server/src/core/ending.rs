@@ -139,6 +139,10 @@ impl Core {
             self.clock.now(),
             &self.limits,
         );
+        // Behind it: a removal that this does not see yet forgets what stands there.
+        if session.account.lock().removed {
+            self.ended.forget(token);
+        }
     }
 
     pub(super) fn delayed(&self, host: &Host, stanza: &Stanza, received: u64) -> Stanza {
