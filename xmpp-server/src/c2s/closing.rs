@@ -96,6 +96,7 @@ fn fill(driver: &mut Driver<Responder>, session: &Session, managed: bool, limits
         }
         machine.pending_bytes() < WRITE_BYTES
     });
+    session.tap.wake();
 }
 
 fn is_kept(item: &OutItem) -> bool {

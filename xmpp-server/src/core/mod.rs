@@ -405,7 +405,10 @@ impl Core {
                     }
                     self.renew(&jid).await;
                 }
-                Effect::Ended(account, entry) => queue.extend(self.unavailable(&account, &entry)),
+                Effect::Ended(account, entry) => {
+                    self.tap.wake();
+                    queue.extend(self.unavailable(&account, &entry));
+                }
                 // Nobody waits for it, and nobody's presence should (a logout notes its time).
                 Effect::Note(op) => {
                     let ticket = self.store.submit(smallvec![op]);

@@ -44,7 +44,9 @@ impl EndedStreams {
             table.drop_oldest();
         }
         // Told again with a later count: it stands once in the order.
-        let known = table.by_token.insert(Arc::clone(&token), Ended { account, h });
+        let known = table
+            .by_token
+            .insert(Arc::clone(&token), Ended { account, h });
         if known.is_none() {
             table.order.push_back((now, token));
         }
@@ -144,9 +146,15 @@ mod tests {
         let (ended, now) = (EndedStreams::default(), crate::clock::now());
         let limits = Limits::default();
         let jid = |text| BareJid::parse(text).unwrap();
-        let keep = |token: &str, account| ended.remember(token.into(), jid(account), 1, now, &limits);
+        let keep =
+            |token: &str, account| ended.remember(token.into(), jid(account), 1, now, &limits);
         let look = |token, account| ended.handled(token, &jid(account), now, &limits);
-        for (token, account) in [("a", "ann@a"), ("b", "ben@a"), ("c", "ann@a"), ("a", "ann@a")] {
+        for (token, account) in [
+            ("a", "ann@a"),
+            ("b", "ben@a"),
+            ("c", "ann@a"),
+            ("a", "ann@a"),
+        ] {
             keep(token, account);
         }
         assert_eq!(ended.lock().order.len(), 3);
