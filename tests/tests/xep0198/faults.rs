@@ -374,3 +374,34 @@ async fn im_sm_16_a_message_that_cannot_be_acknowledged_any_more_is_kept() {
     back.send("<presence/>").await;
     assert_eq!(back.next().await.attr("id"), Some("m"));
 }
+
+#[tokio::test(start_paused = true)]
+async fn im_sm_19_a_cut_meant_for_the_old_transport_spares_the_new_one() {
+    let lab = TestLab::with(["a.test"], |config| config.limits.outbox_items_hard = 16).await;
+    let lab = lab.expect("a server");
+    let store = lab.memory();
+    let mut ann = lab.managed(Over::Memory, "ann@a.test/one").await;
+    let mut ben = lab.managed(Over::Memory, "ben@a.test/one").await;
+    ann.presence("").await;
+    ann.ask().await;
+    ann.ack().await;
+    let mut again = lab.unbound(Over::Memory, "ann@a.test").await;
+    // The session, on its way to the new transport, waits for what it was given over the old one.
+    store.hold();
+    ann.chat("ben@a.test", "held").await;
+    ann.ask().await;
+    let lost = ann.notes();
+    again.send_resume(lost.id(), lost.managed.received).await;
+    ben.barrier().await;
+    for _ in 0..17 {
+        ben.send("<message to='ann@a.test/one' type='headline'><body>b</body></message>")
+            .await;
+    }
+    ben.barrier().await;
+    store.release();
+    again.expect_resumed(&lost).await;
+    again.expect_ack().await;
+    assert_eq!(again.message_ids(17).await.len(), 17);
+    again.ack().await;
+    assert!(again.lives().await);
+}

@@ -444,6 +444,8 @@ impl Live {
                 let mut state = self.session.account.lock();
                 state.session_mut(self.session.sid).is_some_and(|entry| {
                     entry.hibernating = false;
+                    // That meant the transport before this one.
+                    entry.outbox.was_cut();
                     entry.link = Arc::new(link);
                     true
                 })
