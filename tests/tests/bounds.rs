@@ -171,6 +171,10 @@ const TESTS: &[(&str, &[&str])] = &[
         &["im_sm_09_streams_are_remembered_for_a_time_and_up_to_a_number"],
     ),
     (
+        "sm_enable_max",
+        &["im_sm_02_enable_does_not_wait_long_for_a_store_that_hangs"],
+    ),
+    (
         "sm_resume",
         &["im_sm_13_contacts_see_no_end_before_the_time_is_over_and_one_then"],
     ),

@@ -138,6 +138,9 @@ limits! {
     sm_unacked_max: Count = 1000,
     /// The same in bytes.
     sm_unacked_bytes_max: Bytes = 2 * MIB,
+    /// How long `<enable/>` waits for what its sender sent before to be looked up; then the stream is
+    /// counted, but cannot be resumed: a store that hangs does not hold up a login.
+    sm_enable_max: Time = Duration::from_secs(2),
     /// How long a session waits for its client to come back: a tunnel, a change of network.
     sm_resume: Time = Duration::from_secs(300),
     /// The longest that a client may ask for.

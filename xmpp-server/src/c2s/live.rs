@@ -274,8 +274,18 @@ impl Live {
                 let (session, mut aside) = self.apart(0);
                 let since = RowId::first_at(core.clock.system_now() - RESEND_SPAN);
                 let look = core.store.sent(&session.account.jid, since);
+                let look = tokio::time::timeout(core.limits.sm_enable_max, look);
                 let sent = work_on(driver, session, &mut aside, core, look).await;
-                self.enable(core, resume, max, sent.unwrap_or_default());
+                let sent = sent.ok().and_then(Result::ok);
+                if sent.is_none() {
+                    warn!("the store does not answer: this stream cannot be resumed");
+                }
+                self.enable(
+                    core,
+                    resume && sent.is_some(),
+                    max,
+                    sent.unwrap_or_default(),
+                );
             }
             SmRequest::Ask => {
                 let until = core.clock.now() + core.limits.sm_ack_wait;

@@ -167,7 +167,7 @@ mod tests {
     }
 
     #[test]
-    fn im_sm_09_streams_are_remembered_streams_are_remembered_for_a_time_and_up_to_a_number() {
+    fn im_sm_09_streams_are_remembered_for_a_time_and_up_to_a_number() {
         let (ended, now) = (EndedStreams::default(), crate::clock::now());
         let limits = Limits {
             sm_ended_max: 2,
