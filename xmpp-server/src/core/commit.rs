@@ -9,7 +9,7 @@ use super::backlog::Kept;
 use crate::effect::Effect;
 use crate::session::account::{Account, AccountState, RosterView};
 use crate::session::outbox::Class;
-use crate::store::{CommitError, Permit, Sent, WriteOp};
+use crate::store::{CommitError, KeyShape, Permit, Sent, WriteOp};
 use smallvec::{SmallVec, smallvec};
 use std::pin::Pin;
 use std::sync::Arc;
@@ -103,6 +103,12 @@ impl Core {
             | WriteOp::AccountUnban { account, .. } = op
             {
                 renewed.push(account.clone());
+            }
+            if let WriteOp::AccountCreate { account, keys, .. }
+            | WriteOp::AccountKeys { account, keys } = op
+            {
+                let shapes: Vec<_> = keys.iter().map(KeyShape::of).collect();
+                self.offers.count(account.domain(), &shapes);
             }
         }
         let committed = self.store.submit(ops).await;
