@@ -96,6 +96,7 @@ pub async fn serve(
             peer,
             link: Link::from(peer),
             trying: None,
+            form_refused: false,
             secure: false,
             live: None,
             on_login: Some(on_login),
@@ -121,6 +122,8 @@ struct Connection<F> {
     link: Link,
     /// The account of a login under way, or its stand-in.
     trying: Option<BareJid>,
+    /// A login was refused for its form, and the log said so.
+    form_refused: bool,
     secure: bool,
     /// The session, once one is bound.
     live: Option<Box<Live>>,
@@ -204,6 +207,7 @@ impl<F: FnOnce() + Send> Connection<F> {
             peer,
             mut link,
             trying,
+            form_refused,
             secure,
             live,
             on_login,
@@ -226,6 +230,7 @@ impl<F: FnOnce() + Send> Connection<F> {
             peer,
             link,
             trying,
+            form_refused,
             secure,
             live,
             on_login,
