@@ -149,6 +149,8 @@ impl Core {
         if stanza.has(ns::id::DELAY, ns::name::DELAY) {
             return stanza.clone();
         }
+        // A row keeps its place, and so its number, also when the clock was put back behind it.
+        let received = received.min(self.clock.unix_secs());
         let delay = Element::new(ns::DELAY, "delay")
             .with_attr("from", &host.domain)
             .with_attr("stamp", &Clock::stamp_of(received));
