@@ -105,5 +105,6 @@ fn im_sm_13_sigterm_in_the_middle_of_traffic_loses_nothing_that_was_acknowledged
     }
     ann.send("</stream:stream>");
     ann.rest();
+    drop(ann);
     server.stop();
 }
