@@ -45,7 +45,7 @@ const TESTS: &[(&str, &[&str])] = &[
         &["a_peer_that_does_not_answer_holds_it_up_for_ten_seconds_at_most"],
     ),
     // A net below our own handlers: nothing that a peer sends comes near it.
-    ("effects_max", &[]),
+    ("effects_max", &["effects_of_one_stanza_are_bounded"]),
     (
         "login_delay",
         &[
