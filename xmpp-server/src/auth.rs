@@ -200,6 +200,7 @@ impl Core {
             pause: Default::default(),
             lost: Default::default(),
             owed: Default::default(),
+            recipients: Default::default(),
             resends: Default::default(),
         })
     }

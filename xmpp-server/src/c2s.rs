@@ -101,8 +101,11 @@ pub async fn serve(
             live: None,
             on_login: Some(on_login),
         };
-        let stall_max = settings.config.limits.write_stall_max;
-        connection.driver.set_stall_max(stall_max);
+        let limits = &settings.config.limits;
+        connection.driver.set_stall_max(limits.write_stall_max);
+        let rate = limits.read_bytes_per_second_max;
+        let rate = u32::try_from(rate).unwrap_or(u32::MAX);
+        connection.driver.set_read_rate(rate);
         drop(settings);
         if direct_tls && !Box::pin(connection.handshake(None)).await {
             return;
@@ -318,6 +321,9 @@ impl<F: FnOnce() + Send> Connection<F> {
             };
             match turn {
                 Ok(Turn::Flushed) => self.flushed(),
+                Ok(Turn::Handled) if self.driver.had_its_turn(limits.turn_bytes_max) => {
+                    tokio::task::yield_now().await;
+                }
                 Ok(Turn::Handled) => {}
                 Err(error) => {
                     info!(%error, "connection lost");

@@ -376,7 +376,7 @@ async fn im_sm_16_a_message_that_cannot_be_acknowledged_any_more_is_kept() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn im_sm_19_a_cut_meant_for_the_old_transport_spares_the_new_one() {
+async fn im_sm_10_a_cut_meant_for_the_old_transport_spares_the_new_one() {
     let lab = TestLab::with(["a.test"], |config| config.limits.outbox_items_hard = 16).await;
     let lab = lab.expect("a server");
     let store = lab.memory();

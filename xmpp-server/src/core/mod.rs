@@ -213,6 +213,10 @@ impl Core {
 
     /// Stages of the sender's side that no await may interrupt.
     fn sender_stages(&self, session: &Session, stanza: &mut Stanza) -> Flow {
+        let (own, now) = (session.account.jid.as_str(), self.clock.now());
+        if let Err(error) = session.recipients.admit(stanza, own, now, &self.limits) {
+            return Flow::Refuse(error);
+        }
         let modules = session.host.modules();
         if SENDER
             .iter()
