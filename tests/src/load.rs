@@ -102,6 +102,8 @@ pub struct Peer {
     buffer: Vec<u8>,
     /// Stanzas counted since stream management was enabled.
     acked: Option<usize>,
+    /// An acknowledgement that goes out in front of what is sent next.
+    ack: String,
 }
 
 impl Peer {
@@ -112,6 +114,7 @@ impl Peer {
             domain: domain.to_owned(),
             buffer: Vec::new(),
             acked: None,
+            ack: String::new(),
         }
     }
 
@@ -229,7 +232,12 @@ impl Peer {
     /// # Errors
     /// The connection ended.
     pub async fn send(&mut self, text: &str) -> io::Result<()> {
-        self.stream.write_all(text.as_bytes()).await?;
+        if self.ack.is_empty() {
+            self.stream.write_all(text.as_bytes()).await?;
+        } else {
+            let both = std::mem::take(&mut self.ack) + text;
+            self.stream.write_all(both.as_bytes()).await?;
+        }
         self.stream.flush().await
     }
 
@@ -263,12 +271,13 @@ impl Peer {
             }
             if let Some(acked) = &mut self.acked {
                 *acked += count;
-                let ack = format!("<a xmlns='{SM}' h='{acked}'/>");
-                // A request stands behind the stanzas that it is about.
                 if let Some(at) = find(&self.buffer[used..], b"<r xmlns") {
                     // Away with its first byte: it is not found again.
                     used += at + 1;
-                    self.send(&ack).await?;
+                    self.ack = format!("<a xmlns='{SM}' h='{acked}'/>");
+                    if count == 0 {
+                        self.send("").await?;
+                    }
                 }
             }
             self.buffer.drain(..used);

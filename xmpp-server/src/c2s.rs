@@ -33,7 +33,7 @@ use xmpp_stream::error::{StanzaError, StreamCondition, StreamError};
 use xmpp_stream::jid::BareJid;
 use xmpp_stream::stanza::Stanza;
 use xmpp_stream::stream::{
-    CloseReason, Machine, NotResumed, Output, Responder, ResponderConfig, TlsRule,
+    CloseReason, Machine, NotResumed, Output, Responder, ResponderConfig, SmRequest, TlsRule,
 };
 use xmpp_stream::xml::Refused;
 
@@ -372,6 +372,12 @@ impl<F: FnOnce() + Send> Connection<F> {
                 let rest = self.stanza_now(stanza)?;
                 Some(Box::pin(self.stanza(rest)))
             }
+            Output::Sm(request @ (SmRequest::Ask | SmRequest::Ack(_))) => {
+                if let Some(live) = &mut self.live {
+                    live.managed(&mut self.driver, &self.shared.core, &request);
+                }
+                None
+            }
             rare => Some(Box::pin(self.act(rare))),
         }
     }
@@ -433,9 +439,14 @@ impl<F: FnOnce() + Send> Connection<F> {
                     live.inbound.push(SmallVec::new(), 0);
                 }
             }
+            Output::Sm(SmRequest::Enable { resume, max }) => {
+                if let Some(live) = &mut self.live {
+                    live.manage(&mut self.driver, &core, (resume, max)).await;
+                }
+            }
             Output::Sm(request) => {
                 if let Some(live) = &mut self.live {
-                    live.manage(&mut self.driver, &core, request).await;
+                    live.managed(&mut self.driver, &core, &request);
                 }
             }
             Output::PeerClosing => {

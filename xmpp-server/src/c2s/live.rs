@@ -262,31 +262,34 @@ impl Live {
         !self.told && !self.session.outbox.is_closed()
     }
 
-    /// Something that the client says of stream management.
+    /// The client wants its stream managed.
     pub(super) async fn manage(
         &mut self,
         driver: &mut Driver<Responder>,
         core: &Arc<Core>,
-        request: SmRequest,
+        (resume, max): (bool, Option<u32>),
     ) {
-        match request {
-            SmRequest::Enable { resume, max } => {
-                let (session, mut aside) = self.apart(0);
-                let since = RowId::first_at(core.clock.system_now() - RESEND_SPAN);
-                let look = core.store.sent(&session.account.jid, since);
-                let look = tokio::time::timeout(core.limits.sm_enable_max, look);
-                let sent = work_on(driver, session, &mut aside, core, look).await;
-                let sent = sent.ok().and_then(Result::ok);
-                if sent.is_none() {
-                    warn!("the store does not answer: this stream cannot be resumed");
-                }
-                self.enable(
-                    core,
-                    resume && sent.is_some(),
-                    max,
-                    sent.unwrap_or_default(),
-                );
-            }
+        let (session, mut aside) = self.apart(0);
+        let since = RowId::first_at(core.clock.system_now() - RESEND_SPAN);
+        let look = core.store.sent(&session.account.jid, since);
+        let look = tokio::time::timeout(core.limits.sm_enable_max, look);
+        let sent = work_on(driver, session, &mut aside, core, look).await;
+        let sent = sent.ok().and_then(Result::ok);
+        if sent.is_none() {
+            warn!("the store does not answer: this stream cannot be resumed");
+        }
+        let resume = resume && sent.is_some();
+        self.enable(core, resume, max, sent.unwrap_or_default());
+    }
+
+    /// What the client says of a managed stream, as often as stanzas come.
+    pub(super) fn managed(
+        &mut self,
+        driver: &mut Driver<Responder>,
+        core: &Core,
+        request: &SmRequest,
+    ) {
+        match *request {
             SmRequest::Ask => {
                 let until = core.clock.now() + core.limits.sm_ack_wait;
                 let received = self.inbound.received();
@@ -302,7 +305,7 @@ impl Live {
                     driver.machine.close(Some(error), core.clock.now());
                 }
             }
-            SmRequest::Resume { .. } => {}
+            SmRequest::Enable { .. } | SmRequest::Resume { .. } => {}
         }
     }
 

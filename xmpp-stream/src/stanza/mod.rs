@@ -5,7 +5,7 @@ use crate::jid::{Jid, JidError};
 use crate::limits::XmlLimits;
 use crate::ns::{self, NameId, NsId, name};
 use crate::xml::canon::{Canon, is_content_ns, unescape};
-use crate::xml::{Element, Frame, Reader, Refused, XmlError};
+use crate::xml::{Element, Frame, Reader, Refused, XmlError, reader};
 use bytes::Bytes;
 use smallvec::SmallVec;
 
@@ -392,6 +392,14 @@ impl Stanza {
     /// What a stream would answer with a stream error; `NotAStanza` for what it would refuse or
     /// take for something else.
     pub fn parse(xml: &str) -> Result<Self, XmlError> {
+        if let Some(frame) =
+            reader::parse_plain(xml.as_bytes(), XmlLimits::client(), ns::CLIENT, ns::CLIENT)
+        {
+            return match frame {
+                Frame::Stanza(stanza) => Ok(stanza),
+                _ => Err(XmlError::NotAStanza),
+            };
+        }
         let mut reader = Reader::new(XmlLimits::client(), ns::CLIENT);
         let header = format!("<s xmlns='{}'>", ns::CLIENT);
         reader.next(&mut header.as_bytes())?;

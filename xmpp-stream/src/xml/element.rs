@@ -271,8 +271,12 @@ pub(crate) fn is_plain_name(name: &str) -> bool {
 
 /// A namespace name that every parser takes (X4): RFC 3986 characters, not the reserved name.
 pub(crate) fn is_plain_ns(ns: &str) -> bool {
-    let plain = |b: u8| b.is_ascii_alphanumeric() || b"-._~:/?#[]@!$&'()*+,;=%".contains(&b);
-    ns != ns::XMLNS && ns.bytes().all(plain)
+    ns.bytes().all(is_uri_byte) && ns != ns::XMLNS
+}
+
+/// The printable characters of ASCII that RFC 3986 gives a meaning.
+const fn is_uri_byte(b: u8) -> bool {
+    matches!(b, b'!' | b'#'..=b';' | b'=' | b'?'..=b'[' | b']' | b'_' | b'a'..=b'z' | b'~')
 }
 
 #[cfg(test)]

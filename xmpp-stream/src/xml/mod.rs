@@ -4,10 +4,12 @@
 //! only form in which received XML leaves; `frame` is what the reader yields; `element` is a small
 //! tree for whoever needs one; `writer` makes stream headers.
 
+mod assemble;
 pub(crate) mod canon;
 pub mod element;
 pub(crate) mod frame;
 pub mod reader;
+mod scan;
 pub mod writer;
 pub use element::{Element, Node};
 pub use frame::{Frame, Header, Refused, XmlError};

@@ -1,10 +1,13 @@
 //! What the reader accepts, refuses and writes, each row at every byte split.
 
+use super::super::assemble::growth_max;
 use super::*;
 use crate::error::StanzaCondition::{BadRequest, JidMalformed, PolicyViolation};
 use crate::error::StreamCondition;
+use crate::stanza::{Stanza, Ty};
 
 mod limits;
+mod plain;
 mod property;
 mod rows;
 mod stanzas;
