@@ -101,11 +101,9 @@ pub async fn serve(
             live: None,
             on_login: Some(on_login),
         };
-        let limits = &settings.config.limits;
-        connection.driver.set_stall_max(limits.write_stall_max);
-        let rate = limits.read_bytes_per_second_max;
-        let rate = u32::try_from(rate).unwrap_or(u32::MAX);
-        connection.driver.set_read_rate(rate);
+        let (limits, driver) = (&settings.config.limits, &mut connection.driver);
+        driver.set_stall_max(limits.write_stall_max);
+        driver.set_read_rate(limits.read_bytes_per_second_max);
         drop(settings);
         if direct_tls && !Box::pin(connection.handshake(None)).await {
             return;

@@ -53,7 +53,7 @@ pub struct Driver<M> {
 /// How fast is read. What was read is paid for by waiting; a second may be owed.
 #[derive(Clone, Copy, Debug)]
 struct Rate {
-    bytes_per_second: u32,
+    bytes_per_second: usize,
     paid: Instant,
 }
 
@@ -97,7 +97,7 @@ impl<M: Machine> Driver<M> {
     }
 
     /// Reads no faster than this on the average; a second's worth may come at once.
-    pub fn set_read_rate(&mut self, bytes_per_second: u32) {
+    pub fn set_read_rate(&mut self, bytes_per_second: usize) {
         let paid = now();
         self.rate = Some(Rate {
             bytes_per_second,
@@ -353,7 +353,7 @@ impl Rate {
     const AHEAD: Duration = Duration::from_secs(1);
 
     fn took(&mut self, bytes: usize) {
-        let nanos = bytes as u64 * 1_000_000_000 / u64::from(self.bytes_per_second.max(1));
+        let nanos = bytes as u64 * 1_000_000_000 / self.bytes_per_second.max(1) as u64;
         let now = now();
         self.paid = self.paid.max(now) + Duration::from_nanos(nanos);
     }
