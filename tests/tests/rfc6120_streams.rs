@@ -277,11 +277,14 @@ async fn c6120_st_05_answers_to_what_came_before_the_footer_stand_before_ours() 
     let mut ann = lab.wire("ann@a.test/one").await;
     let ping = |id| format!("<iq type='get' id='{id}'><ping xmlns='{}'/></iq>", ns::PING);
     let to_self = "<message to='ann@a.test/one' id='m'><body>b</body></message>";
-    let all = [ping("1"), to_self.to_owned(), ping("2")].concat();
+    // Nobody is there any more to answer it.
+    let request = ping("3").replace("<iq ", "<iq to='ann@a.test/one' ");
+    let all = [ping("1"), to_self.to_owned(), ping("2"), request].concat();
     ann.send(all + "</stream:stream>").await;
     for id in ["1", "m", "2"] {
         assert_eq!(ann.next().await.attr("id"), Some(id));
     }
+    expect_error(&mut ann, "3", "cancel", "service-unavailable").await;
     assert!(matches!(ann.receive().await, Received::Footer));
     assert!(matches!(ann.receive().await, Received::Closed(true)));
 }

@@ -6,12 +6,16 @@
 use super::WRITE_BYTES;
 use super::live::Live;
 use crate::core::Core;
-use crate::limits::Limits;
+use crate::effect::Effect;
+use crate::im;
 use crate::session::Session;
 use crate::session::outbox::{Class, OutItem};
+use std::collections::VecDeque;
 use std::future::poll_fn;
+use std::sync::Arc;
 use xmpp_stream::driver::{Driver, Turn};
-use xmpp_stream::stanza::{Item, Ty};
+use xmpp_stream::error::StanzaError;
+use xmpp_stream::stanza::{Item, Stanza};
 use xmpp_stream::stream::{Machine, Responder};
 
 impl Live {
@@ -20,7 +24,7 @@ impl Live {
     pub(super) async fn see_off(
         &mut self,
         driver: &mut Driver<Responder>,
-        core: &Core,
+        core: &Arc<Core>,
     ) -> Option<u32> {
         let limits = &core.limits;
         let work = self.settle(driver, core);
@@ -30,10 +34,10 @@ impl Live {
     }
 
     /// Until everything that came is done (rule 22: the queue is written meanwhile).
-    async fn settle(&mut self, driver: &mut Driver<Responder>, core: &Core) {
+    async fn settle(&mut self, driver: &mut Driver<Responder>, core: &Arc<Core>) {
         let managed = self.is_managed();
         while !self.inbound.is_done() {
-            fill(driver, &self.session, managed, &core.limits);
+            fill(driver, &self.session, managed, core).await;
             let idle = driver.pending() == 0;
             let (session, inbound) = (&self.session, &mut self.inbound);
             let settled = poll_fn(|cx| {
@@ -63,11 +67,15 @@ impl Live {
         }
     }
 
-    async fn write_out(&mut self, driver: &mut Driver<Responder>, core: &Core) {
+    async fn write_out(&mut self, driver: &mut Driver<Responder>, core: &Arc<Core>) {
         loop {
-            fill(driver, &self.session, self.is_managed(), &core.limits);
+            let refused = fill(driver, &self.session, self.is_managed(), core).await;
             if driver.pending() == 0 {
-                return;
+                match refused {
+                    // One of them may have been its own.
+                    true => continue,
+                    false => return,
+                }
             }
             match driver.turn(false).await {
                 Ok(Turn::Flushed) => {
@@ -81,31 +89,52 @@ impl Live {
     }
 }
 
-/// Hands what is queued to a machine whose peer has closed. With stream management what another
-/// session gets instead, or its sender has to be answered for, stays: the client acknowledges nothing
-/// any more.
-fn fill(driver: &mut Driver<Responder>, session: &Session, managed: bool, limits: &Limits) {
+/// Hands what is queued to a machine whose peer has closed. Requests are refused: it answers nothing
+/// any more. With stream management it acknowledges nothing either: messages stay, for another
+/// session or for later, and so do requests, to be refused with the session's end. True when some
+/// were refused.
+async fn fill(
+    driver: &mut Driver<Responder>,
+    session: &Session,
+    managed: bool,
+    core: &Arc<Core>,
+) -> bool {
     if driver.pending() > 0 {
-        return;
+        return false;
     }
-    let machine = &mut driver.machine;
-    session.outbox.send(limits, |item| {
-        if !(managed && is_kept(item)) {
-            session.tap.sent(&session.jid, item);
-            machine.send(item);
+    let (machine, mut refused) = (&mut driver.machine, VecDeque::new());
+    session.outbox.send(&core.limits, |item| {
+        match request(item) {
+            Some(_) if managed => {}
+            Some(request) => {
+                let error = request.error_reply(&StanzaError::service_unavailable());
+                refused.extend(error.map(Effect::route));
+            }
+            None if managed && is_message(item) => {}
+            None => {
+                session.tap.sent(&session.jid, item);
+                machine.send(item);
+            }
         }
         machine.pending_bytes() < WRITE_BYTES
     });
     session.tap.wake();
+    let some = !refused.is_empty();
+    if some {
+        core.run(None, refused).await;
+    }
+    some
 }
 
-fn is_kept(item: &OutItem) -> bool {
-    let Item::Shared(_, rendered, _) = item else {
-        return false;
-    };
-    match rendered.class() {
-        Class::Message => true,
-        Class::Iq => matches!(rendered.stanza().head.ty, Ty::Get | Ty::Set),
-        _ => false,
+fn request(item: &OutItem) -> Option<&Stanza> {
+    match item {
+        Item::Shared(_, rendered, _) if rendered.class() == Class::Iq => {
+            Some(&**rendered.stanza()).filter(|stanza| im::is_request(stanza))
+        }
+        _ => None,
     }
+}
+
+fn is_message(item: &OutItem) -> bool {
+    matches!(item, Item::Shared(_, rendered, _) if rendered.class() == Class::Message)
 }
