@@ -113,7 +113,7 @@ impl Offers {
         let of_hash = of_hash.filter(|(shape, _)| shape.hash == number);
         let total: u64 = of_hash.clone().map(|(_, keys)| keys).sum();
         // The same part of the whole for each hash: an account's keys are made together.
-        let mut left = (u128::from(draw) * u128::from(total) >> 64) as u64;
+        let mut left = ((u128::from(draw) * u128::from(total)) >> 64) as u64;
         for (shape, keys) in of_hash {
             match left.checked_sub(*keys) {
                 Some(rest) => left = rest,

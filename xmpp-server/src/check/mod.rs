@@ -163,7 +163,7 @@ fn data_directory(path: &Path) -> Finding {
         },
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
             let above = path.ancestors().skip(1).find(|above| above.exists());
-            let above = above.unwrap_or(Path::new("."));
+            let above = above.unwrap_or_else(|| Path::new("."));
             match try_to_write(above) {
                 Ok(()) => finding(Level::Ok, "is made by the first start".into()),
                 Err(why) => {

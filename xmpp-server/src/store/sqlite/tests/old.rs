@@ -28,8 +28,8 @@ fn record(n: u32) -> AccountRecord {
     let hashes = hashes.into_iter().take(1 + n as usize % 3);
     AccountRecord {
         keys: hashes.map(keys).collect(),
-        banned: (n % 7 == 0).then(|| Ban {
-            reason: (n % 2 == 0).then(|| format!("reason {n}")),
+        banned: n.is_multiple_of(7).then(|| Ban {
+            reason: n.is_multiple_of(2).then(|| format!("reason {n}")),
         }),
         created: 1_600_000_000 + u64::from(n),
     }
@@ -46,14 +46,16 @@ fn row(n: u32, contact: u32) -> RosterRow {
     RosterRow {
         jid: account(contact),
         ver: u64::from(contact % 5),
-        name: (contact % 3 == 0).then(|| format!("Zo\u{eb} \u{1f600} '{n}\"").into()),
+        name: contact
+            .is_multiple_of(3)
+            .then(|| format!("Zo\u{eb} \u{1f600} '{n}\"").into()),
         groups: (0..contact % 4)
             .map(|g| format!("gr\"oup {g}").into())
             .collect(),
         subscription: states[(n + contact) as usize % 4],
-        ask: contact % 2 == 0,
-        pending_in: (contact % 5 == 0).then(|| Bytes::from(request)),
-        approved: contact % 6 == 0,
+        ask: contact.is_multiple_of(2),
+        pending_in: contact.is_multiple_of(5).then(|| Bytes::from(request)),
+        approved: contact.is_multiple_of(6),
     }
 }
 
