@@ -77,11 +77,6 @@ impl Open {
         self
     }
 
-    /// Stream management is in use.
-    pub(super) fn is_managed(&self) -> bool {
-        self.managed
-    }
-
     /// The peer's address.
     pub(super) fn peer(&self) -> &Jid {
         &self.ping_to
