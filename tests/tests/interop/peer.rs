@@ -358,7 +358,6 @@ fn ejabberd_config(folder: &Folder, ports: &Ports) -> String {
 hosts: [localhost]
 loglevel: debug
 log_rotate_size: infinity
-log_burst_limit_count: 1000000
 certfiles: ["{folder}/both.pem"]
 listen:
   - port: {starttls}
