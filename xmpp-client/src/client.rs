@@ -194,6 +194,14 @@ impl XmppClient {
         known.load(Ordering::Relaxed)
     }
 
+    /// Queues a stanza, and does not wait until it is written.
+    pub(crate) async fn queue(&self, stanza: Stanza) -> Result<(), Closed> {
+        let queued = self.push(stanza, Wants::Written).await;
+        queued
+            .map(|_| ())
+            .map_err(|rejected| Closed { reason: rejected.2 })
+    }
+
     async fn push(
         &self,
         stanza: Stanza,

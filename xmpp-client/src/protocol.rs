@@ -10,6 +10,7 @@ use crate::event::{Event, Events};
 use crate::handlers::IqHandler;
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::Duration;
 use xmpp_stream::jid::{BareJid, FullJid, Jid};
 use xmpp_stream::payload::disco::Info;
 use xmpp_stream::stanza::{Stanza, Ty};
@@ -339,14 +340,14 @@ fn unavailable(status: Option<&str>) -> Stanza {
 
 /// Takes in what the client receives, until it is over or nobody holds the messaging logic.
 async fn run(inner: Weak<Inner>, mut events: Events) {
-    let mut is_lost = false;
+    let (mut is_lost, mut is_choked) = (false, false);
     while let Some(event) = events.next().await {
         let Some(inner) = inner.upgrade() else {
             return;
         };
         let told = match event {
             Event::Stanza(stanza) => {
-                take(&inner, &stanza).await;
+                take(&inner, &stanza, &mut is_choked).await;
                 continue;
             }
             Event::Connected { jid, resumed } => {
@@ -394,12 +395,19 @@ fn begin(inner: &Arc<Inner>, jid: FullJid) {
     }
 }
 
-async fn take(inner: &Inner, stanza: &Stanza) {
+/// What is owed waits so long for room behind what else is to be sent. Without a connection there may
+/// be none for ever, and this task has to go on.
+const ROOM_MAX: Duration = Duration::from_secs(1);
+
+async fn take(inner: &Inner, stanza: &Stanza, is_choked: &mut bool) {
     let outcome = inner.lock().receive(stanza);
     for stanza in outcome.send {
-        if inner.client.send_stanza(stanza).await.is_err() {
-            break;
+        let patience = if *is_choked { Duration::ZERO } else { ROOM_MAX };
+        let queued = tokio::time::timeout(patience, inner.client.queue(stanza)).await;
+        if queued.is_err() {
+            tracing::warn!("no room for a receipt or a question");
         }
+        *is_choked = queued.is_err();
     }
     for event in outcome.events {
         inner.receivers.push(event).await;

@@ -10,7 +10,7 @@ use std::time::SystemTime;
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 use xmpp_certs::DevCa;
-use xmpp_client::XmppClient;
+use xmpp_client::{Reconnect, XmppClient};
 use xmpp_stream::driver::{Driver, TlsSource};
 use xmpp_stream::jid::BareJid;
 use xmpp_stream::limits::Limits;
@@ -58,6 +58,7 @@ impl Fake {
             .ca_pem(ca.pem())
             .connect_to(&address)
             .direct_tls()
+            .reconnect(Reconnect::never())
             .connect()
             .await
             .unwrap();

@@ -257,6 +257,33 @@ async fn a_new_session_gets_the_roster_again() {
     assert!(ann.presence_of(&super::bare("ben@b.test")).is_empty());
 }
 
+#[tokio::test]
+async fn what_is_owed_without_a_connection_holds_up_no_event() {
+    let server = FakeServer::new("a.test").await;
+    let builder = server.builder("ann@a.test/x");
+    let (client, stream) = tokio::join!(builder.connect(), server.bound("ann@a.test/x"));
+    let (client, mut stream) = (client.expect("a client"), stream);
+    stream
+        .say(
+            "<iq type='set' id='p'><query xmlns='jabber:iq:roster'>\
+             <item jid='ben@b.test' subscription='both'/></query></iq>\
+             <message from='ben@b.test/y' id='m'><body>hi</body>\
+             <request xmlns='urn:xmpp:receipts'/></message>\
+             <iq type='get' id='b'><ping xmlns='urn:xmpp:ping'/></iq>",
+        )
+        .await;
+    // All of it was read, and waits for the first receiver.
+    stream.expect("id='b'").await;
+    drop(stream);
+    let im = XmppProtocol::new(&client);
+    let mut events = im.events();
+    until(&mut events, |event| matches!(event, ImEvent::Message(_))).await;
+    until(&mut events, |event| {
+        matches!(event, ImEvent::Disconnected { .. })
+    })
+    .await;
+}
+
 async fn answer_roster(stream: &mut xmpp_testkit::FakeStream, contact: &str) {
     let asked = stream.expect("</iq>").await;
     let asked = asked.rsplit("<iq").next().expect("a request").to_owned();

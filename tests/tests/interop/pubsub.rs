@@ -40,6 +40,11 @@ async fn device(peer: &Peer, account: &Account, resource: &str, nodes: &[&str]) 
     im
 }
 
+/// ejabberd 23.01 tells the account's own devices what was published, but not what was retracted.
+fn tells_of_retractions(peer: &Peer) -> bool {
+    peer.name != "ejabberd"
+}
+
 const NODE: &str = "urn:example:mood";
 
 fn mood(text: &str) -> Element {
@@ -84,8 +89,15 @@ pub(crate) async fn personal_events(peer: Arc<Peer>) -> Outcome {
     assert!(refused.is_err(), "{refused:?}");
 
     pep::retract(&ann, NODE, "now").await.expect("retracted");
-    let change = find("a notification", &mut heard, notified).await;
-    assert_eq!(change, Change::Retracted(vec!["now".into()]));
+    let left = pep::items(&ann, None, NODE, Which::All).await;
+    assert_eq!(left.expect("items").items, []);
+    if tells_of_retractions(&peer) {
+        let gone = Change::Retracted(vec!["now".into()]);
+        find("a retraction", &mut heard, |stanza| {
+            (notified(stanza)? == gone).then_some(())
+        })
+        .await;
+    }
     pep::delete_node(&ann, NODE).await.expect("deleted");
     Outcome::Done
 }
@@ -171,7 +183,7 @@ pub(crate) async fn bookmarks(peer: Arc<Peer>) -> Outcome {
     };
     let second = Bookmark::new(room(2));
     marks::set(&ann, &first).await.expect("set");
-    let change = find("a notification", &mut heard, changed).await;
+    let change = find("a bookmark", &mut heard, changed).await;
     assert_eq!(change, BookmarkChange::Set(vec![first.clone()]));
     marks::set(&ann, &second).await.expect("set");
     let mut all = marks::list(&ann).await.expect("a list");
@@ -184,11 +196,13 @@ pub(crate) async fn bookmarks(peer: Arc<Peer>) -> Outcome {
     assert!(read.contains(&first), "{read:?}");
 
     marks::remove(&ann, &room(1)).await.expect("removed");
-    find("a notification", &mut heard, |stanza| {
-        let gone = BookmarkChange::Removed(vec![room(1)]);
-        (changed(stanza)? == gone).then_some(())
-    })
-    .await;
+    if tells_of_retractions(&peer) {
+        find("a removal", &mut heard, |stanza| {
+            let gone = BookmarkChange::Removed(vec![room(1)]);
+            (changed(stanza)? == gone).then_some(())
+        })
+        .await;
+    }
     assert_eq!(marks::list(&ann).await.expect("a list").len(), 1);
     marks::remove(&ann, &room(1))
         .await

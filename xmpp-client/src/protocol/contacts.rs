@@ -14,6 +14,9 @@ use xmpp_stream::ns;
 use xmpp_stream::stanza::Ty;
 use xmpp_stream::xml::Element;
 
+/// How often a list that changes all the time is asked for anew.
+const LIST_TRIES_MAX: usize = 3;
+
 impl XmppProtocol {
     // Roster
 
@@ -170,12 +173,13 @@ impl XmppProtocol {
     /// # Errors
     /// The request failed.
     pub async fn load_blocked(&self) -> Result<Vec<Jid>, RequestError> {
+        let mut tries = 0..LIST_TRIES_MAX;
         loop {
             let before = self.lock().blocked_changes;
             let list = blocking::list(self.client()).await?;
             let mut state = self.lock();
             // A push that came meanwhile may be newer than the list.
-            if state.blocked_changes == before {
+            if state.blocked_changes == before || tries.next().is_none() {
                 state.blocked = Some(BTreeSet::new());
                 state.change_blocked(Change::Blocked(list.clone()));
                 return Ok(list);

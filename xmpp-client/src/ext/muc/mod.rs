@@ -368,10 +368,8 @@ async fn entered(events: &mut Events, asked: &FullJid, id: &str) -> Result<Joine
             Some(RoomEvent::Present {
                 occupant, statuses, ..
             }) => {
-                // Of someone with no role, or banned, it is left over from an earlier stay.
-                let is_in =
-                    occupant.role != Role::None && occupant.affiliation != Affiliation::Outcast;
-                if statuses.contains(&110) && !is_in {
+                // Without a role nobody is in a room: that is left over from an earlier stay.
+                if statuses.contains(&110) && occupant.role == Role::None {
                     continue;
                 }
                 if statuses.contains(&110) {
