@@ -109,9 +109,17 @@ pub(crate) async fn roster_and_presence(peer: Arc<Peer>) -> Outcome {
     })
     .await;
     ben.approve(&ann_jid).await.expect("open");
-    find_im("Ben's presence", &mut ann_heard, |event| match event {
-        ImEvent::Presence(presence) => (presence.from.to_bare() == ben_jid).then_some(()),
-        _ => None,
+    // The push and the presence come in either order.
+    let (mut is_pushed, mut is_seen) = (false, false);
+    find_im("Ben's presence and a push", &mut ann_heard, |event| {
+        match event {
+            ImEvent::Presence(presence) => is_seen |= presence.from.to_bare() == ben_jid,
+            ImEvent::RosterChanged(contact) => {
+                is_pushed |= contact.jid == ben_jid && contact.subscription == Subscription::To;
+            }
+            _ => {}
+        }
+        (is_pushed && is_seen).then_some(())
     })
     .await;
     ann.load_roster().await.expect("a roster");
