@@ -50,6 +50,7 @@ async fn client(number: usize, address: &str, ca: &str) -> XmppClient {
         .password(PASSWORD)
         .ca_pem(ca)
         .connect_to(address)
+        .direct_tls()
         .connect()
         .await
         .expect("a client");

@@ -30,12 +30,12 @@ async fn ck_2_carbons_come_from_the_own_account_alone() {
     ] {
         fake.send(&carbon(from));
         let stanza = next(&mut events).await;
-        assert!(carbons::read(client.jid(), &stanza).is_err(), "{from}");
+        assert!(carbons::read(&client.jid(), &stanza).is_err(), "{from}");
         assert_eq!(stanza.body(), None, "nothing of it looks like a message");
     }
     fake.send(&carbon(" from='ann@a.test'"));
     let stanza = next(&mut events).await;
-    let carbon = carbons::read(client.jid(), &stanza).expect("genuine");
+    let carbon = carbons::read(&client.jid(), &stanza).expect("genuine");
     let message = carbon.expect("a carbon").message;
     assert_eq!(message.body().as_deref(), Some("pay eve"));
 }
@@ -52,7 +52,7 @@ async fn ck_7_bookmarks_and_blocking_change_by_the_own_account_alone() {
              </event></message>"
         ));
         let stanza = next(&mut events).await;
-        assert_eq!(bookmarks::read(client.jid(), &stanza).is_ok(), is_own);
+        assert_eq!(bookmarks::read(&client.jid(), &stanza).is_ok(), is_own);
         let service = Jid::parse("ann@a.test").expect("a JID");
         assert_eq!(pubsub::read(&service, &stanza).is_some(), is_own);
 
@@ -60,6 +60,6 @@ async fn ck_7_bookmarks_and_blocking_change_by_the_own_account_alone() {
             "<iq from='{from}' type='set' id='1'><unblock xmlns='urn:xmpp:blocking'/></iq>"
         ));
         let stanza = next(&mut events).await;
-        assert_eq!(blocking::read_push(client.jid(), &stanza).is_ok(), is_own);
+        assert_eq!(blocking::read_push(&client.jid(), &stanza).is_ok(), is_own);
     }
 }
