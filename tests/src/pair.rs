@@ -249,6 +249,7 @@ impl Pair {
                         .with_resource(resource.as_deref().unwrap_or("made"));
                     self.responder.bound(Ok(jid.expect("a resource")), self.now);
                 }
+                Output::PeerClosing => self.responder.finish_close(None),
                 other => self.heard_by_responder.push(other),
             }
         }

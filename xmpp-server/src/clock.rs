@@ -93,8 +93,12 @@ impl Clock {
     /// Puts the wall right by the system's time, which a suspended machine or an operator may
     /// have moved. For the running program, now and then; not under paused time.
     pub fn follow_system(&self) {
-        let (steady, system) = (self.steady(), system_time());
-        let ahead = match system.duration_since(steady) {
+        self.put_right(system_time());
+    }
+
+    /// The wall shows this now. Deadlines are not touched.
+    pub fn put_right(&self, wall: SystemTime) {
+        let ahead = match wall.duration_since(self.steady()) {
             Ok(ahead) => i64::try_from(ahead.as_millis()),
             Err(behind) => i64::try_from(behind.duration().as_millis()).map(|ms| -ms),
         };

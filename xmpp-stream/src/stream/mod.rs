@@ -142,7 +142,7 @@ pub enum Output {
     /// With stream management: a stanza that the machine took itself, and its answer to it, to be
     /// sent in its place in the order. Count it.
     Handled(Option<Box<Stanza>>),
-    /// With stream management: the peer has closed its side; say what was handled with
+    /// The responder's: the peer has closed its side; send what it is still owed, then answer with
     /// `finish_close`.
     PeerClosing,
     /// Facts worth a log line: mechanism chosen, login failed with account and condition.

@@ -95,11 +95,6 @@ impl Open {
         self.expected = None;
     }
 
-    /// Stream management is in use.
-    pub(super) fn is_managed(&self) -> bool {
-        self.managed
-    }
-
     /// The peer's address.
     pub(super) fn peer(&self) -> &Jid {
         &self.ping_to
