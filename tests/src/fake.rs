@@ -45,6 +45,21 @@ impl FakeServer {
         }
     }
 
+    /// The CA to trust.
+    #[must_use]
+    pub fn ca_pem(&self) -> &str {
+        &self.ca
+    }
+
+    /// Where it listens.
+    ///
+    /// # Panics
+    /// Never: the listener has an address.
+    #[must_use]
+    pub fn address(&self) -> std::net::SocketAddr {
+        self.listener.local_addr().expect("an address")
+    }
+
     /// A client of this server by direct TLS, with a password that it does not know: "secret".
     #[must_use]
     pub fn builder(&self, jid: &str) -> Builder {

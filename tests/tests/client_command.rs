@@ -2,12 +2,16 @@
 
 use serde_json::Value;
 use std::io::{BufRead, BufReader, Read, Write};
+use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{Receiver, channel};
 use std::thread;
 use std::time::Duration;
 use tokio::task::block_in_place;
+use xmpp_stream::ns;
+use xmpp_stream::stanza::Stanza;
 use xmpp_testkit::TestLab;
+use xmpp_testkit::fake::{FakeServer, FakeStream};
 
 const BOUND: Duration = Duration::from_secs(60);
 const BINARY: &str = env!("CARGO_BIN_EXE_client_command");
@@ -15,16 +19,32 @@ const BINARY: &str = env!("CARGO_BIN_EXE_client_command");
 /// A server, the file with its CA, and what every command line has in common.
 struct World {
     lab: TestLab,
-    ca: std::path::PathBuf,
+    ca: CaFile,
+}
+
+/// A file that goes with the value.
+struct CaFile(PathBuf);
+
+impl CaFile {
+    fn new(pem: &str, port: u16) -> Self {
+        let name = format!("xmpp-command-{}-{port}.pem", std::process::id());
+        let path = std::env::temp_dir().join(name);
+        std::fs::write(&path, pem).expect("a file");
+        Self(path)
+    }
+}
+
+impl Drop for CaFile {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_file(&self.0);
+    }
 }
 
 impl World {
     async fn new() -> Self {
         let lab = TestLab::new(["a.test"]).await.expect("a server");
         let port = lab.place("a.test").address.port();
-        let name = format!("xmpp-command-{}-{port}.pem", std::process::id());
-        let ca = std::env::temp_dir().join(name);
-        std::fs::write(&ca, lab.ca_pem()).expect("a file");
+        let ca = CaFile::new(lab.ca_pem(), port);
         Self { lab, ca }
     }
 
@@ -45,18 +65,12 @@ impl World {
             "--password-stdin",
             "--ca",
         ]);
-        command.arg(&self.ca).args(words);
+        command.arg(&self.ca.0).args(words);
         Process::start(&mut command, &format!("{password}\n{input}"))
     }
 
     async fn run(&self, jid: &str, words: &[&str], input: &str) -> Ended {
         self.start(jid, words, input).await.ended()
-    }
-}
-
-impl Drop for World {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_file(&self.ca);
     }
 }
 
@@ -109,8 +123,10 @@ impl Process {
         }
     }
 
+    #[track_caller]
     fn line(&mut self) -> String {
-        block_in_place(|| self.stdout.recv_timeout(BOUND)).expect("a line")
+        let line = block_in_place(|| self.stdout.recv_timeout(BOUND));
+        line.expect("a line")
     }
 
     fn json(&mut self) -> Value {
@@ -311,7 +327,7 @@ async fn what_was_tried_is_told_when_nobody_listens() {
     ];
     let world = World::new().await;
     let mut command = Command::new(BINARY);
-    command.args(words).arg("--ca").arg(&world.ca);
+    command.args(words).arg("--ca").arg(&world.ca.0);
     let line = Process::start(&mut command, "secret\n").ended().failed();
     assert_eq!(
         line,
@@ -350,10 +366,7 @@ async fn others_are_asked() {
         lines.iter().any(|line| line.starts_with("is server/im")),
         "{lines:?}"
     );
-    assert!(
-        lines.contains(&format!("can {}", xmpp_stream::ns::PING)),
-        "{lines:?}"
-    );
+    assert!(lines.contains(&format!("can {}", ns::PING)), "{lines:?}");
     let lines = world
         .run("ann@a.test", &["--json", "disco", "a.test"], "")
         .await
@@ -438,13 +451,145 @@ async fn an_account_is_registered() {
     assert_eq!(more, "the server does not ask for shoe");
 }
 
+/// A command of ann@a.test/x at a scripted server.
+fn at_fake(server: &FakeServer, words: &[&str], input: &str) -> (Process, CaFile) {
+    let ca = CaFile::new(server.ca_pem(), server.address().port());
+    let place = server.address().to_string();
+    let mut command = Command::new(BINARY);
+    command.args(["--jid", "ann@a.test/x", "--password-stdin", "--direct-tls"]);
+    command
+        .args(["--connect", &place, "--ca"])
+        .arg(&ca.0)
+        .args(words);
+    (
+        Process::start(&mut command, &format!("secret\n{input}")),
+        ca,
+    )
+}
+
+/// The next request, whose payload is in this namespace.
+async fn request(stream: &mut FakeStream, namespace: &str) -> Stanza {
+    let xml = stream.expect("</iq>").await;
+    let request = Stanza::parse(xml.trim()).expect(&xml);
+    let payload = request.first_element().expect("a payload");
+    assert_eq!(payload.ns(), namespace, "{xml}");
+    request
+}
+
+async fn page(stream: &mut FakeStream, ids: &[&str], is_last: bool) {
+    let asked = request(stream, ns::MAM).await;
+    let query = asked.first_element().expect("a query");
+    let query_id = query.attr("queryid").expect("an id");
+    let mut answer = String::new();
+    for id in ids {
+        answer += &format!(
+            "<message from='ann@a.test' to='ann@a.test/x'><result xmlns='{}' queryid='{query_id}' \
+             id='{id}'><forwarded xmlns='{}'><delay xmlns='{}' stamp='2026-01-02T03:04:0{id}Z'/>\
+             <message xmlns='{}' from='ben@b.test/y' to='ann@a.test' type='chat'><body>number {id}\
+             </body></message></forwarded></result></message>",
+            ns::MAM,
+            ns::FORWARD,
+            ns::DELAY,
+            ns::CLIENT,
+        );
+    }
+    let id = asked.head.id.as_deref().expect("an id");
+    let (first, last) = (ids[0], ids[ids.len() - 1]);
+    answer += &format!(
+        "<iq type='result' id='{id}' to='ann@a.test/x'><fin xmlns='{}' complete='{is_last}'>\
+         <set xmlns='{}'><first>{first}</first><last>{last}</last><count>3</count></set></fin></iq>",
+        ns::MAM,
+        ns::RSM,
+    );
+    stream.say(&answer).await;
+}
+
+async fn closed(mut stream: FakeStream) {
+    stream.expect("</stream:stream>").await;
+    stream.say("</stream:stream>").await;
+    stream.until_closed().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn history_is_exported_page_by_page() {
+    let server = FakeServer::new("a.test").await;
+    let (command, _ca) = at_fake(&server, &["history", "--export", "--json"], "");
+    let mut stream = server.bound("ann@a.test/x").await;
+    page(&mut stream, &["1", "2"], false).await;
+    page(&mut stream, &["3"], true).await;
+    closed(stream).await;
+    let lines = command.ended().well();
+    let all: Vec<Value> = lines
+        .iter()
+        .map(|line| serde_json::from_str(line).expect("an object"))
+        .collect();
+    let ids: Vec<&Value> = all.iter().map(|message| &message["archive_id"]).collect();
+    assert_eq!(ids, ["1", "2", "3"]);
+    assert_eq!(all[2]["body"], "number 3");
+    assert_eq!(all[2]["stamp"], "2026-01-02T03:04:03.000Z");
+
+    // The newest ones come page by page backwards, and are printed forwards.
+    let (command, _ca) = at_fake(&server, &["history", "--limit", "3"], "");
+    let mut stream = server.bound("ann@a.test/x").await;
+    page(&mut stream, &["2", "3"], false).await;
+    page(&mut stream, &["1"], true).await;
+    closed(stream).await;
+    let line = |n| format!("2026-01-02T03:04:0{n}.000Z ben@b.test/y: number {n}");
+    assert_eq!(command.ended().well(), [1, 2, 3].map(line));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_room_is_heard_and_spoken_to() {
+    let server = FakeServer::new("a.test").await;
+    let (command, _ca) = at_fake(&server, &["muc", "r@m.test"], "hello all\n");
+    let mut stream = server.bound("ann@a.test/x").await;
+    let asked = stream.expect("</presence>").await;
+    let asked = Stanza::parse(asked.trim()).expect("a presence");
+    assert_eq!(
+        asked.head.to.as_ref().map(|to| to.as_str()),
+        Some("r@m.test/ann")
+    );
+    let here = |nick: &str, own: &str| {
+        format!(
+            "<presence from='r@m.test/{nick}' to='ann@a.test/x'><x xmlns='{}'>\
+             <item affiliation='none' role='participant'/>{own}</x></presence>",
+            ns::MUC_USER
+        )
+    };
+    stream.say(&here("ben", "")).await;
+    stream.say(&here("ann", "<status code='110'/>")).await;
+    let said = "<message from='r@m.test/ben' to='ann@a.test/x' type='groupchat'>\
+                <body>hi\u{9b}2J</body></message>";
+    stream.say(said).await;
+    let said = stream.expect("</message>").await;
+    assert!(
+        said.contains("hello all") && said.contains("groupchat"),
+        "{said}"
+    );
+    // The end of the input is the end of the visit.
+    let left = stream.expect("type='unavailable'").await;
+    assert!(left.contains("r@m.test/ann"), "{left}");
+    stream
+        .say(&here("ann", "<status code='110'/>").replacen(
+            "<presence ",
+            "<presence type='unavailable' ",
+            1,
+        ))
+        .await;
+    closed(stream).await;
+    let heard = [
+        "* ben is here",
+        "* ann is here",
+        "ben: hi\\u{9b}2J",
+        "* ann is gone",
+    ];
+    assert_eq!(command.ended().well(), heard);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn stanzas_go_out_as_they_are() {
     let world = World::new().await;
-    let ping = format!(
-        "<iq type='get' id='1'><ping xmlns='{}'/></iq>",
-        xmpp_stream::ns::PING
-    );
+    let ping = format!("<iq type='get' id='1'><ping xmlns='{}'/></iq>", ns::PING);
     let lines = world
         .run("ann@a.test/x", &["raw"], &format!("\n{ping}\n"))
         .await

@@ -13,7 +13,7 @@ use tokio_rustls::TlsAcceptor;
 use xmpp_certs::{DevCa, Leaf, Variant};
 use xmpp_client::{Builder, CertificateFault, ConnectError, Failure, Step, Tried, XmppClient};
 use xmpp_stream::ns;
-use xmpp_testkit::{TestLab, Zone};
+use xmpp_testkit::{FakeServer, TestLab, Zone};
 
 const DIRECT: &str = "_xmpps-client._tcp.a.test";
 const STARTTLS: &str = "_xmpp-client._tcp.a.test";
@@ -194,6 +194,30 @@ async fn c6120_dn_03_a_place_without_xmpp_or_tls_is_passed_over() {
     let client = patient.connect().await.expect("a way");
     assert_eq!((web.served(), silent.served()), (2, 1));
     client.disconnect().await.expect("an end in order");
+}
+
+#[tokio::test]
+async fn c6120_dn_03_a_stream_that_does_not_open_behind_tls_is_passed_over() {
+    let world = world().await;
+    let fake = FakeServer::new("a.test").await;
+    let zone = Zone::new()
+        .srv(DIRECT, 1, "x.test", fake.address().port())
+        .srv(STARTTLS, 2, "x.test", world.port)
+        .host("x.test", "127.0.0.1");
+    let both = format!("{}{}", fake.ca_pem(), world.lab.ca_pem());
+    let client = world.builder(zone).ca_pem(&both).connect();
+    let broken = async {
+        let mut stream = fake.accept().await;
+        stream.expect(">").await;
+        stream.say("<nonsense xmlns='urn:test'/>").await;
+        stream.until_closed().await;
+    };
+    let (client, ()) = tokio::join!(client, broken);
+    client
+        .expect("a way")
+        .disconnect()
+        .await
+        .expect("an end in order");
 }
 
 #[tokio::test]

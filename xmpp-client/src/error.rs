@@ -134,7 +134,10 @@ impl ConnectError {
     #[must_use]
     pub fn is_final(&self) -> bool {
         match self {
-            Self::Negotiation(..) => self.step() >= Step::Authentication,
+            // Behind TLS a stream can still fail to open; only the login is a verdict.
+            Self::Negotiation(step, failure) => {
+                *step == Step::Binding || step_of(failure) >= Some(Step::Authentication)
+            }
             Self::Resolve(_) => true,
             Self::Unreachable(_) => false,
             _ => self.step() == Step::Configuration,

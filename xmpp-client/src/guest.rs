@@ -184,7 +184,7 @@ async fn answer(
     }
 }
 
-/// Row ck-9: on a stream with nobody else on it only the server answers.
+/// Row ck-09: on a stream with nobody else on it only the server answers.
 fn is_answer(stanza: &Stanza, domain: &Jid, id: &str) -> bool {
     let from = stanza.head.from.as_ref();
     stanza.kind == Kind::Iq
@@ -209,7 +209,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn ck_9_only_the_server_answers_a_guest() {
+    fn ck_09_only_the_server_answers_a_guest() {
         let domain = Jid::parse("a.test").unwrap();
         let check = |xml: &str| is_answer(&Stanza::parse(xml).unwrap(), &domain, "g1");
         assert!(check("<iq type='result' id='g1'/>"));

@@ -22,6 +22,10 @@
 //! # }
 //! ```
 //!
+//! That is the lower half: [`XmppClient`] takes stanzas and gives stanzas. [`XmppProtocol`] on top of
+//! it knows messages, presence, contacts and accounts; [`ext`] has one file an extension. docs/CLIENT.md
+//! is a short guide, docs/AGSXMPP.md one for those who come from there.
+//!
 //! One task, the listener, owns the stream and always reads; clients are cheap clones that reach it
 //! over a queue. Each receiver of events has a bounded queue of its own. Passwords, SASL data and
 //! bodies are never logged.
@@ -82,3 +86,11 @@ pub use xmpp_stream::resolve::{Candidate, Dns, Host, Place, Resolver};
 pub use xmpp_stream::stanza::{Kind, Stanza, Ty};
 pub use xmpp_stream::stream::{CloseReason, Failure};
 pub use xmpp_stream::xml::Element;
+
+/// The snippets of the guides are tested with the code.
+#[cfg(doctest)]
+#[doc = include_str!("../../docs/CLIENT.md")]
+mod guide {}
+#[cfg(doctest)]
+#[doc = include_str!("../../docs/AGSXMPP.md")]
+mod agsxmpp {}

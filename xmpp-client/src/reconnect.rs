@@ -149,8 +149,9 @@ pub(crate) fn auth_failure(error: &ConnectError) -> Option<&Failure> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::error::Step;
+    use crate::tried::{Attempt, Tried};
     use xmpp_stream::error::StreamError;
+    use xmpp_stream::resolve::{Candidate, Host, ResolveError};
 
     const SECOND: Duration = Duration::from_secs(1);
 
@@ -231,5 +232,39 @@ mod tests {
         let lost = ConnectError::Timeout(Step::Connect);
         assert_eq!(after_attempt(&lost), Verdict::Again);
         assert_eq!(auth_failure(&lost), None);
+    }
+    #[test]
+    fn co_11_one_place_that_may_do_better_is_reason_to_try_again() {
+        let place = Candidate {
+            host: Host::parse("x.test").unwrap(),
+            port: 5222,
+            direct_tls: false,
+        };
+        let verdict = |errors: Vec<ConnectError>| {
+            let attempts = errors.into_iter().map(|error| Attempt {
+                candidate: place.clone(),
+                address: None,
+                error,
+            });
+            after_attempt(&ConnectError::Unreachable(Box::new(Tried {
+                domain: "a.test".into(),
+                attempts: attempts.collect(),
+                unanswered: Vec::new(),
+                is_late: false,
+            })))
+        };
+        let gone = || {
+            let gone = StreamError::new(StreamCondition::HostGone);
+            ConnectError::Closed(Step::Stream, CloseReason::Theirs(gone))
+        };
+        assert_eq!(verdict(vec![gone(), gone()]), Verdict::Stop);
+        assert_eq!(
+            verdict(vec![gone(), ConnectError::NoAddress]),
+            Verdict::Again
+        );
+        assert_eq!(verdict(vec![]), Verdict::Again);
+        let absent = ConnectError::Resolve(ResolveError::Absent);
+        assert_eq!(after_attempt(&absent), Verdict::Slowly);
+        assert_eq!(after_attempt(&ConnectError::NoCa), Verdict::Stop);
     }
 }

@@ -37,7 +37,7 @@ impl Default for Wishes {
             direct_tls: false,
             lookup_max: ResolveLimits::default().query_max,
             dial_max: Duration::from_secs(10),
-            negotiation_max: Duration::from_secs(30),
+            negotiation_max: Duration::from_secs(20),
             connect_max: Duration::from_secs(60),
         }
     }
@@ -164,7 +164,7 @@ impl Builder {
     }
 
     /// How long a server may take from the open connection to the bound stream before the next
-    /// place is tried; half a minute unless said otherwise.
+    /// place is tried; twenty seconds unless said otherwise.
     pub fn negotiation_max(mut self, max: Duration) -> Self {
         self.wishes.negotiation_max = max;
         self

@@ -241,10 +241,14 @@ impl StreamError {
     pub fn to_element(&self) -> Element {
         let error = Element::new(ns::STREAMS, "error");
         let app = self.app.as_deref();
+        let mut condition = Element::new(ns::STREAM_ERRORS, self.condition.as_str());
+        if let Some(place) = &self.other_host {
+            condition.push_text(place);
+        }
         add_condition(
             error,
             ns::STREAM_ERRORS,
-            self.condition.as_str(),
+            condition,
             self.text.as_deref(),
             app,
         )
@@ -278,7 +282,10 @@ impl StreamError {
             condition,
             text,
             app,
-            other_host: other_host.map(|place| place.text().into()),
+            other_host: other_host
+                .map(Element::text)
+                .filter(|place| !place.is_empty())
+                .map(Into::into),
         }
     }
 }
@@ -443,7 +450,7 @@ impl StanzaError {
         add_condition(
             error,
             ns::STANZAS,
-            self.condition.as_str(),
+            Element::new(ns::STANZAS, self.condition.as_str()),
             self.text.as_deref(),
             app,
         )
@@ -484,11 +491,11 @@ impl From<StanzaCondition> for StanzaError {
 fn add_condition(
     error: Element,
     ns: &str,
-    condition: &str,
+    condition: Element,
     text: Option<&str>,
     app: Option<&Element>,
 ) -> Element {
-    let mut error = error.with_child(Element::new(ns, condition));
+    let mut error = error.with_child(condition);
     if let Some(text) = text {
         let text = Element::new(ns, "text").with_text(text);
         error.push(text.with_attr_ns(ns::XML, "lang", "en"));

@@ -18,7 +18,7 @@ fn carbon(from: &str) -> String {
 }
 
 #[tokio::test]
-async fn ck_2_carbons_come_from_the_own_account_alone() {
+async fn ck_02_carbons_come_from_the_own_account_alone() {
     let (fake, client) = Fake::start("ann@a.test/x").await;
     let mut events = client.events();
     for from in [
@@ -41,7 +41,7 @@ async fn ck_2_carbons_come_from_the_own_account_alone() {
 }
 
 #[tokio::test]
-async fn ck_7_bookmarks_and_blocking_change_by_the_own_account_alone() {
+async fn ck_07_bookmarks_and_blocking_change_by_the_own_account_alone() {
     let (fake, client) = Fake::start("ann@a.test/x").await;
     let mut events = client.events();
     for (from, is_own) in [("eve@a.test", false), ("ann@a.test", true)] {

@@ -83,7 +83,7 @@ async fn read(
 }
 
 #[tokio::test]
-async fn ss_8_pages_follow_until_the_archive_is_complete() {
+async fn ss_08_pages_follow_until_the_archive_is_complete() {
     let (mut fake, client) = Fake::start("ann@a.test/x").await;
     let reading =
         tokio::spawn(async move { read(&client, Query::default(), Bounds::default()).await });
@@ -99,7 +99,7 @@ async fn ss_8_pages_follow_until_the_archive_is_complete() {
 }
 
 #[tokio::test]
-async fn ss_8_the_newest_page_comes_first_where_that_is_wanted() {
+async fn ss_08_the_newest_page_comes_first_where_that_is_wanted() {
     let (mut fake, client) = Fake::start("ann@a.test/x").await;
     let query = Query {
         order: Order::NewestFirst,
@@ -117,7 +117,7 @@ async fn ss_8_the_newest_page_comes_first_where_that_is_wanted() {
 }
 
 #[tokio::test]
-async fn ck_3_results_that_nobody_asked_for_are_not_taken() {
+async fn ck_03_results_that_nobody_asked_for_are_not_taken() {
     let (mut fake, client) = Fake::start("ann@a.test/x").await;
     let reading =
         tokio::spawn(async move { read(&client, Query::default(), Bounds::default()).await });
@@ -136,7 +136,7 @@ async fn ck_3_results_that_nobody_asked_for_are_not_taken() {
 }
 
 #[tokio::test]
-async fn ck_3_a_room_answers_for_its_own_archive() {
+async fn ck_03_a_room_answers_for_its_own_archive() {
     let (mut fake, client) = Fake::start("ann@a.test/x").await;
     let reading = tokio::spawn(async move {
         let room = BareJid::parse("room@c.test").expect("a JID");
@@ -180,7 +180,7 @@ async fn xep0313_archives_that_do_not_end_are_refused() {
 }
 
 #[tokio::test]
-async fn ss_9_a_forgotten_id_is_told_and_ids_are_named_only_where_known() {
+async fn ss_09_a_forgotten_id_is_told_and_ids_are_named_only_where_known() {
     let (mut fake, client) = Fake::start("ann@a.test/x").await;
     let query = Query {
         after_id: Some("7".into()),

@@ -61,6 +61,8 @@ async fn xep0045_joining_waits_for_our_own_presence() {
     let own = format!("{}<status code='110'/>", item("owner", "moderator"));
     fake.send(&presence("room@d.test/me", "", &own));
     fake.send(&presence("c.test/me", "", &own));
+    let banned = format!("{}<status code='110'/>", item("outcast", "moderator"));
+    fake.send(&presence("room@c.test/me", "", &banned));
     fake.send(&presence(
         "room@c.test/ben",
         "",

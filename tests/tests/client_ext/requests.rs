@@ -27,7 +27,7 @@ fn jid(text: &str) -> Jid {
 const STANZAS: &str = "urn:ietf:params:xml:ns:xmpp-stanzas";
 
 #[tokio::test]
-async fn im_bl_nobody_is_unblocked_by_an_empty_list() {
+async fn xep0191_nobody_is_unblocked_by_an_empty_list() {
     let (mut fake, client) = Fake::start("ann@a.test/x").await;
     assert_eq!(
         blocking::unblock(&client, &[]).await,
@@ -127,6 +127,36 @@ async fn xep0402_a_node_that_others_may_read_is_closed_before_a_bookmark_goes_in
     // Once is enough.
     let refused = setting.await.expect("a task").expect_err("refused");
     assert_eq!(refused.why(), Some(PubsubCondition::PreconditionNotMet));
+}
+
+#[tokio::test]
+async fn xep0402_options_that_a_service_does_not_take_with_an_item_configure_the_node() {
+    let (mut fake, client) = Fake::start("ann@a.test/x").await;
+    let setting = ask(&client, |client| async move {
+        let room = BareJid::parse("room@c.test").expect("a JID");
+        bookmarks::set(&client, &Bookmark::new(room)).await
+    });
+    let asked = fake.next().await;
+    fake.error(
+        &asked,
+        "wait",
+        &format!("<resource-constraint xmlns='{STANZAS}'/>"),
+    );
+    let max = "<field var='pubsub#max_items'><value>max</value></field>";
+    for (name, is_there) in [("create", true), ("configure", false)] {
+        let asked = fake.next().await;
+        assert!(asked.to_xml().contains(&format!("<{name} ")), "{name}");
+        assert!(asked.to_xml().contains(max), "{name}");
+        match is_there {
+            true => fake.error(&asked, "cancel", &format!("<conflict xmlns='{STANZAS}'/>")),
+            false => fake.result(&asked, ""),
+        }
+    }
+    let asked = fake.next().await.to_xml();
+    assert!(!asked.contains(max), "{asked}");
+    assert!(asked.contains("<value>whitelist</value>"), "{asked}");
+    drop(fake);
+    assert!(setting.await.expect("a task").is_err());
 }
 
 #[tokio::test]

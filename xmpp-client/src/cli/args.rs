@@ -54,6 +54,7 @@ Environment:
 #[derive(Clone, Debug, Parser)]
 #[command(
     name = "xmpp-client",
+    bin_name = "xmpp-client",
     version,
     verbatim_doc_comment,
     after_long_help = EXAMPLES,

@@ -10,6 +10,8 @@ use crate::error::Closed;
 use crate::event::Event;
 use crate::ext::muc::{self, Departure, Join, RoomEvent};
 use serde_json::Value;
+use std::time::Duration;
+use tokio::time::timeout;
 use xmpp_stream::jid::FullJid;
 use xmpp_stream::payload::delay;
 use xmpp_stream::stanza::Stanza;
@@ -37,13 +39,9 @@ pub(super) async fn muc(
     tokio::pin!(end);
     loop {
         tokio::select! {
-            line = lines.recv() => match line {
-                Some(line) if line.trim().is_empty() => {}
-                Some(line) => {
-                    muc::send(client, &args.room, &line).await?;
-                }
-                None => break,
-            },
+            // What was heard is printed before the end of the input ends the visit.
+            biased;
+            () = &mut end => break,
             event = events.next() => match event {
                 Some(Event::Stanza(stanza)) => {
                     if tell(&joined.occupant, &stanza, out)? {
@@ -54,15 +52,21 @@ pub(super) async fn muc(
                 Some(_) => {}
                 None => return Err(Closed { reason: CloseReason::Eof }.into()),
             },
-            () = &mut end => break,
+            line = lines.recv() => match line {
+                Some(line) if line.trim().is_empty() => {}
+                Some(line) => {
+                    muc::send(client, &args.room, &line).await?;
+                }
+                None => break,
+            },
         }
     }
     // A room that does not answer any more has nothing to say about our going.
     let _ = muc::leave(client, &joined.occupant, None).await;
-    while let Ok(Some(Event::Stanza(stanza))) =
-        tokio::time::timeout(std::time::Duration::ZERO, events.next()).await
-    {
-        tell(&joined.occupant, &stanza, out)?;
+    while let Ok(Some(event)) = timeout(Duration::ZERO, events.next()).await {
+        if let Event::Stanza(stanza) = event {
+            tell(&joined.occupant, &stanza, out)?;
+        }
     }
     Ok(())
 }

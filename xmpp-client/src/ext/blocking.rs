@@ -135,7 +135,7 @@ mod tests {
     }
 
     #[test]
-    fn im_bl_push_says_what_changed() {
+    fn xep0191_push_says_what_changed() {
         let eve = vec![Jid::parse("eve@a.test").unwrap()];
         let item = "<item jid='eve@a.test'/>";
         let check = |payload: String, change| {
@@ -164,7 +164,7 @@ mod tests {
     }
 
     #[test]
-    fn im_bl_push_from_somebody_else_is_forged() {
+    fn xep0191_push_from_somebody_else_is_forged() {
         for from in ["eve@a.test", "ann@a.test/y", "a.test"] {
             let payload = format!("<unblock xmlns='{}'/>", ns::BLOCKING);
             let forged = read(&format!(" from='{from}'"), &payload).unwrap_err();

@@ -207,7 +207,7 @@ mod tests {
     }
 
     #[test]
-    fn ck_7_bookmarks_change_by_the_own_account_alone() {
+    fn ck_07_bookmarks_change_by_the_own_account_alone() {
         let own = FullJid::parse("ann@a.test/x").unwrap();
         let change = |from: &str, inside: &str| {
             let node = ns::BOOKMARKS;

@@ -120,7 +120,7 @@ mod tests {
     }
 
     #[test]
-    fn ck_2_copies_from_anyone_else_are_forged() {
+    fn ck_02_copies_from_anyone_else_are_forged() {
         let copy = copy("received", MESSAGE);
         for from in [
             "",

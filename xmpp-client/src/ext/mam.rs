@@ -266,7 +266,7 @@ pub async fn page(
     let query_id = fresh_id();
     let asked = to_element(query, &query_id, page);
     let mut results = Results {
-        own: client.jid().clone(),
+        own: client.jid(),
         room: room.cloned(),
         query_id,
         max: page.max.map_or(usize::MAX, |max| max as usize),

@@ -8,12 +8,14 @@ use super::pubsub::{
     self, Items, Notification, Options, PubsubCondition, PubsubError, Which, notification,
 };
 use crate::client::XmppClient;
+use xmpp_stream::error::StanzaCondition;
 use xmpp_stream::jid::{BareJid, FullJid};
 use xmpp_stream::stanza::Stanza;
 use xmpp_stream::xml::Element;
 
 /// Publishes at the own account. A node with other options than these is configured first: who
-/// publishes what is private must not find it public.
+/// publishes what is private must not find it public. A service that takes fewer options with what
+/// is published gets the others by configuring the node.
 ///
 /// # Errors
 /// As `pubsub::publish`.
@@ -24,14 +26,40 @@ pub async fn publish(
     payload: Element,
     options: Option<&Options>,
 ) -> Result<Option<Box<str>>, PubsubError> {
-    let publish = || pubsub::publish(client, None, node, id, Some(payload.clone()), options);
-    match (publish().await, options) {
-        (Err(error), Some(options)) if error.why() == Some(PubsubCondition::PreconditionNotMet) => {
-            pubsub::configure(client, None, node, options).await?;
-            publish().await
+    let again = payload.clone();
+    let published = pubsub::publish(client, None, node, id, Some(payload), options).await;
+    let (Err(error), Some(options)) = (&published, options) else {
+        return published;
+    };
+    let few = options.few();
+    let asked = match error {
+        error if error.why() == Some(PubsubCondition::PreconditionNotMet) => options,
+        error if does_not_know_all(error) && few != *options => {
+            // Made first: publishing would make it with options of the service's own.
+            let created = pubsub::create(client, None, node, Some(options)).await;
+            tracing::debug!(?created, node, "options by configuration");
+            &few
         }
-        (published, _) => published,
-    }
+        _ => return published,
+    };
+    pubsub::configure(client, None, node, options).await?;
+    pubsub::publish(client, None, node, id, Some(again), Some(asked)).await
+}
+
+/// The service may have refused a field of the options that it does not know: ejabberd 23.01 says
+/// resource-constraint.
+fn does_not_know_all(error: &PubsubError) -> bool {
+    let PubsubError::Refused { error, why } = error else {
+        return false;
+    };
+    let is_about_fields = matches!(
+        error.condition,
+        StanzaCondition::BadRequest
+            | StanzaCondition::FeatureNotImplemented
+            | StanzaCondition::NotAcceptable
+            | StanzaCondition::ResourceConstraint
+    );
+    is_about_fields && matches!(why, None | Some(PubsubCondition::InvalidOptions))
 }
 
 /// Items at an account; `None`: the own one.
@@ -109,7 +137,7 @@ mod tests {
     }
 
     #[test]
-    fn ck_7_private_notifications_come_from_the_own_account_alone() {
+    fn ck_07_private_notifications_come_from_the_own_account_alone() {
         let own = FullJid::parse("ann@a.test/x").unwrap();
         let private = |from: &str| read_private(&own, "n", &stanza(from));
         assert!(private("").unwrap().is_some());

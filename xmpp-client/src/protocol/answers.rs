@@ -199,7 +199,7 @@ mod tests {
     const INFO: &str = "http://jabber.org/protocol/disco#info";
 
     #[test]
-    fn li_6_disco_info_is_what_the_caps_say() {
+    fn li_06_disco_info_is_what_the_caps_say() {
         let answers = Answers::new(&Options::default());
         let node = format!("{}#{}", ns::CAPS_NODE, answers.caps.ver);
         for asked in [String::new(), format!(" node='{node}'")] {
@@ -223,7 +223,7 @@ mod tests {
     }
 
     #[test]
-    fn li_7_ping_version_and_time_as_the_options_say() {
+    fn li_07_ping_version_and_time_as_the_options_say() {
         let quiet = Options {
             tell_version: false,
             tell_time: false,
@@ -254,7 +254,7 @@ mod tests {
     }
 
     #[test]
-    fn li_1_whatever_else_is_asked_is_refused() {
+    fn li_01_whatever_else_is_asked_is_refused() {
         refused(answer("get", BEN, ""), StanzaCondition::BadRequest);
         for payload in [
             "<query xmlns='urn:x'/>",
@@ -270,7 +270,7 @@ mod tests {
     }
 
     #[test]
-    fn ck_1_pushes_are_taken_from_the_own_account_alone() {
+    fn ck_01_pushes_are_taken_from_the_own_account_alone() {
         for push in [
             "<query xmlns='jabber:iq:roster'><item jid='eve@b.test'/></query>",
             "<block xmlns='urn:xmpp:blocking'><item jid='eve@b.test'/></block>",

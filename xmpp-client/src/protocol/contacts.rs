@@ -43,7 +43,7 @@ impl XmppProtocol {
     /// What a session begins with (RFC 6121 section 2.2): the roster comes before presence. Neither it
     /// nor copies keep anybody from being online.
     pub(super) async fn start_session(&self) {
-        let (is_loaded, carbons) = {
+        let (is_loaded, wants_copies) = {
             let state = self.lock();
             (state.roster.is_loaded(), state.options.carbons)
         };
@@ -53,10 +53,8 @@ impl XmppProtocol {
         if let Err(error) = self.load_roster().await {
             tracing::debug!(%error, "no roster");
         }
-        if carbons {
-            if let Err(error) = carbons::enable(self.client()).await {
-                tracing::debug!(%error, "no copies of what other devices send");
-            }
+        if wants_copies && let Err(error) = carbons::enable(self.client()).await {
+            tracing::debug!(%error, "no copies of what other devices send");
         }
     }
 

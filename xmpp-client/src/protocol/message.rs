@@ -361,7 +361,7 @@ mod tests {
     }
 
     #[test]
-    fn c6121_ci_06_li_3_unknown_types_are_normal() {
+    fn c6121_ci_06_li_03_unknown_types_are_normal() {
         let kind = |ty: &str| {
             read(&format!("<message{ty}><body/></message>"))
                 .unwrap()
@@ -373,14 +373,14 @@ mod tests {
     }
 
     #[test]
-    fn li_5_without_from_it_is_from_the_own_account() {
+    fn li_05_without_from_it_is_from_the_own_account() {
         let message = read("<message><body>x</body></message>").unwrap();
         assert_eq!(message.from.as_str(), "ann@a.test");
         assert!(read("<message from='ben@b.test'/>").is_none());
     }
 
     #[test]
-    fn ck_8_dates_of_our_own_server_and_room_are_trusted() {
+    fn ck_08_dates_of_our_own_server_and_room_are_trusted() {
         let delayed = |from: &str, ty: &str, by: &str| {
             let other = "<delay xmlns='urn:xmpp:delay' stamp='2000-01-01T00:00:00Z'/>";
             let delay =

@@ -95,7 +95,7 @@ impl State {
         match carbons::read(&self.own, stanza) {
             Ok(None) => {}
             Ok(Some(carbon)) => return self.copy(carbon.direction, &carbon.message, out),
-            // Row ck-2: a copy is what our own server says it is, or nothing.
+            // Row ck-02: a copy is what our own server says it is, or nothing.
             Err(forged) => return tracing::debug!(%forged, "not a copy"),
         }
         if let Some(error) = stanza.error() {
@@ -145,8 +145,11 @@ impl State {
             Some(&from)
         };
         let with = other.unwrap_or(&from).to_bare();
+        // Row ck-12: a private message in a room is an occupant's too, marked by the room.
+        let is_private = stanza.kids.iter().any(|kid| kid.ns == ns::id::MUC_USER);
         let by = match message.kind {
             MessageKind::Groupchat => from,
+            _ if is_private => from,
             _ => from.to_bare().into_jid(),
         };
         if let Some(id) = &message.corrects
@@ -346,7 +349,7 @@ impl State {
 
     /// Requests are answered elsewhere; what they say of roster and blocked addresses is taken in here.
     fn push(&mut self, iq: &Stanza, out: &mut Outcome) {
-        // Row ck-1.
+        // Row ck-01.
         if iq.head.ty != Ty::Set || !is_from_own_account(&self.own, iq) || iq.kids.len() != 1 {
             return;
         }

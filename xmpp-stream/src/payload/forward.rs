@@ -85,7 +85,7 @@ mod tests {
     }
 
     #[test]
-    fn ck_6_nothing_but_one_message_is_taken() {
+    fn ck_06_nothing_but_one_message_is_taken() {
         for content in [
             "",
             DELAY,

@@ -13,11 +13,13 @@ use hickory_resolver::proto::rr::{Name, RData, RecordType};
 use std::fmt;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::str::FromStr;
-use std::sync::OnceLock;
-use std::time::Duration;
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, SystemTime};
 
 /// One try over UDP; the bound round the whole query is `ResolveLimits::query_max`.
 const TRY_MAX: Duration = Duration::from_secs(2);
+/// Where the system says which name servers it has.
+const SYSTEM_FILE: &str = "/etc/resolv.conf";
 /// Answers kept; a large server talks to some thousand others.
 const CACHE_ANSWERS: u64 = 1024;
 
@@ -25,7 +27,14 @@ const CACHE_ANSWERS: u64 = 1024;
 pub struct NameServers {
     /// Empty: the system's.
     servers: Vec<SocketAddr>,
-    resolver: OnceLock<Option<TokioResolver>>,
+    built: Mutex<Option<Built>>,
+}
+
+/// A resolver, and when the file that it was made of was written.
+#[derive(Clone)]
+struct Built {
+    resolver: Option<TokioResolver>,
+    written: Option<SystemTime>,
 }
 
 impl NameServers {
@@ -34,7 +43,7 @@ impl NameServers {
     pub fn new(servers: &[SocketAddr]) -> Self {
         Self {
             servers: servers.to_vec(),
-            resolver: OnceLock::new(),
+            built: Mutex::new(None),
         }
     }
 
@@ -44,14 +53,36 @@ impl NameServers {
         ty: RecordType,
         take: impl Fn(&RData) -> Option<T>,
     ) -> Result<Vec<T>, DnsError> {
-        let resolver = self.resolver.get_or_init(|| self.build());
-        let resolver = resolver.as_ref().ok_or(DnsError::NoNameServers)?;
+        let resolver = self.resolver().ok_or(DnsError::NoNameServers)?;
         let mut name = Name::from_str(name).map_err(|_| DnsError::Name)?;
         name.set_fqdn(true);
         match resolver.lookup(name, ty).await {
             Ok(lookup) => Ok(records(&lookup, take)),
             Err(error) if error.is_no_records_found() => Ok(Vec::new()),
             Err(error) => Err(reason(&error)),
+        }
+    }
+
+    /// The one at hand, unless the system's name servers have changed since: a machine that moves
+    /// from one network to another finds others there.
+    fn resolver(&self) -> Option<TokioResolver> {
+        let written = match self.servers.is_empty() {
+            true => std::fs::metadata(SYSTEM_FILE)
+                .and_then(|file| file.modified())
+                .ok(),
+            false => None,
+        };
+        let mut built = self.built.lock().unwrap_or_else(PoisonError::into_inner);
+        match &*built {
+            Some(built) if built.written == written => built.resolver.clone(),
+            _ => {
+                let resolver = self.build();
+                *built = Some(Built {
+                    resolver: resolver.clone(),
+                    written,
+                });
+                resolver
+            }
         }
     }
 

@@ -25,7 +25,7 @@ const MESSAGE: &str =
     "<message xmlns='jabber:client' from='ben@b.test/y'><body>hi</body></message>";
 
 #[test]
-fn ck_3_results_count_from_the_archive_that_was_asked() {
+fn ck_03_results_count_from_the_archive_that_was_asked() {
     #[track_caller]
     fn check(room: Option<&str>, from: &str, counts: bool) {
         let stanza = result(from, "q", " id='1'", MESSAGE);
@@ -45,7 +45,7 @@ fn ck_3_results_count_from_the_archive_that_was_asked() {
 }
 
 #[test]
-fn ck_3_results_count_with_the_id_of_the_open_query() {
+fn ck_03_results_count_with_the_id_of_the_open_query() {
     let read = |stanza: Stanza| results(None).read(&stanza).unwrap();
     assert!(read(result("", "q", " id='1'", MESSAGE)).is_some());
     assert!(read(result("", "other", " id='1'", MESSAGE)).is_none());
@@ -87,7 +87,7 @@ fn xep0313_a_query_says_what_is_wanted() {
 }
 
 #[test]
-fn ck_4_a_stanza_id_counts_from_the_archive_that_gave_it() {
+fn ck_04_a_stanza_id_counts_from_the_archive_that_gave_it() {
     let xml = "<message><stanza-id xmlns='urn:xmpp:sid:0' id='evil' by='eve@a.test'/>\
                <stanza-id xmlns='urn:xmpp:sid:0' id='good' by='ann@a.test'/></message>";
     let stanza = Stanza::parse(xml).unwrap();

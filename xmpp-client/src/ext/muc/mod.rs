@@ -368,6 +368,12 @@ async fn entered(events: &mut Events, asked: &FullJid, id: &str) -> Result<Joine
             Some(RoomEvent::Present {
                 occupant, statuses, ..
             }) => {
+                // Of someone with no role, or banned, it is left over from an earlier stay.
+                let is_in =
+                    occupant.role != Role::None && occupant.affiliation != Affiliation::Outcast;
+                if statuses.contains(&110) && !is_in {
+                    continue;
+                }
                 if statuses.contains(&110) {
                     let own = asked.as_jid().with_resource(&occupant.nick);
                     return Ok(Joined {

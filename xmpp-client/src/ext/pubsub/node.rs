@@ -65,6 +65,15 @@ impl Options {
         }
     }
 
+    /// Those that every service knows, and that keep what is private so.
+    pub(in crate::ext) fn few(&self) -> Self {
+        Self {
+            access: self.access,
+            persist: self.persist,
+            ..Self::default()
+        }
+    }
+
     /// As a form of this type; the fields are the same in both types that there are.
     pub(super) fn to_form(&self, form_type: &str) -> Form {
         let mut form = Form::submit(form_type);

@@ -43,7 +43,7 @@ fn xep0060_notifications_say_what_happened() {
 }
 
 #[test]
-fn ck_7_notifications_count_from_the_service_alone() {
+fn ck_07_notifications_count_from_the_service_alone() {
     let service = Jid::parse("p.test").unwrap();
     let from = |from| read(&service, &stanza(from, "<purge node='n'/>")).is_some();
     assert!(from("p.test"));

@@ -67,7 +67,7 @@ const OWN: &str = " from='ann@a.test'";
 const HI: &str = "<message from='ben@b.test/y' type='chat'><body>hi</body></message>";
 
 #[test]
-fn ck_2_copies_are_taken_from_the_own_account_alone() {
+fn ck_02_copies_are_taken_from_the_own_account_alone() {
     assert_eq!(
         told(&mut ann(), &carbon("received", OWN, HI)),
         ["ben@b.test/y: hi Received"]
@@ -88,7 +88,7 @@ fn ck_2_copies_are_taken_from_the_own_account_alone() {
 }
 
 #[test]
-fn ck_2_what_we_are_said_to_have_sent_is_from_us() {
+fn ck_02_what_we_are_said_to_have_sent_is_from_us() {
     let sent = |from: &str| {
         let inner =
             format!("<message from='{from}' to='ben@b.test' type='chat'><body>hi</body></message>");
@@ -99,7 +99,7 @@ fn ck_2_what_we_are_said_to_have_sent_is_from_us() {
 }
 
 #[test]
-fn ck_6_what_is_forwarded_is_no_stanza_of_its_own() {
+fn ck_06_what_is_forwarded_is_no_stanza_of_its_own() {
     for inner in [
         "<iq xmlns='jabber:client' type='set' id='1'><query xmlns='jabber:iq:roster'>\
          <item jid='eve@b.test'/></query></iq>",
@@ -153,6 +153,16 @@ fn ck_10_corrections_are_taken_from_the_same_sender_alone() {
     assert_eq!(
         told(&mut state, &room("ben", "r3", "r1")),
         ["r@c.test/ben: br1"]
+    );
+    // And in private there.
+    let aside = |nick: &str, id: &str, corrects: &str| {
+        let x = "<x xmlns='http://jabber.org/protocol/muc#user'/></message>";
+        says(&format!("r@c.test/{nick}"), id, corrects).replace("</message>", x)
+    };
+    told(&mut state, &aside("ben", "p1", ""));
+    assert_eq!(
+        told(&mut state, &aside("eve", "p2", "p1")),
+        ["r@c.test/eve: b"]
     );
 }
 
@@ -285,7 +295,7 @@ fn c6121_ci_04_presence_is_told_and_kept() {
 }
 
 #[test]
-fn li_2_nothing_is_approved_by_itself() {
+fn li_02_nothing_is_approved_by_itself() {
     let outcome = receive(
         &mut ann(),
         "<presence from='eve@b.test' type='subscribe'><status>let me in</status></presence>",
@@ -301,7 +311,7 @@ fn li_2_nothing_is_approved_by_itself() {
 }
 
 #[test]
-fn ck_1_roster_pushes_are_taken_from_the_own_account_alone() {
+fn ck_01_roster_pushes_are_taken_from_the_own_account_alone() {
     let push = |from: &str, item: &str| {
         format!(
             "<iq type='set' id='1'{from}><query xmlns='jabber:iq:roster' ver='9'>{item}</query></iq>"

@@ -107,13 +107,12 @@ impl Announced {
         Ok((mechanism, flag))
     }
 
-    /// The strongest common type. A server that names none has the one of its TLS version.
+    /// The strongest common type. With a server that names none nothing is bound: which type it has
+    /// could only be guessed, and those that name none mean tls-unique, even under TLS 1.3.
     fn binding(&self, ours: &Bindings) -> Option<&'static str> {
+        let theirs = self.bindings.as_ref()?;
         let mut names = ours.names().into_iter();
-        match &self.bindings {
-            Some(theirs) => names.find(|name| theirs.iter().any(|their| their == name)),
-            None => names.find(|name| *name == sasl::EXPORTER),
-        }
+        names.find(|name| theirs.iter().any(|their| their == name))
     }
 
     /// The `h` of XEP-0474 over what we saw.

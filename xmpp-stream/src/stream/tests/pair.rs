@@ -308,8 +308,8 @@ fn ats_sc_08_cb_03_flags_of_the_client() {
         (
             &["SCRAM-SHA-1", "SCRAM-SHA-1-PLUS"],
             None,
-            "SCRAM-SHA-1-PLUS",
-            "p=tls-exporter,,",
+            "SCRAM-SHA-1",
+            "n,,",
         ),
         (
             &["SCRAM-SHA-1", "SCRAM-SHA-1-PLUS"],
