@@ -1,7 +1,7 @@
 //! What a server offers for signing in, and what we take of it (RFC 6120 section 6.3.3).
 
 use super::Failure;
-use crate::features::sasl::{self, Bindings, Mechanism};
+use crate::features::sasl::{Bindings, Mechanism};
 use crate::features::scram::{self, Flag};
 use crate::ns;
 use crate::stream::ScramHash;
