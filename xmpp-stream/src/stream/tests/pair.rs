@@ -672,7 +672,7 @@ fn co_05_nothing_weaker_than_before() {
         };
         let mut caller = Caller::with(config);
         caller.secure();
-        let said = caller.hear(&offer(mechanisms, None));
+        let said = caller.hear(&offer(mechanisms, Some(&["tls-exporter"])));
         assert_eq!(
             caller.failure(),
             failure.as_ref(),
