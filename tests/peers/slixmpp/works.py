@@ -27,14 +27,14 @@ class Client(slixmpp.ClientXMPP):
         self.enable_starttls = False
         self.enable_plaintext = False
         self.enable_direct_tls = True
-        self.bound = asyncio.get_running_loop().create_future()
-        self.add_event_handler("session_start", lambda _: self.bound.set_result(None))
+        self.is_up = asyncio.get_running_loop().create_future()
+        self.add_event_handler("session_start", lambda _: self.is_up.set_result(None))
 
 
 async def connect(user, resource):
     client = Client(user, resource)
     client.connect(HOST, PORT)
-    await client.bound
+    await client.is_up
     return client
 
 

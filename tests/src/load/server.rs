@@ -75,6 +75,8 @@ pub async fn populate_with(
         BareJid::account(&local(number % accounts), DOMAIN).expect("the name of an account")
     };
     let store = &handle.core().store;
+    let held = xmpp_server::offers::set_of(keys);
+    handle.core().offers.narrow(DOMAIN, held);
     let create = |number| WriteOp::AccountCreate {
         account: jid(number),
         keys: keys.to_vec(),
