@@ -7,14 +7,13 @@ use stats_alloc::{INSTRUMENTED_SYSTEM, Region, StatsAlloc};
 use std::alloc::System;
 use std::env;
 use xmpp_client::{Kind, Stanza, Ty, XmppClient};
-use xmpp_server::config::Storage;
+use xmpp_testkit::TestLab;
 use xmpp_testkit::load::process::{Child, parent_is_done};
-use xmpp_testkit::load::server::{DOMAIN, PASSWORD, address, local, populate, start};
 
 #[global_allocator]
 static ALLOCATOR: &StatsAlloc<System> = &INSTRUMENTED_SYSTEM;
 
-const CLIENTS: usize = 200;
+const CLIENTS: usize = 100;
 const MESSAGES: usize = 500;
 /// Of an idle client: TLS, its task and its settings. rustls alone holds half of it.
 const HEAP_MAX: isize = 24 * 1024;
@@ -35,19 +34,25 @@ fn a_client_is_small() {
     }
 }
 
+fn account(number: usize) -> String {
+    format!("u{number}@a.test")
+}
+
 async fn server() {
-    let server = start(Storage::Memory, |_| ()).await;
-    populate(&server, CLIENTS, 0).await;
-    let ca = server.ca_pem().expect("a development CA");
-    println!("address {}", address(&server));
-    println!("ca {}", ca.replace('\n', "|"));
+    let lab = TestLab::new(["a.test"]).await.expect("a server");
+    for number in 0..CLIENTS {
+        lab.account(&account(number)).await;
+    }
+    println!("address {}", lab.place("a.test").address);
+    println!("ca {}", lab.ca_pem().replace('\n', "|"));
     parent_is_done().await;
-    server.shutdown().await;
+    lab.shutdown().await;
 }
 
 async fn client(number: usize, address: &str, ca: &str) -> XmppClient {
-    let client = XmppClient::builder(&format!("{}@{DOMAIN}/x", local(number)))
-        .password(PASSWORD)
+    let jid = account(number);
+    let client = XmppClient::builder(&jid)
+        .password(&format!("secret of {jid}"))
         .ca_pem(ca)
         .connect_to(address)
         .connect()

@@ -263,7 +263,7 @@ impl Builder {
             shared.handlers.add(&namespace, handler);
         }
         let listener = XmppListener::new(settings, bound, Arc::clone(&shared));
-        tokio::spawn(listener.run());
+        tokio::spawn(Box::new(listener).run());
         Ok(XmppClient::new(iq_max, shared))
     }
 

@@ -79,8 +79,8 @@ impl XmppListener {
         listener
     }
 
-    /// Reads and writes until the client is over.
-    pub(crate) async fn run(mut self) {
+    /// Reads and writes until the client is over. Boxed: a task would hold it twice.
+    pub(crate) async fn run(mut self: Box<Self>) {
         loop {
             let reason = self.listen().await;
             debug!(?reason, "stream over");

@@ -79,7 +79,7 @@ mod tests {
             .with_to(Jid::parse("room@b.test/x").unwrap());
         let enable = "<iq id='r' type='set'><enable xmlns='urn:xmpp:carbons:2'/></iq>";
         check(&[], &[]);
-        check(&[directed.clone()], &[]);
+        check(std::slice::from_ref(&directed), &[]);
         check(
             &[available.clone(), directed, carbons("enable")],
             &[enable, "<presence/>"],

@@ -394,9 +394,8 @@ impl<F: FnOnce() + Send> Connection<F> {
                     return Next::Go;
                 }
                 let credentials = core.credentials(&account, hash).await;
-                self.driver
-                    .machine
-                    .credentials(credentials, core.clock.now());
+                let now = core.clock.now();
+                self.driver.machine.credentials(credentials, now);
             }
             Output::CheckPassword { account, password } => {
                 if !self.hold_login(&account).await {
@@ -447,8 +446,7 @@ impl<F: FnOnce() + Send> Connection<F> {
                     live.managed(&mut self.driver, &core, &request);
                 }
             }
-            // Said by the calling side alone.
-            Output::Managed(_) => {}
+            Output::Managed(_) => {} // said by the calling side alone
             Output::PeerClosing => {
                 let h = match &mut self.live {
                     Some(live) => live.see_off(&mut self.driver, &core).await,

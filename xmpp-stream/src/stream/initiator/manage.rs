@@ -34,7 +34,7 @@ pub enum Manage {
 }
 
 /// A stream under management.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct Managed {
     /// Stanzas that came since the server has granted it; wraps around.
     inbound: u32,
@@ -167,15 +167,6 @@ impl Initiator {
             && let Ok(ack @ SmRequest::Ack(_)) = SmRequest::of(element)
         {
             self.wire.tell(Output::Sm(ack));
-        }
-    }
-}
-
-impl Default for Managed {
-    fn default() -> Self {
-        Self {
-            inbound: 0,
-            granted: false,
         }
     }
 }

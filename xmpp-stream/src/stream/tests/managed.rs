@@ -6,6 +6,7 @@ use super::*;
 use crate::error::StreamCondition;
 use crate::jid::FullJid;
 use crate::stanza::Ty;
+use proptest::prelude::*;
 
 const SM: &str = "xmlns='urn:xmpp:sm:3'";
 
@@ -262,4 +263,51 @@ fn stanzas_of_the_caller_are_written_as_they_stand() {
         .send_stanza(&Stanza::presence(Ty::None).with_id("1"));
     caller.machine.ask();
     assert_eq!(caller.said(), format!("<presence id='1'/><r {SM}/>"));
+}
+
+fn words() -> Vec<String> {
+    let words = [
+        "<r {}/>",
+        "<a {} h='0'/>",
+        "<a {} h='4294967295'/>",
+        "<a {} h=''/>",
+        "<enabled {} id='one' resume='true' max='9' location='x:1'/>",
+        "<enabled {}/>",
+        "<resumed {} previd='one' h='3'/>",
+        "<resumed {} previd='' h='3'/>",
+        "<failed {} h='7'/>",
+        "<enable {}/>",
+        "<message from='bob@d.test'><body>b</body></message>",
+        "<iq type='result' id='x'><bind xmlns='urn:ietf:params:xml:ns:xmpp-bind'/></iq>",
+        " ",
+        "</stream:stream>",
+    ];
+    words.map(|word| word.replace("{}", SM)).into()
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(300))]
+
+    #[test]
+    fn words_of_stream_management_in_any_order_are_taken_alike_at_every_split(
+        order in prop::collection::vec(any::<prop::sample::Index>(), 0..8),
+        state in 0..3,
+        chunk in 1_usize..40,
+    ) {
+        let words = words();
+        let text: String = order.iter().map(|index| index.get(&words).as_str()).collect();
+        let play = |chunk| {
+            let mut caller = match state {
+                0 => enabling(),
+                1 => enabled(),
+                _ => signed_in(resume(), &sm_feature()).0,
+            };
+            let mut said = String::new();
+            for part in text.as_bytes().chunks(chunk) {
+                said.push_str(&caller.hear_bytes(part));
+            }
+            (said, format!("{:?}", caller.told), caller.machine.handled())
+        };
+        prop_assert_eq!(play(text.len().max(1)), play(chunk));
+    }
 }
