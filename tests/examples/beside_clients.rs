@@ -12,16 +12,15 @@ use std::alloc::System;
 use std::io::BufRead;
 use std::path::Path;
 use std::process::Command;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 use tokio::runtime::Builder;
+use tokio::time::Instant;
 use xmpp_client::{Event, Stanza, Ty, XmppClient};
 use xmpp_server::auth::derive_all;
 use xmpp_server::config::Storage;
 use xmpp_stream::stream::ScramHash;
 use xmpp_testkit::load::process::{Child, parent_is_done};
-use xmpp_testkit::load::server::{
-    DOMAIN, PASSWORD, address, local, populate_with, start,
-};
+use xmpp_testkit::load::server::{DOMAIN, PASSWORD, address, local, populate_with, start};
 use xmpp_testkit::load::{Scheme, Target, announce};
 
 #[global_allocator]
@@ -75,7 +74,9 @@ const ROWS: &[Row] = &[
     ("message sent, us of CPU", |found| found.sent_us),
     ("message sent, allocations", |found| found.sent_allocations),
     ("message received, us of CPU", |found| found.received_us),
-    ("message received, allocations", |found| found.received_allocations),
+    ("message received, allocations", |found| {
+        found.received_allocations
+    }),
     ("idle client, bytes of heap", |found| found.idle_heap),
     ("idle client, bytes resident", |found| found.idle_resident),
 ];

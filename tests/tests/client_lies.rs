@@ -418,7 +418,11 @@ async fn what_was_written_and_not_acknowledged_is_told_at_the_end() {
             unsent.push(not_acked.stanza.head.id.expect("an id"));
         }
     }
-    assert_eq!(unsent, ["2".into()], "an answer, such as the barrier's, is nobody's loss");
+    assert_eq!(
+        unsent,
+        ["2".into()],
+        "an answer, such as the barrier's, is nobody's loss"
+    );
 }
 
 #[tokio::test]

@@ -4,8 +4,8 @@
 
 use std::time::{Duration, SystemTime};
 use tokio::time::{Instant, advance};
-use xmpp_server::clock::stamp;
 use xmpp_stream::ns;
+use xmpp_stream::payload::delay::stamp;
 use xmpp_testkit::managed::ids;
 use xmpp_testkit::wire::Wire;
 use xmpp_testkit::{Over, TestLab, Tree};

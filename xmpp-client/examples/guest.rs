@@ -13,7 +13,10 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let (Some(domain), Some(ca)) = (arguments.next(), arguments.next()) else {
         return Err("usage: guest DOMAIN CA-FILE".into());
     };
-    let mut guest = XmppClient::builder(&domain).ca_file(ca).connect_guest().await?;
+    let mut guest = XmppClient::builder(&domain)
+        .ca_file(ca)
+        .connect_guest()
+        .await?;
     let mut asked = guest.questions().await?;
     if let Some(instructions) = &asked.instructions {
         println!("{instructions}");

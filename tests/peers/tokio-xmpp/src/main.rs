@@ -29,10 +29,11 @@ struct Server {
 
 impl Server {
     async fn connect(&self, user: usize, resource: &str) -> Client {
-        let jid: Jid = format!("u{user}@{}/{resource}", self.domain).parse().expect("a JID");
+        let jid: Jid = format!("u{user}@{}/{resource}", self.domain)
+            .parse()
+            .expect("a JID");
         let at = DnsConfig::addr(&self.address);
-        let mut client =
-            Client::new_direct_tls_with_config(jid, PASSWORD, at, Timeouts::default());
+        let mut client = Client::new_direct_tls_with_config(jid, PASSWORD, at, Timeouts::default());
         loop {
             match client.next().await {
                 Some(Event::Online { .. }) => return client,
@@ -47,7 +48,10 @@ impl Server {
 async fn main() {
     let mut arguments = std::env::args().skip(1);
     let mut next = || arguments.next().expect("ADDRESS DOMAIN WORK N");
-    let server = Server { address: next(), domain: next() };
+    let server = Server {
+        address: next(),
+        domain: next(),
+    };
     let work = next();
     let n: usize = next().parse().expect("a number");
     match work.as_str() {
@@ -65,7 +69,12 @@ fn begin() {
 }
 
 fn end() {
-    while std::io::stdin().lock().lines().next().is_some_and(|line| line.is_ok()) {}
+    while std::io::stdin()
+        .lock()
+        .lines()
+        .next()
+        .is_some_and(|line| line.is_ok())
+    {}
 }
 
 async fn connect(server: &Server, n: usize) {
@@ -97,14 +106,19 @@ async fn send(server: &Server, n: usize) {
 
 async fn receive(server: &Server, n: usize) {
     let mut client = server.connect(2, "r").await;
-    client.send_stanza(Presence::new(Type::None).into()).await.expect("sent");
+    client
+        .send_stanza(Presence::new(Type::None).into())
+        .await
+        .expect("sent");
     begin();
     let before = HEAP.stats();
     let mut bytes = 0;
     let mut got = 0;
     while got < n {
         if let Some(Event::Stanza(Stanza::Message(message))) = client.next().await {
-            bytes += message.get_best_body(vec![]).map_or(0, |(_, body)| body.len());
+            bytes += message
+                .get_best_body(vec![])
+                .map_or(0, |(_, body)| body.len());
             got += 1;
         }
     }
@@ -122,7 +136,10 @@ async fn idle(server: &Server, n: usize) {
     }
     let stats = HEAP.stats() - before;
     println!("begin");
-    println!("done {}", (stats.bytes_allocated - stats.bytes_deallocated) / n);
+    println!(
+        "done {}",
+        (stats.bytes_allocated - stats.bytes_deallocated) / n
+    );
     end();
     drop((first, clients));
 }
