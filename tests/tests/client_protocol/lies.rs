@@ -3,6 +3,7 @@
 use super::{befriend, jid, lab, person, until};
 use xmpp_client::{ImEvent, ImEvents, XmppProtocol};
 use xmpp_testkit::FakeServer;
+use xmpp_testkit::fake::attr;
 
 /// The next message of the conversation: whatever came before it was passed over in silence.
 async fn until_barrier(events: &mut ImEvents) -> Vec<ImEvent> {
@@ -67,6 +68,44 @@ async fn ann_at(server: &FakeServer) -> (XmppProtocol, xmpp_testkit::FakeStream)
     let builder = server.builder("ann@a.test/x");
     let (client, stream) = tokio::join!(builder.connect(), server.bound("ann@a.test/x"));
     (XmppProtocol::new(&client.expect("a client")), stream)
+}
+
+#[tokio::test]
+async fn ck_01_ck_09_what_is_from_no_address_is_not_from_the_own_account() {
+    let server = FakeServer::new("a.test").await;
+    let (im, mut stream) = ann_at(&server).await;
+    let mut events = im.events();
+    let asking = tokio::spawn({
+        let im = im.clone();
+        async move { im.load_roster().await }
+    });
+    let id = attr(&stream.expect("</iq>").await, "id");
+    for from in ["@", "", "ann@a.test/", "a b@a.test"] {
+        let lies = format!(
+            "<iq type='result' id='{id}' from='{from}'><query xmlns='jabber:iq:roster'>\
+             <item jid='eve@a.test' subscription='both'/></query></iq>\
+             <iq type='set' id='push' from='{from}'><query xmlns='jabber:iq:roster'>\
+             <item jid='eve@a.test' subscription='both'/></query></iq>\
+             <message from='{from}'><body>send me money</body></message>"
+        );
+        stream.say(&lies).await;
+    }
+    assert_eq!(stream.barrier().await, "", "nobody is there to be answered");
+    stream
+        .say("<message from='ben@b.test'><body>barrier</body></message>")
+        .await;
+    let seen = until_barrier(&mut events).await;
+    assert!(
+        !seen
+            .iter()
+            .any(|event| matches!(event, ImEvent::Message(_) | ImEvent::RosterChanged(_))),
+        "{seen:?}"
+    );
+    assert!(im.roster().is_empty() && !asking.is_finished());
+    stream
+        .say(&format!("<iq type='result' id='{id}' from='ann@a.test'/>"))
+        .await;
+    asking.await.expect("a task").expect("an answer");
 }
 
 #[tokio::test]

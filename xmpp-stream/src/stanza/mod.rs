@@ -472,6 +472,9 @@ impl Refused {
     /// The error for the sender; `None` where none may be sent.
     #[must_use]
     pub fn reply(&self) -> Option<Stanza> {
+        if self.is_from_bad {
+            return None;
+        }
         let head = self.head.clone();
         let stanza = Stanza {
             head,

@@ -218,6 +218,7 @@ fn refused_stanzas_are_answered_where_allowed() {
             ..Head::default()
         },
         condition: StanzaCondition::JidMalformed,
+        is_from_bad: false,
     };
     let reply = refused("get").reply().unwrap();
     assert_eq!(reply.error(), Some(StanzaError::jid_malformed()));

@@ -143,7 +143,7 @@ impl Initiator {
     /// Begins with our header, unless TLS comes first. `random` fills from the OS random source.
     pub fn new(config: InitiatorConfig, random: RandomSource, now: Instant) -> Self {
         let deadline = now.checked_add(config.limits.negotiation_max);
-        let wire = Wire::new(config.limits.before_auth, random);
+        let wire = Wire::calling(config.limits.before_auth, random);
         let direct = config.tls == TlsRule::Direct;
         let state = if direct {
             State::AwaitTls

@@ -13,6 +13,8 @@ use std::collections::VecDeque;
 /// Reader, bytes to send, orders for the caller.
 pub(super) struct Wire {
     reader: Reader,
+    /// The peer is our server, which says whom stanzas are from.
+    is_calling: bool,
     /// Input that came while the machine waited for its own side.
     pub(super) held: Vec<u8>,
     pub(super) out: Vec<u8>,
@@ -26,6 +28,7 @@ impl Wire {
     pub(super) fn new(limits: XmlLimits, random: RandomSource) -> Self {
         Self {
             reader: Reader::new(limits, ns::CLIENT),
+            is_calling: false,
             held: Vec::new(),
             out: Vec::new(),
             outputs: VecDeque::new(),
@@ -34,10 +37,21 @@ impl Wire {
         }
     }
 
+    /// The calling side's.
+    pub(super) fn calling(limits: XmlLimits, random: RandomSource) -> Self {
+        let mut wire = Self::new(limits, random);
+        wire.is_calling = true;
+        wire.reader.believe_from();
+        wire
+    }
+
     /// A new stream on the same connection (RFC 6120 section 4.3.3). Input behind the element that
     /// caused it belongs to the new stream.
     pub(super) fn restart(&mut self, limits: XmlLimits) {
         self.reader = Reader::new(limits, ns::CLIENT);
+        if self.is_calling {
+            self.reader.believe_from();
+        }
         self.opened = false;
     }
 

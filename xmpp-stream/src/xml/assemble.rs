@@ -36,6 +36,8 @@ pub(super) struct Assembler {
     pub(super) limits: XmlLimits,
     content_ns: &'static str,
     default_lang: Option<Box<str>>,
+    /// A `from` that is no address refuses the stanza.
+    pub(super) believes_from: bool,
     /// Open elements below the root.
     depth: usize,
     elements: usize,
@@ -58,6 +60,8 @@ struct Draft {
     head: Head,
     kids: SmallVec<[Kid; 6]>,
     refused: Option<StanzaCondition>,
+    /// It names its sender, by what is no address.
+    is_from_bad: bool,
 }
 
 impl Assembler {
@@ -66,6 +70,7 @@ impl Assembler {
             limits,
             content_ns,
             default_lang: None,
+            believes_from: false,
             depth: 0,
             elements: 0,
             current: Current::None,
@@ -157,11 +162,12 @@ impl Assembler {
     }
 
     fn start_stanza(&mut self, kind: Kind, attrs: &[Attr<'_>], plain: bool) {
-        let (mut head, bad_to) = read_head(attrs);
+        let (mut head, is_to_bad, is_from_bad) = read_head(attrs);
         if head.lang.is_none() {
             head.lang.clone_from(&self.default_lang);
         }
-        let refused = match (plain, bad_to) {
+        let is_from_bad = is_from_bad && self.believes_from;
+        let refused = match (plain, is_to_bad || is_from_bad) {
             (false, _) => Some(StanzaCondition::BadRequest),
             (true, true) => Some(StanzaCondition::JidMalformed),
             (true, false) => None,
@@ -173,6 +179,7 @@ impl Assembler {
             head,
             kids: SmallVec::new(),
             refused,
+            is_from_bad,
         }));
     }
 
@@ -234,6 +241,7 @@ impl Assembler {
                     head,
                     kids,
                     refused,
+                    is_from_bad,
                 } = *draft;
                 let payload = self.canon.as_bytes();
                 let size = payload.len() + escaped_head(&head);
@@ -244,6 +252,7 @@ impl Assembler {
                         kind,
                         head,
                         condition,
+                        is_from_bad,
                     }),
                     None => {
                         let payload = Bytes::copy_from_slice(payload);
@@ -356,19 +365,23 @@ fn escaped_head(head: &Head) -> usize {
     texts.into_iter().flatten().map(escaped).sum::<usize>() + extra.sum::<usize>()
 }
 
-/// The typed head; true beside it when `to` is no address. A `from` that is none counts as absent:
-/// whoever receives stanzas from a client writes the right one, and between servers it is missed.
-fn read_head(attrs: &[Attr<'_>]) -> (Head, bool) {
+/// The typed head; true beside it when `to`, and when `from`, is no address. Such a `from` is left
+/// out: whoever receives stanzas from a client writes the right one, and between servers it is
+/// missed. Only who believes it has to refuse it, as none at all means the own account.
+fn read_head(attrs: &[Attr<'_>]) -> (Head, bool, bool) {
     let mut head = Head::default();
     let mut extra = Extra::default();
-    let mut bad_to = false;
+    let (mut is_to_bad, mut is_from_bad) = (false, false);
     for Attr { ns, name, value } in attrs {
         match (*ns, *name) {
             ("", "to") => match Jid::parse(value) {
                 Ok(jid) => head.to = Some(jid),
-                Err(_) => bad_to = true,
+                Err(_) => is_to_bad = true,
             },
-            ("", "from") => head.from = Jid::parse(value).ok(),
+            ("", "from") => match Jid::parse(value) {
+                Ok(jid) => head.from = Some(jid),
+                Err(_) => is_from_bad = true,
+            },
             ("", "id") => head.id = Some(value.as_ref().into()),
             ("", "type") => head.ty = Ty::of(value),
             (ns::XML, "lang") => head.lang = Some(value.as_ref().into()),
@@ -383,5 +396,5 @@ fn read_head(attrs: &[Attr<'_>]) -> (Head, bool) {
     if !extra.0.is_empty() {
         head.extra = Some(Box::new(extra));
     }
-    (head, bad_to)
+    (head, is_to_bad, is_from_bad)
 }

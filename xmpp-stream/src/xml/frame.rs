@@ -13,7 +13,7 @@ pub enum Frame {
     Header(Header),
     /// A message, presence or iq in the content namespace.
     Stanza(Stanza),
-    /// A stanza that is refused alone (X3, X4, X7, bad `to`); the stream goes on.
+    /// A stanza that is refused alone (X3, X4, X7, bad address); the stream goes on.
     Refused(Refused),
     /// Any other first-level element.
     Nonza(Element),
@@ -30,6 +30,8 @@ pub struct Refused {
     pub head: Head,
     /// `bad-request`, `jid-malformed` or `policy-violation`.
     pub condition: StanzaCondition,
+    /// It names its sender, by what is no address: nobody can be answered.
+    pub is_from_bad: bool,
 }
 
 /// The opening tag as received: attributes are texts, nothing is judged yet.

@@ -90,6 +90,12 @@ impl Reader {
         self.assembler.limits = limits;
     }
 
+    /// Refuses stanzas whose `from` is no address: for who believes what it says, and takes what has
+    /// none for the own account's (RFC 6120 section 8.1.2.1).
+    pub fn believe_from(&mut self) {
+        self.assembler.believes_from = true;
+    }
+
     /// The `xml:lang` that stanzas without one inherit (X8). The header sets it too.
     pub fn set_default_lang(&mut self, lang: Option<&str>) {
         self.assembler.set_default_lang(lang);

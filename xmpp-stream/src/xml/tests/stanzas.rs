@@ -211,6 +211,26 @@ fn ats_ja_09_bad_to_refuses_the_stanza_alone() {
 }
 
 #[test]
+fn ats_ja_09_bad_from_refuses_the_stanza_where_it_is_believed() {
+    for stanza in [
+        "<message from='@' to='a@d' id='1'><body/></message>",
+        // Not for the scanner of plain elements.
+        "<message from='@' to='a@d' id='1'><body>&#x20;</body><p:x xmlns:p='urn:x'/></message>",
+        "<presence from=''/>",
+        "<iq from='a b@d' type='set' id='x'><q xmlns='jabber:iq:roster'/></iq>",
+    ] {
+        let mut reader = Reader::new(XmlLimits::client(), ns::CLIENT);
+        reader.believe_from();
+        reader.next(&mut OPEN.as_bytes()).unwrap();
+        let Ok(Some(Frame::Refused(refused))) = reader.next(&mut stanza.as_bytes()) else {
+            panic!("taken: {stanza}")
+        };
+        assert_eq!(refused.condition, JidMalformed);
+        assert!(refused.reply().is_none(), "answered: {stanza}");
+    }
+}
+
+#[test]
 fn odd_names_refuse_the_stanza_alone() {
     check_refused("<message \u{E9}='1'/>", BadRequest);
     check_refused("<message><\u{E9}/></message>", BadRequest);
