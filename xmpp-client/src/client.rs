@@ -4,6 +4,7 @@ use crate::config::{Builder, StanzaCallback};
 use crate::error::{Closed, IqError, NotAcked, NotAckedReason};
 use crate::event::{Callback, Event, Events};
 use crate::handlers::{IqAnswer, IqHandler, boxed};
+use crate::limits::Limits;
 use crate::listener::Shared;
 use crate::outbox::Wants;
 use std::fmt;
@@ -154,6 +155,15 @@ impl XmppClient {
     #[must_use]
     pub fn events(&self) -> Events {
         self.inner.shared.receive()
+    }
+
+    /// All events while one function looks for something among them: see `Shared`.
+    pub(crate) fn events_in_passing(&self) -> Events {
+        self.inner.shared.receive_in_passing()
+    }
+
+    pub(crate) fn limits(&self) -> &Limits {
+        &self.inner.shared.limits
     }
 
     /// The next stanza, for programs that want no more than that; `None` when the stream is over.

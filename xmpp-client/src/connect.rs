@@ -7,6 +7,7 @@
 
 use crate::config::Settings;
 use crate::error::{ConnectError, Step};
+use crate::limits::after;
 use crate::negotiate::{Bound, Resume, Target, negotiate};
 use crate::tried::{Attempt, Tried};
 use crate::trust::{CertificateFault, Handshakes};
@@ -38,7 +39,7 @@ pub(crate) async fn connect(
         resume,
         handshakes,
         password,
-        deadline: Instant::now() + settings.route.connect_max,
+        deadline: after(Instant::now(), settings.route.connect_max),
         ahead: VecDeque::new(),
         redirects: 0,
         tried: Tried {
@@ -198,7 +199,7 @@ impl Walk<'_> {
             true => &self.handshakes.direct_tls,
             false => &self.handshakes.starttls,
         };
-        let alone = Instant::now() + self.settings.route.negotiation_max;
+        let alone = after(Instant::now(), self.settings.route.negotiation_max);
         let target = Target {
             direct_tls: candidate.direct_tls,
             tls: Arc::clone(tls),

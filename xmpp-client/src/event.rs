@@ -2,7 +2,7 @@
 
 use crate::error::{ConnectError, NotAcked};
 use crate::listener::Shared;
-use crate::mailbox::Mailbox;
+use crate::mailbox::{Mailbox, Weigh};
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
@@ -55,9 +55,8 @@ pub enum Event {
     },
 }
 
-impl Event {
-    /// Bytes it holds, about.
-    pub(crate) fn weight(&self) -> usize {
+impl Weigh for Event {
+    fn weight(&self) -> usize {
         match self {
             Self::Stanza(stanza) => stanza.wire_len(),
             Self::NotSent(unsent) => unsent.stanza.wire_len(),

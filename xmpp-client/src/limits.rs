@@ -2,6 +2,7 @@
 //! with its reason.
 
 use std::time::Duration;
+use tokio::time::Instant;
 use xmpp_stream::limits::XmlLimits;
 
 /// Bounds of one client.
@@ -62,4 +63,13 @@ impl Default for Limits {
             close_max: Duration::from_secs(5),
         }
     }
+}
+
+/// Later than any program runs: what a clock cannot reach is as far away as this.
+const FAR: Duration = Duration::from_secs(60 * 60 * 24 * 365 * 30);
+
+/// So long after `since`. `Duration::MAX` is a common way to say for ever.
+pub(crate) fn after(since: Instant, time: Duration) -> Instant {
+    let at = since.checked_add(time);
+    at.or_else(|| since.checked_add(FAR)).unwrap_or(since)
 }

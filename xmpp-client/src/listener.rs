@@ -10,6 +10,7 @@ use crate::config::Settings;
 use crate::error::{NotAcked, NotAckedReason};
 use crate::event::Event;
 use crate::handlers::{self, Handled};
+use crate::limits::after;
 use crate::mailbox::Mailbox;
 use crate::negotiate::{Bound, Resumption};
 use crate::outbox::{Outgoing, Wants};
@@ -268,7 +269,7 @@ impl XmppListener {
 
     /// Something was sent: within this time the server shows that it lives, or is asked to.
     fn expect_life(&mut self) {
-        let at = Instant::now() + self.settings.answer_max / 4;
+        let at = after(Instant::now(), self.settings.answer_max / 4);
         self.driver.machine.expect_by(at.into_std());
     }
 
@@ -304,7 +305,7 @@ impl XmppListener {
             return;
         }
         let since = *self.closing_since.get_or_insert_with(Instant::now);
-        let is_over = Instant::now() >= since + self.shared.limits.close_max;
+        let is_over = Instant::now() >= after(since, self.shared.limits.close_max);
         if is_over || self.shared.outbox.is_empty() {
             self.is_closing = true;
             if !self.unacked.is_empty() {
@@ -317,7 +318,7 @@ impl XmppListener {
 
     fn closing_until(&self) -> Option<Instant> {
         let since = self.closing_since.filter(|_| !self.is_closing)?;
-        Some(since + self.shared.limits.close_max)
+        Some(after(since, self.shared.limits.close_max))
     }
 
     /// A server that acknowledges nothing of so much is as good as dead.
@@ -327,7 +328,7 @@ impl XmppListener {
             return None;
         }
         let since = *self.full_since.get_or_insert_with(Instant::now);
-        Some(since + self.settings.answer_max)
+        Some(after(since, self.settings.answer_max))
     }
 
     /// Until when reading waits for receivers; `None`: it does not. While a request waits for its
@@ -341,7 +342,7 @@ impl XmppListener {
         } else {
             self.stalled_since.get_or_insert_with(Instant::now);
         }
-        Some(self.stalled_since? + self.shared.limits.stall_max)
+        Some(after(self.stalled_since?, self.shared.limits.stall_max))
     }
 
     /// Some deadline has passed.

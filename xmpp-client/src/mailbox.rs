@@ -12,28 +12,73 @@ use tokio::sync::Notify;
 /// Slots kept of an empty queue.
 const KEEP: usize = 4;
 
-/// One receiver's queue, shared by the listener and the receiver.
-#[derive(Clone, Default)]
-pub(crate) struct Mailbox {
-    shared: Arc<Shared>,
+/// What a mailbox holds.
+pub(crate) trait Weigh {
+    /// Bytes it holds, about.
+    fn weight(&self) -> usize;
 }
 
-#[derive(Default)]
-struct Shared {
-    queue: Mutex<Queue>,
+/// One receiver's queue, shared by who writes it and the receiver.
+pub(crate) struct Mailbox<T = Event> {
+    shared: Arc<Shared<T>>,
+}
+
+struct Shared<T> {
+    queue: Mutex<Queue<T>>,
     changed: Notify,
+    /// Read by a function that looks for something and is gone soon.
+    is_passing: bool,
 }
 
-#[derive(Default)]
-struct Queue {
-    events: VecDeque<Event>,
+struct Queue<T> {
+    events: VecDeque<T>,
     bytes: usize,
     closed: bool,
 }
 
-impl Mailbox {
+impl<T> Clone for Mailbox<T> {
+    fn clone(&self) -> Self {
+        Self {
+            shared: Arc::clone(&self.shared),
+        }
+    }
+}
+
+impl<T> Default for Mailbox<T> {
+    fn default() -> Self {
+        Self::new(false)
+    }
+}
+
+impl<T> Mailbox<T> {
+    /// An empty one; `is_passing`: for a receiver that stands for no other.
+    pub(crate) fn new(is_passing: bool) -> Self {
+        let queue = Mutex::new(Queue {
+            events: VecDeque::new(),
+            bytes: 0,
+            closed: false,
+        });
+        Self {
+            shared: Arc::new(Shared {
+                queue,
+                changed: Notify::new(),
+                is_passing,
+            }),
+        }
+    }
+
+    pub(crate) fn is_passing(&self) -> bool {
+        self.shared.is_passing
+    }
+
+    pub(crate) fn is_same(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.shared, &other.shared)
+    }
+}
+
+impl<T: Weigh> Mailbox<T> {
     /// Appends an event; nothing happens once the mailbox is closed.
-    pub(crate) fn push(&self, event: Event) {
+    pub(crate) fn push(&self, event: T) {
         let mut queue = self.lock();
         if !queue.closed {
             queue.bytes += event.weight();
@@ -44,7 +89,7 @@ impl Mailbox {
     }
 
     /// The next event; `None` when the mailbox is closed and empty. Cancel-safe.
-    pub(crate) async fn next(&self, room: &Notify) -> Option<Event> {
+    pub(crate) async fn next(&self, room: &Notify) -> Option<T> {
         loop {
             let changed = self.shared.changed.notified();
             {
@@ -97,7 +142,7 @@ impl Mailbox {
         self.lock().bytes >= limits.events_bytes_max
     }
 
-    fn lock(&self) -> MutexGuard<'_, Queue> {
+    fn lock(&self) -> MutexGuard<'_, Queue<T>> {
         self.shared
             .queue
             .lock()
@@ -123,7 +168,7 @@ mod tests {
 
     #[tokio::test]
     async fn mailbox_keeps_order_and_ends_when_closed() {
-        let (mailbox, room) = (Mailbox::default(), Notify::new());
+        let (mailbox, room) = (<Mailbox>::default(), Notify::new());
         mailbox.push(event("1"));
         mailbox.push(event("2"));
         mailbox.close();
@@ -135,7 +180,7 @@ mod tests {
 
     #[tokio::test]
     async fn mailbox_wakes_its_reader_and_says_when_there_is_room() {
-        let (mailbox, room) = (Mailbox::default(), Arc::new(Notify::new()));
+        let (mailbox, room) = (<Mailbox>::default(), Arc::new(Notify::new()));
         let reader = {
             let (mailbox, room) = (mailbox.clone(), room.clone());
             tokio::spawn(async move { id(mailbox.next(&room).await) })
@@ -147,14 +192,14 @@ mod tests {
 
     #[test]
     fn mailbox_is_full_at_its_bounds() {
-        let (mailbox, limits) = (Mailbox::default(), Limits::default());
+        let (mailbox, limits) = (<Mailbox>::default(), Limits::default());
         for _ in 0..limits.events_max {
             assert!(!mailbox.is_full(&limits));
             mailbox.push(event("1"));
         }
         assert!(mailbox.is_full(&limits));
         assert!(!mailbox.is_overfull(&limits));
-        let large = Mailbox::default();
+        let large = <Mailbox>::default();
         let long = "x".repeat(limits.events_bytes_max / 2);
         for _ in 0..2 {
             assert!(!large.is_full(&limits));

@@ -115,7 +115,7 @@ impl XmppProtocol {
         let inner = Arc::new(Inner {
             client: client.clone(),
             state: Mutex::new(state),
-            receivers: Receivers::default(),
+            receivers: Receivers::new(client.limits()),
             handlers: Mutex::new(handlers.collect()),
         });
         tokio::spawn(run(Arc::downgrade(&inner), events));
@@ -135,6 +135,7 @@ impl XmppProtocol {
     }
 
     /// Calls this for each event from now on, in a task of its own. It must not block its thread.
+    /// One that panics is called again for the next event.
     pub fn on_event(&self, callback: impl FnMut(ImEvent) + Send + 'static) -> ImCallback {
         self.inner.receivers.call(callback)
     }
@@ -366,7 +367,7 @@ async fn run(inner: Weak<Inner>, mut events: Events) {
             Event::NotSent(stanza) => ImEvent::NotSent(stanza),
             _ => continue,
         };
-        inner.receivers.push(told).await;
+        inner.receivers.push_all([told]).await;
     }
     if let Some(inner) = inner.upgrade() {
         inner.receivers.end();
@@ -409,7 +410,5 @@ async fn take(inner: &Inner, stanza: &Stanza, is_choked: &mut bool) {
         }
         *is_choked = queued.is_err();
     }
-    for event in outcome.events {
-        inner.receivers.push(event).await;
-    }
+    inner.receivers.push_all(outcome.events).await;
 }

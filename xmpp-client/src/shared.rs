@@ -3,7 +3,7 @@
 use crate::event::{Event, Events};
 use crate::handlers::Handlers;
 use crate::limits::Limits;
-use crate::mailbox::Mailbox;
+use crate::mailbox::{Mailbox, Weigh};
 use crate::outbox::Outbox;
 use std::collections::VecDeque;
 use std::sync::atomic::AtomicBool;
@@ -77,10 +77,29 @@ impl Shared {
         }
     }
 
-    /// Tells every receiver; kept for the first one where there is none.
+    /// A receiver for as long as one function takes: what came before, and all that comes while
+    /// there is no other, is still kept for the first one that stays.
+    pub(crate) fn receive_in_passing(self: &Arc<Self>) -> Events {
+        let mailbox = Mailbox::new(true);
+        let mut receivers = self.lock();
+        match receivers.ended {
+            true => mailbox.close(),
+            false => receivers.mailboxes.push(mailbox.clone()),
+        }
+        drop(receivers);
+        Events {
+            mailbox,
+            shared: Arc::clone(self),
+        }
+    }
+
+    /// Tells every receiver; kept for the first one that stays where there is none.
     pub(crate) fn push(&self, event: Event) {
         let mut receivers = self.lock();
         receivers.mailboxes.retain(|mailbox| !mailbox.is_closed());
+        if !receivers.mailboxes.is_empty() && !receivers.any_stays() {
+            receivers.keep(event.clone(), &self.limits);
+        }
         match receivers.mailboxes.split_last() {
             Some((last, others)) => {
                 for mailbox in others {
@@ -92,9 +111,9 @@ impl Shared {
         }
     }
 
-    /// Somebody receives events.
+    /// Somebody receives events, and goes on to.
     pub(crate) fn has_receivers(&self) -> bool {
-        !self.lock().mailboxes.is_empty()
+        self.lock().any_stays()
     }
 
     /// No more events. The last one stays for a first receiver that comes later.
@@ -141,6 +160,11 @@ impl Shared {
 }
 
 impl Receivers {
+    fn any_stays(&self) -> bool {
+        let mut mailboxes = self.mailboxes.iter();
+        mailboxes.any(|mailbox| !mailbox.is_passing())
+    }
+
     /// The newest are kept.
     fn keep(&mut self, event: Event, limits: &Limits) {
         self.early_bytes += event.weight();
@@ -185,6 +209,28 @@ mod tests {
         assert_eq!(next_id(&mut first).await.as_deref(), Some("2"));
         assert_eq!(next_id(&mut second).await.as_deref(), Some("999"));
         assert_eq!(next_id(&mut second).await, None);
+    }
+
+    #[tokio::test]
+    async fn a_receiver_in_passing_takes_nothing_from_the_first() {
+        let shared = shared();
+        shared.push(event(1));
+        let mut passing = shared.receive_in_passing();
+        assert!(!shared.has_receivers());
+        shared.push(event(2));
+        assert_eq!(next_id(&mut passing).await.as_deref(), Some("2"));
+        drop(passing);
+        shared.push(event(3));
+        let mut first = shared.receive();
+        let mut passing = shared.receive_in_passing();
+        shared.push(event(4));
+        shared.end(None);
+        for id in ["1", "2", "3", "4"] {
+            assert_eq!(next_id(&mut first).await.as_deref(), Some(id));
+        }
+        assert_eq!(next_id(&mut first).await, None);
+        assert_eq!(next_id(&mut passing).await.as_deref(), Some("4"));
+        assert_eq!(next_id(&mut passing).await, None);
     }
 
     #[tokio::test]

@@ -61,6 +61,11 @@ pub enum Order {
     NewestFirst,
 }
 
+/// Bytes of a page: two hundred messages as large as servers take them.
+const PAGE_BYTES_MAX: usize = 50 * 1024 * 1024;
+/// Messages of a page for which no number was asked: no archive gives more at a time.
+const PAGE_MAX: usize = 10_000;
+
 /// How much of an archive is read.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Bounds {
@@ -269,10 +274,11 @@ pub async fn page(
         own: client.jid(),
         room: room.cloned(),
         query_id,
-        max: page.max.map_or(usize::MAX, |max| max as usize),
+        max: page.max.map_or(PAGE_MAX, |max| max as usize),
+        bytes: 0,
         messages: Vec::new(),
     };
-    let mut events = client.events();
+    let mut events = client.events_in_passing();
     let iq = request(Ty::Set, room.map(BareJid::as_jid), &asked);
     let answer = {
         let mut asking = std::pin::pin!(client.send_iq(iq));
@@ -328,6 +334,7 @@ struct Results {
     room: Option<BareJid>,
     query_id: String,
     max: usize,
+    bytes: usize,
     messages: Vec<Archived>,
 }
 
@@ -336,7 +343,13 @@ impl Results {
         match self.read(stanza) {
             Ok(None) => {}
             Ok(Some(_)) if self.messages.len() == self.max => return Err(MamError::TooMuch),
-            Ok(Some(message)) => self.messages.push(message),
+            Ok(Some(message)) => {
+                self.bytes = self.bytes.saturating_add(message.message.wire_len());
+                if self.bytes > PAGE_BYTES_MAX {
+                    return Err(MamError::TooMuch);
+                }
+                self.messages.push(message);
+            }
             Err(forged) => tracing::warn!(%forged, "a result of an archive"),
         }
         Ok(())

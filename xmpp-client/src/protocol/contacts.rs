@@ -39,7 +39,7 @@ impl XmppProtocol {
             let limits = state.options.limits;
             state.roster.answered(answer.as_ref(), &limits);
         }
-        self.inner.receivers.push(ImEvent::RosterReceived).await;
+        self.inner.receivers.push(ImEvent::RosterReceived);
         Ok(())
     }
 

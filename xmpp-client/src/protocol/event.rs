@@ -4,12 +4,16 @@ use super::message::Message;
 use super::presence::Presence;
 use super::roster::Contact;
 use crate::error::NotAcked;
+use crate::limits::{Limits, after};
+use crate::mailbox::{Mailbox, Weigh};
 use std::collections::VecDeque;
 use std::fmt;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
-use tokio::sync::mpsc;
+use tokio::sync::Notify;
 use tokio::task::AbortHandle;
+use tokio::time::{Instant, timeout_at};
 use xmpp_stream::error::StanzaError;
 use xmpp_stream::jid::{BareJid, FullJid, Jid};
 use xmpp_stream::stream::{CloseReason, Failure};
@@ -145,24 +149,36 @@ impl ChatState {
     }
 }
 
-/// Events that a receiver may be behind.
-const EVENTS_MAX: usize = 1024;
-/// Events kept while nobody receives them.
-const EARLY_MAX: usize = 256;
-/// How long a receiver that is behind is waited for (as by the listener).
-const STALL_MAX: Duration = Duration::from_secs(60);
+impl Weigh for ImEvent {
+    fn weight(&self) -> usize {
+        let held = match self {
+            // Its texts stand in it, and in the stanza that it holds.
+            Self::Message(message) => 2 * message.stanza.wire_len(),
+            Self::NotSent(unsent) => unsent.stanza.wire_len(),
+            Self::RosterChanged(contact) => contact.weight(),
+            Self::Presence(presence) => presence.status.as_deref().map_or(0, str::len),
+            Self::MessageFailed { id, error, .. } => {
+                id.as_deref().map_or(0, str::len) + error.text.as_deref().map_or(0, str::len)
+            }
+            Self::PresenceFailed { error, .. } => error.text.as_deref().map_or(0, str::len),
+            Self::SubscriptionRequest { text, .. } => text.as_deref().map_or(0, str::len),
+            _ => 0,
+        };
+        64 + held
+    }
+}
 
-/// The events of an account in order, from when this was asked for. One that falls 1,024 events behind
-/// holds up the others; after a minute of that it is dropped.
-#[derive(Debug)]
+/// The events of an account in order, from when this was asked for. One that falls 1,024 events, or
+/// 16 MiB of them, behind holds up the others; after a minute of that it is dropped.
 pub struct ImEvents {
-    receiver: mpsc::Receiver<ImEvent>,
+    mailbox: Mailbox<ImEvent>,
+    shared: Arc<Shared>,
 }
 
 impl ImEvents {
     /// The next event; `None` after the last one, or when this receiver was dropped.
     pub async fn next(&mut self) -> Option<ImEvent> {
-        self.receiver.recv().await
+        self.mailbox.next(&self.shared.room).await
     }
 
     /// The next message, other events passed over; `None` at the end.
@@ -172,6 +188,19 @@ impl ImEvents {
                 return Some(*message);
             }
         }
+    }
+}
+
+impl Drop for ImEvents {
+    fn drop(&mut self) {
+        self.mailbox.discard();
+        self.shared.room.notify_one();
+    }
+}
+
+impl fmt::Debug for ImEvents {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ImEvents").finish_non_exhaustive()
     }
 }
 
@@ -188,40 +217,59 @@ impl ImCallback {
     }
 }
 
-/// All receivers of an account's events.
-#[derive(Default)]
+/// All receivers of an account's events. Bounds are those of the client's own receivers.
 pub(super) struct Receivers {
-    shared: Mutex<Shared>,
+    shared: Arc<Shared>,
+    limits: Limits,
 }
 
 #[derive(Default)]
 struct Shared {
-    senders: Vec<mpsc::Sender<ImEvent>>,
+    state: Mutex<State>,
+    /// A receiver has made room, or gone.
+    room: Notify,
+}
+
+#[derive(Default)]
+struct State {
+    mailboxes: Vec<Mailbox<ImEvent>>,
     early: VecDeque<ImEvent>,
+    early_bytes: usize,
     is_over: bool,
 }
 
 impl Receivers {
-    /// A new receiver; the first one gets what came before.
-    pub(super) fn receive(&self) -> ImEvents {
-        let (sender, receiver) = mpsc::channel(EVENTS_MAX);
-        let mut shared = self.lock();
-        for event in shared.early.drain(..) {
-            // There is room: EARLY_MAX is less.
-            let _ = sender.try_send(event);
+    pub(super) fn new(limits: &Limits) -> Self {
+        Self {
+            shared: Arc::default(),
+            limits: *limits,
         }
-        if !shared.is_over {
-            shared.senders.push(sender);
-        }
-        ImEvents { receiver }
     }
 
-    /// Calls back for each event, in a task of its own.
+    /// A new receiver; the first one gets what came before.
+    pub(super) fn receive(&self) -> ImEvents {
+        let mailbox = Mailbox::default();
+        let mut state = self.lock();
+        for event in std::mem::take(&mut state.early) {
+            mailbox.push(event);
+        }
+        state.early_bytes = 0;
+        match state.is_over {
+            true => mailbox.close(),
+            false => state.mailboxes.push(mailbox.clone()),
+        }
+        let shared = Arc::clone(&self.shared);
+        ImEvents { mailbox, shared }
+    }
+
+    /// Calls back for each event, in a task of its own. A callback that panics is called again.
     pub(super) fn call(&self, mut callback: impl FnMut(ImEvent) + Send + 'static) -> ImCallback {
         let mut events = self.receive();
         let task = tokio::spawn(async move {
             while let Some(event) = events.next().await {
-                callback(event);
+                if catch_unwind(AssertUnwindSafe(|| callback(event))).is_err() {
+                    tracing::warn!("a callback has panicked");
+                }
             }
         });
         ImCallback {
@@ -229,45 +277,78 @@ impl Receivers {
         }
     }
 
-    /// Hands an event to every receiver, and waits for those that are behind.
-    pub(super) async fn push(&self, event: ImEvent) {
-        let senders = {
-            let mut shared = self.lock();
-            shared.senders.retain(|sender| !sender.is_closed());
-            if shared.senders.is_empty() {
-                if shared.early.len() == EARLY_MAX {
-                    shared.early.pop_front();
+    /// Hands events to every receiver, and waits for those that are behind: for all of them together
+    /// no longer than the listener waits for us.
+    pub(super) async fn push_all(&self, events: impl IntoIterator<Item = ImEvent>) {
+        let until = after(Instant::now(), self.limits.stall_max);
+        for event in events {
+            for mailbox in self.mailboxes() {
+                if timeout_at(until, self.room_in(&mailbox)).await.is_err() {
+                    tracing::warn!("a receiver does not keep up and gets no more events");
+                    mailbox.close();
+                    self.lock().mailboxes.retain(|other| !other.is_same(&mailbox));
                 }
-                shared.early.push_back(event);
-                return;
             }
-            shared.senders.clone()
-        };
-        let mut dropped = Vec::new();
-        for sender in &senders {
-            let behind = sender.send_timeout(event.clone(), STALL_MAX).await;
-            if let Err(mpsc::error::SendTimeoutError::Timeout(_)) = behind {
-                tracing::warn!("a receiver does not keep up and gets no more events");
-                dropped.push(sender);
-            }
+            self.push(event);
         }
-        if !dropped.is_empty() {
-            let is_kept = |sender: &mpsc::Sender<ImEvent>| {
-                !dropped.iter().any(|other| other.same_channel(sender))
-            };
-            self.lock().senders.retain(is_kept);
+    }
+
+    /// Hands an event to every receiver at once: for events that the program itself causes, in the
+    /// task that may have to read them.
+    pub(super) fn push(&self, event: ImEvent) {
+        let mut state = self.lock();
+        state.mailboxes.retain(|mailbox| !mailbox.is_closed());
+        if state.mailboxes.is_empty() {
+            return state.keep(event, &self.limits);
+        }
+        for mailbox in &state.mailboxes {
+            mailbox.push(event.clone());
+        }
+    }
+
+    fn mailboxes(&self) -> Vec<Mailbox<ImEvent>> {
+        self.lock().mailboxes.clone()
+    }
+
+    async fn room_in(&self, mailbox: &Mailbox<ImEvent>) {
+        while mailbox.is_full(&self.limits) && !mailbox.is_closed() {
+            self.shared.room.notified().await;
         }
     }
 
     /// Nothing more comes.
     pub(super) fn end(&self) {
-        let mut shared = self.lock();
-        shared.senders.clear();
-        shared.is_over = true;
+        let mut state = self.lock();
+        for mailbox in state.mailboxes.drain(..) {
+            mailbox.close();
+        }
+        state.is_over = true;
     }
 
-    fn lock(&self) -> MutexGuard<'_, Shared> {
-        self.shared.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, State> {
+        let state = &self.shared.state;
+        state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Whoever receives learns that nothing more comes.
+impl Drop for Receivers {
+    fn drop(&mut self) {
+        self.end();
+    }
+}
+
+impl State {
+    /// The newest are kept.
+    fn keep(&mut self, event: ImEvent, limits: &Limits) {
+        self.early_bytes += event.weight();
+        self.early.push_back(event);
+        while self.early.len() > limits.early_events_max
+            || self.early.len() > 1 && self.early_bytes > limits.early_bytes_max
+        {
+            let oldest = self.early.pop_front();
+            self.early_bytes -= oldest.map_or(0, |event| event.weight());
+        }
     }
 }
 
@@ -280,6 +361,7 @@ impl fmt::Debug for Receivers {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use xmpp_stream::stanza::Stanza;
 
     fn event(name: &str) -> ImEvent {
         ImEvent::RosterRemoved(BareJid::parse(name).unwrap())
@@ -292,16 +374,27 @@ mod tests {
         }
     }
 
+    fn receivers() -> Receivers {
+        Receivers::new(&Limits::default())
+    }
+
+    fn message(bytes: usize) -> ImEvent {
+        let own = Jid::parse("ann@a.test/x").unwrap();
+        let stanza = Stanza::chat("ann@a.test", &"x".repeat(bytes)).unwrap();
+        ImEvent::Message(Box::new(Message::read(&stanza, &own).unwrap()))
+    }
+
     #[tokio::test]
     async fn the_first_receiver_gets_early_events_and_all_get_the_rest() {
-        let receivers = Receivers::default();
-        for number in 0..EARLY_MAX + 2 {
-            receivers.push(event(&format!("{number}.test"))).await;
+        let receivers = receivers();
+        let early = Limits::default().early_events_max;
+        for number in 0..early + 2 {
+            receivers.push(event(&format!("{number}.test")));
         }
         let (mut first, mut second) = (receivers.receive(), receivers.receive());
-        receivers.push(event("last.test")).await;
+        receivers.push_all([event("last.test")]).await;
         receivers.end();
-        for number in 2..EARLY_MAX + 2 {
+        for number in 2..early + 2 {
             assert_eq!(next(&mut first).await, Some(format!("{number}.test")));
         }
         assert_eq!(next(&mut first).await.as_deref(), Some("last.test"));
@@ -310,21 +403,67 @@ mod tests {
         assert_eq!(next(&mut receivers.receive()).await, None);
     }
 
+    #[tokio::test]
+    async fn early_events_are_bounded_in_bytes() {
+        let receivers = receivers();
+        for _ in 0..8 {
+            receivers.push(message(Limits::default().early_bytes_max / 4));
+        }
+        assert_eq!(receivers.lock().early.len(), 1);
+    }
+
     #[tokio::test(start_paused = true)]
-    async fn a_receiver_that_is_behind_is_dropped_after_a_minute() {
-        let receivers = Receivers::default();
+    async fn receivers_that_are_behind_are_dropped_after_a_minute() {
+        let (receivers, limits) = (receivers(), Limits::default());
         let (mut slow, mut quick) = (receivers.receive(), receivers.receive());
-        let begun = tokio::time::Instant::now();
-        for _ in 0..=EVENTS_MAX {
-            receivers.push(event("a.test")).await;
+        let _as_slow = receivers.receive();
+        let begun = Instant::now();
+        for _ in 0..=limits.events_max {
+            receivers.push_all([event("a.test")]).await;
             assert!(next(&mut quick).await.is_some());
         }
-        assert_eq!(begun.elapsed(), STALL_MAX);
-        receivers.push(event("a.test")).await;
-        assert_eq!(begun.elapsed(), STALL_MAX);
-        for _ in 0..EVENTS_MAX {
+        assert_eq!(begun.elapsed(), limits.stall_max);
+        receivers.push_all([event("a.test")]).await;
+        assert_eq!(begun.elapsed(), limits.stall_max);
+        for _ in 0..limits.events_max {
             assert!(next(&mut slow).await.is_some());
         }
         assert_eq!(next(&mut slow).await, None);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_receiver_is_behind_in_bytes_too_and_waited_for() {
+        let receivers = Arc::new(receivers());
+        let mut slow = receivers.receive();
+        let begun = Instant::now();
+        let pushing = tokio::spawn({
+            let receivers = Arc::clone(&receivers);
+            async move {
+                for _ in 0..3 {
+                    receivers.push_all([message(8 * 1024 * 1024)]).await;
+                }
+            }
+        });
+        tokio::task::yield_now().await;
+        assert!(!pushing.is_finished());
+        for _ in 0..3 {
+            assert!(slow.next().await.is_some());
+        }
+        pushing.await.unwrap();
+        assert_eq!(begun.elapsed(), Duration::ZERO);
+    }
+
+    #[tokio::test]
+    async fn a_callback_that_panics_is_called_again() {
+        let receivers = receivers();
+        let (sender, mut called) = tokio::sync::mpsc::unbounded_channel();
+        receivers.call(move |_| {
+            sender.send(()).unwrap();
+            panic!("as the test wants it");
+        });
+        for _ in 0..2 {
+            receivers.push(event("a.test"));
+            called.recv().await.unwrap();
+        }
     }
 }

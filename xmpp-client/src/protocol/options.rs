@@ -57,6 +57,9 @@ impl Default for Options {
 pub struct ProtocolLimits {
     /// Contacts of the roster; further ones are passed over. Servers allow some thousands.
     pub contacts: usize,
+    /// Bytes of the roster; what would be more is passed over. A list comes in one stanza, of 10 MiB at
+    /// most.
+    pub contact_bytes: usize,
     /// Resources whose presence is kept, of all contacts: a roster with a few devices each.
     pub presences: usize,
     /// Resources of one contact, who can make them up: no person has as many devices.
@@ -79,6 +82,7 @@ impl Default for ProtocolLimits {
     fn default() -> Self {
         Self {
             contacts: 20_000,
+            contact_bytes: 16 * 1024 * 1024,
             presences: 10_000,
             resources: 50,
             blocked: 10_000,

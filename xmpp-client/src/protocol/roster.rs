@@ -9,6 +9,9 @@ use xmpp_stream::jid::BareJid;
 use xmpp_stream::ns;
 use xmpp_stream::xml::Element;
 
+/// Bytes of a pushed contact: servers take names and groups of a kilobyte.
+const CONTACT_BYTES_MAX: usize = 64 * 1024;
+
 /// Who sees whose presence (section 2.1.2.5).
 #[derive(Clone, Copy, Debug, Default, Eq, Hash, PartialEq)]
 pub enum Subscription {
@@ -110,6 +113,13 @@ impl Contact {
         })
     }
 
+    /// Bytes it holds, about.
+    pub(super) fn weight(&self) -> usize {
+        let groups = self.groups.iter().map(|group| 32 + group.len());
+        let name = self.name.as_deref().map_or(0, str::len);
+        64 + self.jid.as_str().len() + name + groups.sum::<usize>()
+    }
+
     /// What the user may set (row ro-03: neither `ask` nor `approved`).
     pub(super) fn to_set(&self) -> Element {
         Element::new(ns::ROSTER, "query").with_child(self.set_item())
@@ -205,6 +215,13 @@ impl Push {
         Some((push, query.attr("ver").map(Into::into)))
     }
 
+    fn weight(&self) -> usize {
+        match self {
+            Self::Changed(contact) => contact.weight(),
+            Self::Removed(_) => 0,
+        }
+    }
+
     fn jid(&self) -> &BareJid {
         match self {
             Self::Changed(contact) => &contact.jid,
@@ -219,12 +236,15 @@ pub(super) struct Roster {
     cache: RosterCache,
     /// What was pushed since the list was asked for, by contact; `None`: it was not.
     meanwhile: Option<(BTreeMap<BareJid, Push>, Option<String>)>,
+    /// Bytes of the contacts, about.
+    bytes: usize,
     is_loaded: bool,
 }
 
 impl Roster {
     pub(super) fn new(cache: RosterCache) -> Self {
         Self {
+            bytes: cache.contacts().map(Contact::weight).sum(),
             cache,
             ..Self::default()
         }
@@ -273,6 +293,7 @@ impl Roster {
                     .map(|contact| (contact.jid.clone(), contact))
                     .collect(),
             };
+            self.bytes = self.cache.contacts().map(Contact::weight).sum();
         }
         let (pushed, ver) = self.meanwhile.take().unwrap_or_default();
         for push in pushed.into_values() {
@@ -286,6 +307,9 @@ impl Roster {
 
     /// Takes in a push from the own account.
     pub(super) fn pushed(&mut self, push: Push, ver: Option<String>, limits: &ProtocolLimits) {
+        if push.weight() > CONTACT_BYTES_MAX {
+            return tracing::warn!(jid = %push.jid(), "a contact that is too large");
+        }
         if let Some((pushed, last)) = &mut self.meanwhile
             && (pushed.len() < limits.contacts || pushed.contains_key(push.jid()))
         {
@@ -296,14 +320,20 @@ impl Roster {
     }
 
     fn apply(&mut self, push: Push, ver: Option<String>, limits: &ProtocolLimits) {
+        let contacts = &mut self.cache.contacts;
+        let old = contacts.get(push.jid());
+        let (is_known, rest) = (old.is_some(), self.bytes - old.map_or(0, Contact::weight));
         match push {
             Push::Removed(jid) => {
-                self.cache.contacts.remove(&jid);
+                contacts.remove(&jid);
+                self.bytes = rest;
             }
             Push::Changed(contact) => {
-                let has_room = self.cache.contacts.len() < limits.contacts;
-                if has_room || self.cache.contacts.contains_key(&contact.jid) {
-                    self.cache.contacts.insert(contact.jid.clone(), contact);
+                let bytes = rest + contact.weight();
+                let has_room = is_known || contacts.len() < limits.contacts;
+                if has_room && bytes <= limits.contact_bytes {
+                    contacts.insert(contact.jid.clone(), contact);
+                    self.bytes = bytes;
                 }
             }
         }
@@ -445,5 +475,35 @@ mod tests {
         roster.answered(Some(&query(LIST)), &limits);
         roster.pushed(changed, ver, &limits);
         assert_eq!(names(&roster), ["ann@a.test"]);
+    }
+
+    #[test]
+    fn contacts_are_bounded_in_bytes() {
+        let mut roster = loaded();
+        let limits = ProtocolLimits {
+            contact_bytes: roster.bytes + 1024,
+            ..ProtocolLimits::default()
+        };
+        let named = |jid: &str, bytes: usize| {
+            let name = "x".repeat(bytes);
+            push(&format!("<query><item jid='{jid}' name='{name}'/></query>"))
+        };
+        for (jid, bytes, is_kept) in [
+            ("eve@a.test", 1024, false),
+            ("eve@a.test", 512, true),
+            ("eva@a.test", 512, false),
+            ("eve@a.test", 1, true),
+            ("eva@a.test", 512, true),
+        ] {
+            let (changed, ver) = named(jid, bytes);
+            roster.pushed(changed, ver, &limits);
+            let name = roster.contact(jid).and_then(|contact| contact.name.clone());
+            assert_eq!(name.is_some_and(|name| name.len() == bytes), is_kept, "{jid}");
+        }
+        for contact in ["ann", "ben", "eve", "eva"] {
+            let jid = BareJid::parse(&format!("{contact}@a.test")).unwrap();
+            roster.pushed(Push::Removed(jid), None, &limits);
+        }
+        assert_eq!(roster.bytes, 0);
     }
 }

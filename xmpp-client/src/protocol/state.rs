@@ -116,8 +116,12 @@ impl State {
         let is_ours = from.is_some_and(|from| from.bare_str() == self.own.bare_str());
         let is_error = message.head.ty == Ty::Error;
         let is_copy = message.kids.iter().any(|kid| kid.ns == ns::id::CARBONS);
-        // What we are said to have sent is from us.
-        if !is_error && !is_copy && (direction == Direction::Received || is_ours) {
+        // What we are said to have sent is from us; what we got names who sent it.
+        let is_right = match direction {
+            Direction::Received => from.is_some(),
+            Direction::Sent => is_ours,
+        };
+        if !is_error && !is_copy && is_right {
             self.direct(message, Some(direction), out);
         }
     }

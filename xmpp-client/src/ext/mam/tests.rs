@@ -8,6 +8,7 @@ fn results(room: Option<&str>) -> Results {
         room: room.map(|room| BareJid::parse(room).unwrap()),
         query_id: "q".into(),
         max: 1,
+        bytes: 0,
         messages: Vec::new(),
     }
 }

@@ -197,7 +197,7 @@ pub async fn join(
     let occupant = room.as_jid().with_resource(nick);
     let occupant = occupant.map_err(JoinError::Nick)?;
     let id = fresh_id();
-    let mut events = client.events();
+    let mut events = client.events_in_passing();
     let asked = joining(&occupant, how).with_id(&id);
     let sent = client.send_stanza(asked).await;
     sent.map_err(|_| JoinError::Closed)?;
@@ -226,7 +226,7 @@ pub async fn leave(
     if let Some(status) = status {
         away = away.with_child(&Element::new(ns::CLIENT, "status").with_text(status));
     }
-    let mut events = client.events();
+    let mut events = client.events_in_passing();
     let sent = client.send_stanza(away).await;
     sent.map_err(|_| RoomError::Closed)?;
     let gone = async {
@@ -253,7 +253,7 @@ pub async fn change_nick(
 ) -> Result<FullJid, RoomError> {
     let wanted = occupant.as_jid().with_resource(nick);
     let wanted = wanted.map_err(RoomError::Nick)?;
-    let mut events = client.events();
+    let mut events = client.events_in_passing();
     let asked = Stanza::presence(Ty::None).with_to(wanted.into_jid());
     let sent = client.send_stanza(asked).await;
     sent.map_err(|_| RoomError::Closed)?;
