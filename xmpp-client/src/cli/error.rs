@@ -35,6 +35,7 @@ pub(crate) enum CliError {
     Differ,
     EmptyPassword,
     LongPassword,
+    LongText,
     NotUtf8,
     /// There is no terminal to ask at.
     NoTerminal,
@@ -61,6 +62,7 @@ impl fmt::Display for CliError {
             Self::Differ => f.write_str("the two passwords are not the same"),
             Self::EmptyPassword => f.write_str("there is no password on standard input"),
             Self::LongPassword => f.write_str("the line with the password does not end"),
+            Self::LongText => f.write_str("the text on standard input is longer than 1 MiB"),
             Self::NotUtf8 => f.write_str("standard input is not UTF-8"),
             Self::NoTerminal => {
                 f.write_str("there is no terminal to ask for the password at: --password-stdin")

@@ -58,23 +58,29 @@ impl Input {
     /// All that is left, without the last line end.
     pub(crate) fn text(&mut self) -> Result<String, CliError> {
         let mut text = String::new();
-        let mut rest = (&self.file).take(TEXT_BYTES_MAX);
+        let mut rest = (&self.file).take(TEXT_BYTES_MAX + 1);
         match rest.read_to_string(&mut text) {
+            // A part of a text is another text.
+            _ if rest.limit() == 0 => Err(CliError::LongText),
             Ok(_) => Ok(text.trim_end_matches(['\r', '\n']).to_owned()),
             Err(error) if error.kind() == io::ErrorKind::InvalidData => Err(CliError::NotUtf8),
             Err(error) => Err(error.into()),
         }
     }
 
-    /// The lines that are left, as they come; the end of them is that of the input.
-    pub(crate) fn lines(&mut self) -> Result<mpsc::Receiver<String>, CliError> {
+    /// The lines that are left, as they come; the end of them is that of the input, or an error.
+    pub(crate) fn lines(&mut self) -> Result<mpsc::Receiver<Result<String, CliError>>, CliError> {
         let file = self.file.try_clone()?;
         let (lines, receiver) = mpsc::channel(LINES_MAX);
         // Reading blocks for as long as a person thinks.
         std::thread::spawn(move || {
             for line in BufReader::new(file).lines() {
-                let Ok(line) = line else { return };
-                if lines.blocking_send(line).is_err() {
+                let line = line.map_err(|error| match error.kind() {
+                    io::ErrorKind::InvalidData => CliError::NotUtf8,
+                    _ => CliError::Io(error),
+                });
+                let is_last = line.is_err();
+                if lines.blocking_send(line).is_err() || is_last {
                     return;
                 }
             }

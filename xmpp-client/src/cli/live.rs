@@ -9,6 +9,7 @@ use crate::client::XmppClient;
 use crate::error::Closed;
 use crate::event::Event;
 use crate::ext::fresh_id;
+use crate::limits::after;
 use crate::reconnect::Reconnect;
 use serde_json::json;
 use std::collections::HashSet;
@@ -118,12 +119,12 @@ pub(super) async fn raw(
     while until.is_none() || !asked.is_empty() {
         let next = async {
             match &mut lines {
-                Some(lines) => lines.recv().await,
-                None => given.next().cloned(),
+                Some(lines) => lines.recv().await.transpose(),
+                None => Ok(given.next().cloned()),
             }
         };
         tokio::select! {
-            line = next, if until.is_none() => match line {
+            line = next, if until.is_none() => match line? {
                 Some(line) if line.trim().is_empty() => {}
                 Some(line) => {
                     number += 1;
@@ -135,7 +136,7 @@ pub(super) async fn raw(
                     }
                     client.send_stanza(stanza).await?;
                 }
-                None => until = Some(Instant::now() + Duration::from_secs(args.wait)),
+                None => until = Some(after(Instant::now(), Duration::from_secs(args.wait))),
             },
             event = events.next() => match event {
                 Some(Event::Stanza(stanza)) => {

@@ -52,7 +52,7 @@ pub(super) async fn muc(
                 Some(_) => {}
                 None => return Err(Closed { reason: CloseReason::Eof }.into()),
             },
-            line = lines.recv() => match line {
+            line = lines.recv() => match line.transpose()? {
                 Some(line) if line.trim().is_empty() => {}
                 Some(line) => {
                     muc::send(client, &args.room, &line).await?;

@@ -25,7 +25,7 @@ impl Out {
     /// Prints one or the other.
     pub(crate) fn line(&self, value: &Value, text: &str) -> io::Result<()> {
         let line = match self.json {
-            true => value.to_string(),
+            true => harmless(&value.to_string()),
             false if text.is_empty() => return Ok(()),
             false => text.to_owned(),
         };
@@ -66,6 +66,20 @@ fn delayed(stanza: &Stanza) -> Option<SystemTime> {
     Some(delay.stamp)
 }
 
+/// JSON that says the same and has nothing in it that commands a terminal; what could stands in
+/// strings alone.
+fn harmless(json: &str) -> String {
+    let mut out = String::with_capacity(json.len());
+    for c in json.chars() {
+        match is_harmless(c) {
+            true => out.push(c),
+            // All of them are of the basic plane.
+            false => out.push_str(&format!("\\u{:04x}", u32::from(c))),
+        }
+    }
+    out
+}
+
 /// For one line: control characters as escapes.
 pub(crate) fn plain(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
@@ -86,7 +100,7 @@ pub(crate) fn indented(text: &str) -> String {
 
 fn is_harmless(c: char) -> bool {
     let turns =
-        matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+        matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
     let ends_line = matches!(c, '\u{2028}' | '\u{2029}');
     !(c.is_control() || turns || ends_line)
 }
@@ -227,6 +241,10 @@ mod tests {
             "<message from='b@b.test/x'><body>one\n12:00 c@c.test: two&#x9;&#x85;</body></message>",
             "b@b.test/x: one\n    12:00 c@c.test: two\\t\\u{85}",
         );
+        let said = "a\u{9b}2Jb\u{61c}\u{7f}\u{1b}\u{202e}\u{e4}";
+        let json = harmless(&Value::from(said).to_string());
+        assert!(json.chars().all(is_harmless), "{json}");
+        assert_eq!(serde_json::from_str::<Value>(&json).unwrap(), said);
         assert_eq!(plain("a\u{1b}[2Jb\u{202e}c"), "a\\u{1b}[2Jb\\u{202e}c");
     }
 
