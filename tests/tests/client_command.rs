@@ -51,10 +51,10 @@ impl World {
     /// Starts a command of this account; `input` follows the password on standard input.
     async fn start(&self, jid: &str, words: &[&str], input: &str) -> Process {
         let password = self.lab.account(jid).await;
-        self.start_with(jid, &password, words, input)
+        self.start_with(jid, &password, words, input.as_bytes())
     }
 
-    fn start_with(&self, jid: &str, password: &str, words: &[&str], input: &str) -> Process {
+    fn start_with(&self, jid: &str, password: &str, words: &[&str], input: &[u8]) -> Process {
         let place = self.lab.place("a.test").address.to_string();
         let mut command = Command::new(BINARY);
         command.args([
@@ -66,7 +66,7 @@ impl World {
             "--ca",
         ]);
         command.arg(&self.ca.0).args(words);
-        Process::start(&mut command, &format!("{password}\n{input}"))
+        Process::start(&mut command, &[password.as_bytes(), b"\n", input].concat())
     }
 
     async fn run(&self, jid: &str, words: &[&str], input: &str) -> Ended {
@@ -109,12 +109,12 @@ impl Ended {
 }
 
 impl Process {
-    fn start(command: &mut Command, input: &str) -> Self {
+    fn start(command: &mut Command, input: &[u8]) -> Self {
         let command = command.stdin(Stdio::piped()).stdout(Stdio::piped());
         let mut child = command.stderr(Stdio::piped()).spawn().expect("a process");
         let mut stdin = child.stdin.take().expect("a pipe");
         // One that ends before it reads is no fault of this side.
-        let _ = stdin.write_all(input.as_bytes());
+        let _ = stdin.write_all(input);
         drop(stdin);
         Self {
             stdout: lines(child.stdout.take().expect("a pipe")),
@@ -178,7 +178,7 @@ fn lines(from: impl Read + Send + 'static) -> Receiver<String> {
 }
 
 fn bare(words: &[&str]) -> Ended {
-    Process::start(Command::new(BINARY).args(words), "").ended()
+    Process::start(Command::new(BINARY).args(words), b"").ended()
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -258,7 +258,7 @@ async fn a_wrong_password_is_one_clear_line_and_no_secret() {
     let world = World::new().await;
     world.lab.account("ann@a.test").await;
     let wrong = world
-        .start_with("ann@a.test", "a guess", &["ping"], "")
+        .start_with("ann@a.test", "a guess", &["ping"], b"")
         .ended();
     assert_eq!(
         wrong.failed(),
@@ -266,7 +266,7 @@ async fn a_wrong_password_is_one_clear_line_and_no_secret() {
     );
     let words = ["--log", "trace", "ping"];
     let loud = world
-        .start_with("ann@a.test", "a guess", &words, "")
+        .start_with("ann@a.test", "a guess", &words, b"")
         .ended();
     assert_eq!(loud.code, Some(1));
     assert!(loud.stderr.len() > 1);
@@ -278,7 +278,7 @@ async fn a_wrong_password_is_one_clear_line_and_no_secret() {
         asked,
         "there is no terminal to ask for the password at: --password-stdin"
     );
-    let empty = world.start_with("ann@a.test", "", &["ping"], "").ended();
+    let empty = world.start_with("ann@a.test", "", &["ping"], b"").ended();
     assert_eq!(empty.failed(), "there is no password on standard input");
 }
 
@@ -328,7 +328,7 @@ async fn what_was_tried_is_told_when_nobody_listens() {
     let world = World::new().await;
     let mut command = Command::new(BINARY);
     command.args(words).arg("--ca").arg(&world.ca.0);
-    let line = Process::start(&mut command, "secret\n").ended().failed();
+    let line = Process::start(&mut command, b"secret\n").ended().failed();
     assert_eq!(
         line,
         format!(
@@ -428,7 +428,7 @@ async fn a_password_is_changed() {
     let old = world.run("ann@a.test", &["ping"], "").await.failed();
     assert!(old.starts_with("authentication failed"), "{old}");
     let new = world
-        .start_with("ann@a.test", "another", &["ping"], "")
+        .start_with("ann@a.test", "another", &["ping"], b"")
         .ended();
     new.well();
 }
@@ -438,11 +438,13 @@ async fn an_account_is_registered() {
     let world = World::new().await;
     let register = |password: &str, words: &[&str]| {
         let words = [&["register"], words].concat();
-        world.start_with("new@a.test", password, &words, "").ended()
+        world
+            .start_with("new@a.test", password, &words, b"")
+            .ended()
     };
     assert_eq!(register("first", &[]).well(), ["new@a.test is registered"]);
     let ping = world
-        .start_with("new@a.test", "first", &["ping"], "")
+        .start_with("new@a.test", "first", &["ping"], b"")
         .ended();
     ping.well();
     let taken = register("second", &[]).failed();
@@ -462,7 +464,7 @@ fn at_fake(server: &FakeServer, words: &[&str], input: &str) -> (Process, CaFile
         .arg(&ca.0)
         .args(words);
     (
-        Process::start(&mut command, &format!("secret\n{input}")),
+        Process::start(&mut command, format!("secret\n{input}").as_bytes()),
         ca,
     )
 }
@@ -608,4 +610,41 @@ async fn stanzas_go_out_as_they_are() {
         .await
         .failed();
     assert_eq!(line, "number 1 is no stanza");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn input_that_cannot_be_sent_whole_is_a_failure() {
+    let world = World::new().await;
+    let password = world.lab.account("ann@a.test/x").await;
+    let run = |words: &[&str], input: &[u8]| {
+        let command = world.start_with("ann@a.test/x", &password, words, input);
+        command.ended().failed()
+    };
+    let long = "x".repeat(1024 * 1024 + 1);
+    assert_eq!(
+        run(&["send", "ben@a.test", "-"], long.as_bytes()),
+        "the text on standard input is longer than 1 MiB"
+    );
+    let not_text = "standard input is not UTF-8";
+    assert_eq!(run(&["send", "ben@a.test", "-"], b"\xff"), not_text);
+    assert_eq!(run(&["raw"], b"<presence/>\n\xff\n<presence/>\n"), not_text);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_reader_that_has_seen_enough_is_no_failure() {
+    let world = World::new().await;
+    let mut listening = world.start("ben@a.test/x", &["listen"], "").await;
+    assert_eq!(listening.line(), "connected as ben@a.test/x");
+    while !listening.line().ends_with("is available") {}
+    // Whoever reads for us notices that nobody wants it with the next line.
+    listening.stdout = channel().1;
+    let mut lines = 0;
+    while listening.child.try_wait().expect("a process").is_none() {
+        assert!(lines < 20, "still there");
+        lines += 1;
+        let words = ["send", "ben@a.test/x", "hi"];
+        let sent = world.start("ann@a.test/x", &words, "").await.ended();
+        assert!(sent.stdout.is_empty());
+    }
+    assert_eq!(listening.ended().code, Some(0));
 }

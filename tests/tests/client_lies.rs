@@ -565,3 +565,89 @@ async fn answers_to_a_server_that_acknowledges_nothing_are_bounded() {
     let (found, ()) = tokio::join!(condition(&mut events), flood);
     assert_eq!(found, StreamCondition::ResourceConstraint);
 }
+
+#[tokio::test]
+async fn time_outs_that_never_end_are_no_fault() {
+    let (client, _events, mut stream) = managed(|builder| {
+        let limits = Limits {
+            stall_max: Duration::MAX,
+            close_max: Duration::MAX,
+            ..Limits::default()
+        };
+        let builder = builder.connect_max(Duration::MAX);
+        let builder = builder.negotiation_max(Duration::MAX);
+        let builder = builder.dial_max(Duration::MAX).lookup_max(Duration::MAX);
+        let builder = builder.answer_max(Duration::MAX).idle_max(Duration::MAX);
+        builder.iq_max(Duration::MAX).limits(limits)
+    })
+    .await;
+    client.send_stanza(message("1")).await.expect("written");
+    stream.expect("</message>").await;
+    let ended = tokio::spawn(async move { client.disconnect().await });
+    stream.expect("</stream:stream>").await;
+    stream.say("</stream:stream>").await;
+    drop(stream);
+    ended.await.expect("a task").expect("in order");
+}
+
+#[tokio::test]
+async fn the_end_may_be_wanted_by_many_and_from_inside() {
+    let (client, mut events, mut stream) = bound(|builder| builder).await;
+    let weak = client.downgrade();
+    client.handle_iq("urn:x:end", move |_| {
+        let client = weak.upgrade();
+        async move {
+            let _ = client.expect("a client").disconnect().await;
+            Ok(None)
+        }
+    });
+    let mut held = Some(client.clone());
+    client.on_stanza(move |_| drop(held.take()));
+    stream
+        .say("<iq type='get' id='1' from='ben@b.test/y'><q xmlns='urn:x:end'/></iq>")
+        .await;
+    let ends: Vec<_> = (0..3)
+        .map(|_| {
+            let client = client.clone();
+            tokio::spawn(async move { client.disconnect().await })
+        })
+        .collect();
+    drop(client);
+    stream.expect("</stream:stream>").await;
+    stream.say("</stream:stream>").await;
+    drop(stream);
+    for ended in ends {
+        ended.await.expect("a task").expect("in order");
+    }
+    assert!(matches!(end(&mut events).await, CloseReason::Clean));
+}
+
+#[tokio::test]
+async fn ss_03_each_of_many_senders_learns_once_what_became_of_its_stanza() {
+    let (client, _events, mut stream) = managed(|builder| builder).await;
+    let senders: Vec<_> = (0..40)
+        .map(|number| {
+            let client = client.clone();
+            tokio::spawn(async move { client.send_acked(message(&number.to_string())).await })
+        })
+        .collect();
+    let mut taken = Vec::new();
+    for _ in 0..20 {
+        taken.push(attr(&stream.expect("</message>").await, "id"));
+    }
+    stream.ack(10).await;
+    // The end comes in the middle of an element.
+    stream.say("<message from='ben@b.test'><bo").await;
+    drop(stream);
+    let mut acked = Vec::new();
+    for (number, sender) in senders.into_iter().enumerate() {
+        match sender.await.expect("a task") {
+            Ok(()) => acked.push(number.to_string()),
+            Err(error) => assert_eq!(error.stanza.head.id.as_deref(), Some(&*number.to_string())),
+        }
+    }
+    taken.truncate(10);
+    taken.sort();
+    acked.sort();
+    assert_eq!(acked, taken);
+}

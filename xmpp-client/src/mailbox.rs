@@ -142,6 +142,11 @@ impl<T: Weigh> Mailbox<T> {
         self.lock().bytes >= limits.events_bytes_max
     }
 
+    /// Twice as far behind as a receiver may be: nobody reads it.
+    pub(crate) fn is_forgotten(&self, limits: &Limits) -> bool {
+        self.lock().events.len() >= limits.events_max.saturating_mul(2)
+    }
+
     fn lock(&self) -> MutexGuard<'_, Queue<T>> {
         self.shared
             .queue

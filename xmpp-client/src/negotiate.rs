@@ -114,7 +114,7 @@ fn initiator(
         negotiation_max: target.deadline - now,
         silence_max: settings.idle_max,
         // What was sent is looked after for a quarter of the time first.
-        silence_answer_max: settings.answer_max * 3 / 4,
+        silence_answer_max: settings.answer_max / 4 * 3,
         close_max: settings.limits.close_max,
         ..Limits::default()
     };

@@ -235,3 +235,27 @@ async fn xep0313_an_answer_that_is_none_is_an_error() {
         Err(MamError::Request(IqError::Closed.into()))
     );
 }
+
+#[tokio::test]
+async fn reading_an_archive_takes_no_live_message_from_the_program() {
+    let (mut fake, client) = Fake::start("ann@a.test/x").await;
+    let live =
+        |id: &str| format!("<message from='ben@b.test/y' id='{id}'><body>live</body></message>");
+    fake.send(&live("before"));
+    let bounds = Bounds::default();
+    let mut pages = mam::pages(&client, None, Query::default(), bounds)
+        .await
+        .expect("pages");
+    let (page, ()) = tokio::join!(pages.next(), async {
+        let asked = fake.next().await;
+        fake.send(&live("meanwhile"));
+        fake.send(&result(OWN, &query_id(&asked), "1"));
+        fake.result(&asked, &fin(true, &["1"]));
+    });
+    assert_eq!(page.expect("a page").expect("a page").messages.len(), 1);
+    let mut events = client.events();
+    for id in ["before", "meanwhile"] {
+        let stanza = events.next_stanza().await.expect("a stanza");
+        assert_eq!(stanza.head.id.as_deref(), Some(id));
+    }
+}

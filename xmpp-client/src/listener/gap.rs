@@ -5,6 +5,7 @@ use super::{STEADY, XmppListener};
 use crate::connect::connect;
 use crate::error::{ConnectError, NotAckedReason};
 use crate::event::Event;
+use crate::mailbox::Mailbox;
 use crate::negotiate::{Bound, Resume, Resumption};
 use crate::outbox::{Outgoing, Wants};
 use crate::reconnect::{after_attempt, after_end, auth_failure};
@@ -49,6 +50,8 @@ impl XmppListener {
                 return Err(reason);
             };
             attempts += 1;
+            // Without a connection nothing else bounds what is told of it.
+            self.shared.drop_behind(Mailbox::is_forgotten);
             self.shared.push(Event::Reconnecting {
                 delay,
                 attempt: attempts,

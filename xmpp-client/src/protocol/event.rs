@@ -286,7 +286,9 @@ impl Receivers {
                 if timeout_at(until, self.room_in(&mailbox)).await.is_err() {
                     tracing::warn!("a receiver does not keep up and gets no more events");
                     mailbox.close();
-                    self.lock().mailboxes.retain(|other| !other.is_same(&mailbox));
+                    self.lock()
+                        .mailboxes
+                        .retain(|other| !other.is_same(&mailbox));
                 }
             }
             self.push(event);

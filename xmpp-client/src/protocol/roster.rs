@@ -498,7 +498,11 @@ mod tests {
             let (changed, ver) = named(jid, bytes);
             roster.pushed(changed, ver, &limits);
             let name = roster.contact(jid).and_then(|contact| contact.name.clone());
-            assert_eq!(name.is_some_and(|name| name.len() == bytes), is_kept, "{jid}");
+            assert_eq!(
+                name.is_some_and(|name| name.len() == bytes),
+                is_kept,
+                "{jid}"
+            );
         }
         for contact in ["ann", "ben", "eve", "eva"] {
             let jid = BareJid::parse(&format!("{contact}@a.test")).unwrap();
