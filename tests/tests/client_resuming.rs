@@ -5,8 +5,8 @@ use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::time::Duration;
 use xmpp_client::{
-    Builder, CloseReason, Event, Events, IqError, Jid, Kind, NotAckedReason, Reconnect, Stanza, Ty,
-    XmppClient,
+    Builder, CloseReason, Event, Events, IqError, Jid, Kind, Limits, NotAckedReason, Reconnect,
+    Stanza, Ty, XmppClient,
 };
 use xmpp_server::config::Storage;
 use xmpp_stream::ns;
@@ -330,6 +330,33 @@ async fn co_11_attempts_are_counted_and_the_end_wanted_meanwhile_is_the_end() {
         .await
         .expect("there is nothing to close");
     assert!(events.next().await.is_none());
+}
+
+#[tokio::test]
+async fn who_reads_nothing_is_told_of_a_bounded_number_of_attempts() {
+    let server = FakeServer::new("a.test").await;
+    let limits = Limits {
+        events_max: 4,
+        ..Limits::default()
+    };
+    let builder = server.builder(JID).limits(limits).reconnect(Reconnect {
+        tries: Some(12),
+        ..at_once()
+    });
+    let (client, stream) = tokio::join!(builder.connect(), server.managed(JID, "one"));
+    let client = client.expect("a client");
+    let (mut events, mut unread) = (client.events(), client.events());
+    drop((stream, server));
+    let mut dropped = 0;
+    while let Some(event) = events.next().await {
+        dropped += u32::from(matches!(event, Event::ReceiverDropped));
+    }
+    assert_eq!(dropped, 1);
+    let mut told = 0;
+    while unread.next().await.is_some() {
+        told += 1;
+    }
+    assert!(told <= 10, "{told}");
 }
 
 async fn through(lab: &TestLab, proxy: &Proxy, jid: &str) -> Builder {

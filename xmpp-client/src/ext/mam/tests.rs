@@ -69,6 +69,19 @@ fn xep0313_more_than_was_asked_for_is_refused() {
 }
 
 #[test]
+fn xep0313_a_page_is_bounded_in_bytes() {
+    let long = "x".repeat(PAGE_BYTES_MAX / 10);
+    let message = MESSAGE.replace("hi", &long);
+    let mut results = Results {
+        max: usize::MAX,
+        ..results(None)
+    };
+    let stanza = result("", "q", " id='1'", &message);
+    let taken = (0..20).take_while(|_| results.take(&stanza).is_ok());
+    assert_eq!(taken.count(), 9);
+}
+
+#[test]
 fn xep0313_a_query_says_what_is_wanted() {
     let query = Query {
         with: Some(Jid::parse("ben@b.test").unwrap()),

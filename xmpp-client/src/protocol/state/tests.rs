@@ -99,6 +99,14 @@ fn ck_02_what_we_are_said_to_have_sent_is_from_us() {
 }
 
 #[test]
+fn ck_02_what_we_are_said_to_have_got_names_its_sender() {
+    let inner = "<message to='ann@a.test/y' type='chat'><body>hi</body></message>";
+    for name in ["received", "sent"] {
+        assert!(told(&mut ann(), &carbon(name, OWN, inner)).is_empty());
+    }
+}
+
+#[test]
 fn ck_06_what_is_forwarded_is_no_stanza_of_its_own() {
     for inner in [
         "<iq xmlns='jabber:client' type='set' id='1'><query xmlns='jabber:iq:roster'>\
