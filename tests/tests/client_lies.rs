@@ -557,13 +557,36 @@ async fn answers_to_a_server_that_acknowledges_nothing_are_bounded() {
         unacked_max: 10,
         ..Limits::default()
     };
-    let (_client, mut events, mut stream) = managed(|builder| builder.limits(limits)).await;
+    let (_client, mut events, mut stream) = managed(|builder| {
+        builder
+            .limits(limits)
+            .answer_max(Duration::from_millis(300))
+    })
+    .await;
     let flood = async {
         let ask = "<iq type='get' id='1' from='eve@b.test/z'><q xmlns='urn:x'/></iq>";
         while stream.try_say(ask).await {}
     };
     let (found, ()) = tokio::join!(condition(&mut events), flood);
-    assert_eq!(found, StreamCondition::ResourceConstraint);
+    assert_eq!(found, StreamCondition::ConnectionTimeout);
+    assert_eq!(stream.until_closed().await.matches("<iq ").count(), 20);
+}
+
+#[tokio::test]
+async fn strangers_who_ask_faster_than_the_server_acknowledges_do_not_end_the_stream() {
+    let limits = Limits {
+        unacked_max: 10,
+        ..Limits::default()
+    };
+    let (_client, _events, mut stream) = managed(|builder| builder.limits(limits)).await;
+    let ask = "<iq type='get' id='1' from='eve@b.test/z'><q xmlns='urn:x'/></iq>";
+    stream.say(&ask.repeat(100)).await;
+    for _ in 0..20 {
+        stream.expect("</iq>").await;
+    }
+    stream.ack(20).await;
+    let said = stream.barrier().await;
+    assert!(!said.contains("<iq "), "{said}");
 }
 
 #[tokio::test]

@@ -18,7 +18,7 @@ pub struct Limits {
     /// nothing read that may have to be answered.
     pub unwritten_bytes_max: usize,
     /// Stanzas that the server has not acknowledged: what servers keep for us. Above it nothing more
-    /// is sent; answers owed to others may go to the double.
+    /// is sent; answers owed to others may go to the double, and then are not given.
     pub unacked_max: usize,
     /// The same in bytes.
     pub unacked_bytes_max: usize,
