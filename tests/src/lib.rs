@@ -17,6 +17,7 @@ pub mod load;
 pub mod login;
 pub mod managed;
 pub mod pair;
+pub mod script;
 pub mod talk;
 pub mod tree;
 pub mod trust;

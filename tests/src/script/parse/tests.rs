@@ -1,0 +1,1 @@
+//! Scripts that parse, and mistakes with their places.
