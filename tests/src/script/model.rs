@@ -79,6 +79,12 @@ impl Script {
         Some(reason.trim_start_matches(':').trim())
     }
 
+    /// True when elements must come in the order of the script and no others between them.
+    #[must_use]
+    pub fn is_in_order(&self) -> bool {
+        self.tags.iter().any(|tag| tag == "in order")
+    }
+
     /// True when it can only be played against a server in this process.
     #[must_use]
     pub fn is_in_process_only(&self) -> bool {
@@ -234,12 +240,20 @@ pub enum Action {
 pub struct Expectation {
     /// One element or more, as text.
     pub elements: Template,
-    /// How many there are.
-    pub count: usize,
     /// For how long to wait.
     pub within: Option<Duration>,
-    /// Their order does not matter.
-    pub in_any_order: bool,
-    /// What does not match is passed over.
-    pub among_others: bool,
+    /// What may come between and in which order.
+    pub order: Order,
+}
+
+/// In which order elements are expected, and whether others may come between them.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Order {
+    /// `in any order`: these are the next to come, in whatever order.
+    Any,
+    /// Others may come before and between them, and stay there for later steps: scansion's way.
+    Loose,
+    /// `next`: exactly these, in this order. What scripts tagged `## in order` do unless they say
+    /// otherwise.
+    Next,
 }

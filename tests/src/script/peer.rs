@@ -173,6 +173,16 @@ impl Peer {
         }
     }
 
+    /// How many things were put back.
+    pub(crate) fn kept(&self) -> usize {
+        self.inbox.len()
+    }
+
+    /// What comes next was put back.
+    pub(crate) fn has_kept(&self) -> bool {
+        !self.inbox.is_empty()
+    }
+
     /// What arrives next; `None` when nothing does until then.
     pub(crate) async fn next(&mut self, until: Instant) -> Option<Got> {
         if let Some(got) = self.inbox.pop_front() {

@@ -171,8 +171,10 @@ impl<'a> Playing<'a> {
         let until = Instant::now() + AFTERWARDS;
         for who in 0..self.peers.len() {
             while let Some(peer) = self.peers.get_mut(who).and_then(Option::as_mut) {
+                let is_told = peer.has_kept();
                 match peer.next(until).await {
                     None | Some(Got::End) => break,
+                    Some(_) if is_told => {}
                     Some(got) => self.note_received(who, &got, EventKind::Unexpected),
                 }
                 if self.events.len() >= EVENTS_MAX {

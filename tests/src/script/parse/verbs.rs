@@ -2,7 +2,7 @@
 
 use super::{Parser, duration};
 use crate::script::lines::{Block, error};
-use crate::script::model::{Action, At, CharacterKind, Expectation, ScriptError};
+use crate::script::model::{Action, At, CharacterKind, Expectation, Order, ScriptError};
 use crate::script::template::Template;
 
 impl Parser {
@@ -95,7 +95,11 @@ impl Parser {
     }
 
     fn receives(&mut self, block: &Block, at: &At, rest: &str) -> Result<Action, ScriptError> {
-        let (mut within, mut in_any_order, mut among_others) = (None, false, false);
+        let mut within = None;
+        let mut order = match self.script.is_in_order() {
+            true => Order::Next,
+            false => Order::Loose,
+        };
         // what stands between the verb and the colon; an element of the same line stands behind it
         let (mut qualifiers, inline) = match rest.split_once(':') {
             Some((before, inline)) if !before.contains('<') => (before.trim(), inline.trim()),
@@ -106,27 +110,27 @@ impl Parser {
         }
         while !qualifiers.is_empty() {
             if let Some(rest) = qualifiers.strip_prefix("in any order") {
-                (in_any_order, qualifiers) = (true, rest.trim_start());
+                (order, qualifiers) = (Order::Any, rest.trim_start());
             } else if let Some(rest) = qualifiers.strip_prefix("among others") {
-                (among_others, qualifiers) = (true, rest.trim_start());
+                (order, qualifiers) = (Order::Loose, rest.trim_start());
+            } else if let Some(rest) = qualifiers.strip_prefix("next") {
+                (order, qualifiers) = (Order::Next, rest.trim_start());
             } else if let Some(rest) = qualifiers.strip_prefix("within ") {
                 let (time, rest) = rest.split_once(' ').unwrap_or((rest, ""));
                 within = Some(duration(time).map_err(|what| error(at.clone(), what))?);
                 qualifiers = rest.trim_start();
             } else {
-                let known = "`within TIME`, `in any order` and `among others`";
+                let known = "`within TIME`, `next`, `in any order` and `among others`";
                 let what = format!("{qualifiers:?} is not known behind `receives`; {known} are");
                 return Err(error(at.clone(), what));
             }
         }
         let elements = self.body(block, inline)?;
-        let count = self.elements(&elements)?.len();
+        self.elements(&elements)?;
         Ok(Action::Receives(Expectation {
             elements,
-            count,
             within,
-            in_any_order,
-            among_others,
+            order,
         }))
     }
 

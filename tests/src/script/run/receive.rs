@@ -4,7 +4,7 @@ use super::{EVENTS_MAX, Playing, fail};
 use crate::script::diff;
 use crate::script::login::{condition, shown};
 use crate::script::matcher::{compare, score};
-use crate::script::model::{Expectation, Step};
+use crate::script::model::{Expectation, Order, Step};
 use crate::script::peer::Got;
 use crate::script::report::{EventKind, Failure};
 use crate::script::template::Template;
@@ -30,56 +30,75 @@ impl Playing<'_> {
         let mut expected = trees(step, &expectation.elements, &text)?;
         let patience = expectation.within.unwrap_or(self.play.patience);
         let until = Instant::now() + patience;
-        let mut passed_over: Vec<Tree> = Vec::new();
+        let mut passed_over: Vec<Got> = Vec::new();
         while !expected.is_empty() {
-            let got = self.peer(step, who)?.next(until).await;
-            let tree = match got {
+            let eligible = match expectation.order {
+                Order::Next => 1,
+                Order::Any | Order::Loose => expected.len(),
+            };
+            let tree = match self.take(step, who, until).await? {
                 Some(Got::Element(tree) | Got::Header(tree)) => tree,
                 None => {
                     let what = format!("nothing more came in {patience:?}");
                     return Err(self.not_received(step, what, &expected, &passed_over));
                 }
                 Some(other) => {
-                    self.note_received(who, &other, EventKind::Unexpected);
+                    self.mark_unexpected(who);
                     let what = format!("there was {} instead", shown(&other));
                     return Err(self.not_received(step, what, &expected, &passed_over));
                 }
             };
-            let eligible = if expectation.in_any_order {
-                expected.len()
-            } else {
-                1
-            };
-            let mut found = None;
-            for (at, wanted) in expected.iter().take(eligible).enumerate() {
-                if let Ok(captures) = compare(wanted, &tree) {
-                    found = Some((at, captures));
-                    break;
+            let found = expected.iter().take(eligible).enumerate();
+            let found = found.map(|(at, wanted)| (at, compare(wanted, &tree)));
+            let found = found
+                .filter_map(|(at, result)| Some((at, result.ok()?)))
+                .next();
+            match (found, expectation.order) {
+                (Some((at, captures)), _) => {
+                    expected.remove(at);
+                    self.captures.extend(captures);
                 }
-            }
-            let is_found = found.is_some();
-            if let Some((at, captures)) = found {
-                expected.remove(at);
-                self.captures.extend(captures);
-            }
-            let ok = is_found || expectation.among_others;
-            let kind = if ok {
-                EventKind::Received
-            } else {
-                EventKind::Unexpected
-            };
-            self.note_received(who, &Got::Element(tree.clone()), kind);
-            if !ok {
-                return Err(self.mismatch(step, &expected, eligible, &tree).await);
-            }
-            if !is_found {
-                passed_over.push(tree);
-                if passed_over.len() >= EVENTS_MAX {
-                    return Err(fail(step, format!("over {EVENTS_MAX} others came")));
+                (None, Order::Loose) if passed_over.len() < EVENTS_MAX => {
+                    passed_over.push(Got::Element(tree));
+                }
+                (None, _) => {
+                    self.mark_unexpected(who);
+                    return Err(self.mismatch(step, &expected, eligible, &tree).await);
                 }
             }
         }
+        self.peer(step, who)?.keep(passed_over);
         Ok(())
+    }
+
+    /// What comes next, told once to those who read the report.
+    async fn take(
+        &mut self,
+        step: &Step,
+        who: usize,
+        until: Instant,
+    ) -> Result<Option<Got>, Failure> {
+        let peer = self.peer(step, who)?;
+        let is_told = peer.has_kept();
+        let got = peer.next(until).await;
+        if let Some(got) = &got
+            && !is_told
+        {
+            self.note_received(who, got, EventKind::Received);
+        }
+        Ok(got)
+    }
+
+    /// What came last was not as expected.
+    fn mark_unexpected(&mut self, who: usize) {
+        let last = self
+            .events
+            .iter_mut()
+            .rev()
+            .find(|event| event.lane == Some(who));
+        if let Some(event) = last {
+            event.kind = EventKind::Unexpected;
+        }
     }
 
     /// Nothing came, or the connection ended: the nearest of what was passed over is shown.
@@ -88,14 +107,14 @@ impl Playing<'_> {
         step: &Step,
         what: String,
         expected: &[Tree],
-        passed_over: &[Tree],
+        passed_over: &[Got],
     ) -> Failure {
         let mut failure = fail(step, what);
         let Some(wanted) = expected.first() else {
             return failure;
         };
         failure.expected = Some(joined(expected));
-        let mut near: Vec<&Tree> = passed_over.iter().collect();
+        let mut near: Vec<&Tree> = passed_over.iter().filter_map(element).collect();
         near.sort_by_key(|tree| std::cmp::Reverse(score(wanted, tree)));
         let mut near = near.into_iter();
         if let Some(nearest) = near.next() {
@@ -148,12 +167,15 @@ impl Playing<'_> {
                 Some(got) => seen.push(got),
             }
         }
-        let element = |got: &Got| match got {
-            Got::Element(tree) => Some(tree.clone()),
-            _ => None,
-        };
-        let trees = seen.iter().filter_map(element).collect();
-        peer.keep(seen);
+        for got in &seen {
+            if let Some(who) = step.who {
+                self.note_received(who, got, EventKind::Unexpected);
+            }
+        }
+        let trees = seen.iter().filter_map(element).cloned().collect();
+        if let Some(peer) = step.who.and_then(|who| self.peers.get_mut(who)?.as_mut()) {
+            peer.keep(seen);
+        }
         trees
     }
 
@@ -179,6 +201,7 @@ impl Playing<'_> {
             }
         }
         let seen = self.seen_before_an_answer(step, who).await?;
+        let mut offending = None;
         for got in &seen {
             let is_it = match (&unwanted, got) {
                 (None, _) => true,
@@ -186,12 +209,15 @@ impl Playing<'_> {
                 (Some(_), _) => false,
             };
             if is_it {
-                self.note_received(who, got, EventKind::Unexpected);
-                return Err(fail(step, format!("there was\n{}", shown(got))));
+                offending = Some(shown(got));
+                break;
             }
         }
         self.peer(step, who)?.keep(seen);
-        Ok(())
+        match offending {
+            Some(got) => Err(fail(step, format!("there was\n{got}"))),
+            None => Ok(()),
+        }
     }
 
     /// `waits`.
@@ -222,7 +248,8 @@ impl Playing<'_> {
                 format!("<iq type='get' id='{id}' to='{domain}'><ping xmlns='{ping}'/></iq>");
             let _ = peer.send(ping.as_bytes(), patience).await;
         }
-        let mut seen = Vec::new();
+        let (mut seen, mut fresh) = (Vec::new(), Vec::new());
+        let mut told = peer.kept();
         while seen.len() < EVENTS_MAX {
             match peer.next(until).await {
                 Some(Got::Element(tree)) if tree.name() == "iq" && tree.attr("id") == Some(&id) => {
@@ -235,8 +262,18 @@ impl Playing<'_> {
                     ));
                 }
                 None | Some(Got::End) => break,
-                Some(got) => seen.push(got),
+                Some(got) => {
+                    if told > 0 {
+                        told -= 1;
+                    } else {
+                        fresh.push(got.clone());
+                    }
+                    seen.push(got);
+                }
             }
+        }
+        for got in fresh {
+            self.note_received(who, &got, EventKind::Received);
         }
         Ok(seen)
     }
@@ -249,7 +286,7 @@ impl Playing<'_> {
         wanted: &str,
     ) -> Result<(), Failure> {
         let until = Instant::now() + self.play.patience;
-        match self.took(step, who, until).await? {
+        match self.take(step, who, until).await? {
             Some(Got::Element(tree))
                 if tree.is(ns::STREAMS, "error") && condition(&tree).as_deref() == Some(wanted) => {
             }
@@ -261,7 +298,7 @@ impl Playing<'_> {
                 ));
             }
         }
-        match self.took(step, who, until).await? {
+        match self.take(step, who, until).await? {
             Some(Got::Footer) => {}
             other => return Err(instead(step, "</stream:stream>", other.as_ref())),
         }
@@ -271,7 +308,7 @@ impl Playing<'_> {
     /// `expects end`: the closing tag or not, and the end of the connection.
     pub(super) async fn end(&mut self, step: &Step, who: usize) -> Result<(), Failure> {
         let until = Instant::now() + self.play.patience;
-        match self.took(step, who, until).await? {
+        match self.take(step, who, until).await? {
             Some(Got::End) => {}
             Some(Got::Footer) => return self.closed(step, who, until).await,
             other => return Err(instead(step, "the end of the stream", other.as_ref())),
@@ -281,7 +318,7 @@ impl Playing<'_> {
     }
 
     async fn closed(&mut self, step: &Step, who: usize, until: Instant) -> Result<(), Failure> {
-        match self.took(step, who, until).await? {
+        match self.take(step, who, until).await? {
             Some(Got::End) => {
                 self.gone(who);
                 Ok(())
@@ -295,18 +332,12 @@ impl Playing<'_> {
             *peer = None;
         }
     }
+}
 
-    async fn took(
-        &mut self,
-        step: &Step,
-        who: usize,
-        until: Instant,
-    ) -> Result<Option<Got>, Failure> {
-        let got = self.peer(step, who)?.next(until).await;
-        if let Some(got) = &got {
-            self.note_received(who, got, EventKind::Received);
-        }
-        Ok(got)
+fn element(got: &Got) -> Option<&Tree> {
+    match got {
+        Got::Element(tree) => Some(tree),
+        _ => None,
     }
 }
 
