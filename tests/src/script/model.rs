@@ -207,7 +207,9 @@ pub enum Action {
     /// `expects end`: the stream and the connection are closed.
     ExpectsEnd,
     /// `expects stream error CONDITION`.
-    ExpectsStreamError(String),
+    ExpectsStreamError(Template),
+    /// `forgets`: what has been passed over so far is not asked for any more.
+    Forgets,
     /// `kick JID`: as an operator does.
     Kick(Template),
     /// `never receives`, or `receives: nothing` without an element.

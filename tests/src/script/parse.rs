@@ -23,6 +23,8 @@ use xmpp_stream::jid::Jid;
 const DEFINED_BYTES_MAX: usize = 64 * 1024;
 /// The longest time a script can name.
 const TIME_MAX: Duration = Duration::from_secs(30 * 24 * 60 * 60);
+/// Rows that texts are checked with before anything is played.
+const CASES_CHECKED: usize = 50;
 /// Rows of a table of cases.
 const CASES_MAX: usize = 1000;
 
@@ -69,7 +71,7 @@ pub(crate) fn parse(file: &Path, text: &str, reader: Reader<'_>) -> Result<Scrip
         defined_bytes: 0,
         captured: Vec::new(),
     };
-    parser.columns(&lines.blocks);
+    parser.shared(&lines.blocks)?;
     for block in lines.blocks {
         parser.block(&block)?;
     }
@@ -80,19 +82,22 @@ struct Parser {
     script: Script,
     defined: BTreeMap<String, String>,
     defined_bytes: usize,
-    /// Names that some element captures, and the columns of the table of cases.
+    /// Names that some element captures.
     captured: Vec<String>,
 }
 
 impl Parser {
-    /// Names that may stand in `${…}` before they are seen: a table may stand anywhere.
-    fn columns(&mut self, blocks: &[Block]) {
-        let is_table = |block: &&Block| block.text == "cases:";
-        let tables = blocks.iter().filter(is_table);
-        for (_, names) in tables.filter_map(|block| block.body.first()) {
-            self.captured
-                .extend(names.split('|').map(|name| name.trim().to_owned()));
+    /// Definitions and tables, which may stand anywhere.
+    fn shared(&mut self, blocks: &[Block]) -> Result<(), ScriptError> {
+        for block in blocks {
+            if let Some(rest) = block.text.strip_prefix("define ") {
+                self.define(block, rest)?;
+            }
         }
+        for block in blocks.iter().filter(|block| block.text == "cases:") {
+            self.cases(block)?;
+        }
+        Ok(())
     }
 
     fn block(&mut self, block: &Block) -> Result<(), ScriptError> {
@@ -111,11 +116,9 @@ impl Parser {
             self.script.cast.push(character);
             return Ok(());
         }
-        if let Some(rest) = text.strip_prefix("define ") {
-            return self.define(block, rest);
-        }
         match text {
-            "cases:" => return self.cases(block),
+            "cases:" => return Ok(()),
+            _ if text.starts_with("define ") => return Ok(()),
             "server config:" => {
                 let lines: Vec<&str> = block.body.iter().map(|(_, line)| line.trim()).collect();
                 self.script.config = Some((block.at.clone(), lines.join("\n")));
@@ -171,7 +174,10 @@ impl Parser {
             }
             (("ban", jid), None) => Action::Ban(address(jid, &at)?),
             (("unban", jid), None) => Action::Unban(address(jid, &at)?),
-            (("kick", jid), None) => Action::Kick(self.text_of_one_line(jid, &at)?),
+            (("kick", jid), _) if !jid.is_empty() => {
+                let jid = block.text.get("kick ".len()..).unwrap_or_default();
+                Action::Kick(self.text_of_one_line(jid.trim(), &at)?)
+            }
             (("remove", "account"), Some(jid)) => Action::RemoveAccount(address(jid, &at)?),
             _ => return Err(self.nobody(block)),
         };
@@ -248,16 +254,28 @@ impl Parser {
             if self.script.cases.len() >= CASES_MAX {
                 return Err(error(at.clone(), format!("more than {CASES_MAX} cases")));
             }
-            let pair = |(name, value): (&&str, &&str)| ((*name).to_owned(), (*value).to_owned());
+            let mut pairs = Vec::new();
+            for (name, value) in names.iter().zip(&values) {
+                pairs.push(((*name).to_owned(), self.filled(value, at)?));
+            }
+            let name = self.case_name(values.first().copied().unwrap_or_default());
             self.script.cases.push(Case {
-                name: values.first().copied().unwrap_or_default().to_owned(),
-                values: names.iter().zip(&values).map(pair).collect(),
+                name,
+                values: pairs,
             });
         }
         match self.script.cases.is_empty() {
             true => Err(error(block.at.clone(), "the table has no rows".into())),
             false => Ok(()),
         }
+    }
+
+    /// The first value, with a number when there is such a name already.
+    fn case_name(&self, value: &str) -> String {
+        let is_new = |name: &String| self.script.cases.iter().all(|case| case.name != *name);
+        let numbered = (2..).map(|number| format!("{value} {number}"));
+        let mut names = std::iter::once(value.to_owned()).chain(numbered);
+        names.find(is_new).unwrap_or_default()
     }
 
     /// The block's lines as text with definitions put in, less their common indentation.
@@ -324,15 +342,29 @@ impl Parser {
                 column: 1,
             },
         };
-        let known = |name: &str| self.is_known(name).then(|| Value::Xml(same_length(name)));
-        let text = template
-            .fill(known)
-            .map_err(|(byte, what)| error(at(byte), what))?;
-        let trees = Tree::read_all(&text).map_err(|(byte, what)| error(at(byte), what))?;
-        match trees.is_empty() {
-            true => Err(error(at(0), "an element is missing".into())),
-            false => Ok(trees),
+        let cases = self.script.cases.iter().take(CASES_CHECKED).map(Some);
+        let cases = match self.script.cases.is_empty() {
+            true => vec![None],
+            false => cases.collect(),
+        };
+        let mut trees = Vec::new();
+        for case in cases {
+            let known = |name: &str| {
+                let value = case.and_then(|case| case.values.iter().find(|(it, _)| it == name));
+                match value {
+                    Some((_, value)) => Some(Value::Xml(value.clone())),
+                    None => self.is_known(name).then(|| Value::Xml(same_length(name))),
+                }
+            };
+            let text = template
+                .fill(known)
+                .map_err(|(byte, what)| error(at(byte), what))?;
+            trees = Tree::read_all(&text).map_err(|(byte, what)| error(at(byte), what))?;
+            if trees.is_empty() {
+                return Err(error(at(0), "an element is missing".into()));
+            }
         }
+        Ok(trees)
     }
 
     /// True when the name stands for something at this place of the script.

@@ -178,6 +178,11 @@ impl Peer {
         self.inbox.len()
     }
 
+    /// Drops what was put back.
+    pub(crate) fn forget(&mut self) {
+        self.inbox.clear();
+    }
+
     /// What comes next was put back.
     pub(crate) fn has_kept(&self) -> bool {
         !self.inbox.is_empty()

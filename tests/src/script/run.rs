@@ -18,6 +18,9 @@ const EVENTS_MAX: usize = 10_000;
 /// How long to look for what else has arrived once a script has failed.
 const AFTERWARDS: Duration = Duration::from_millis(50);
 
+/// Turns that other tasks get before the clock is moved: far more than a stanza needs.
+const SETTLE_TURNS: usize = 200;
+
 /// How a script is played.
 #[derive(Clone, Debug)]
 pub struct Play {
@@ -212,6 +215,10 @@ impl<'a> Playing<'a> {
     async fn operation(&mut self, step: &Step) -> Result<(), Failure> {
         let told = |result: Result<(), StageError>| result.map_err(|why| fail(step, why.0));
         if let Action::Advance(time) = step.action {
+            // what was sent is handled first; all of it is in this thread and in memory
+            for _ in 0..SETTLE_TURNS {
+                tokio::task::yield_now().await;
+            }
             tokio::time::advance(time).await;
             self.note(None, format!("{time:?} pass"));
             return Ok(());
@@ -253,12 +260,20 @@ impl<'a> Playing<'a> {
                 self.never_receive(step, who, template.as_ref()).await
             }
             Action::Waits => self.wait(step, who).await,
-            Action::ExpectsStreamError(condition) => self.stream_error(step, who, condition).await,
+            Action::ExpectsStreamError(condition) => {
+                let condition = self.fill(condition, step)?;
+                self.stream_error(step, who, condition.trim()).await
+            }
             Action::ExpectsEnd => self.end(step, who).await,
             Action::DropLink => {
                 self.peer(step, who)?.drop_link();
                 // both ends stay in place, so that neither is told
                 self.note(Some(who), "the link is dead".into());
+                Ok(())
+            }
+            Action::Forgets => {
+                self.wait(step, who).await?;
+                self.peer(step, who)?.forget();
                 Ok(())
             }
             Action::CutAtByte(bytes) => {
@@ -279,6 +294,8 @@ impl<'a> Playing<'a> {
             .is_some_and(|stage| stage.is_local(&one.domain));
         let patience = self.play.patience;
         let peer = self.peer(step, who)?;
+        // what was read for another step would be taken for the answer
+        peer.forget();
         let trust = trust.as_ref();
         let mut login = Login {
             peer,

@@ -180,6 +180,8 @@ pub fn play_part(part: &Part, options: &Options, number: u64) -> Report {
             PATIENCE_ELSEWHERE
         },
     };
+    // outside of a runtime, whose clock may be a paused one
+    let started = tokio::time::Instant::now();
     // a panic anywhere in the runner or the server is a failure of this script only
     let played = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
         let mut builder = tokio::runtime::Builder::new_current_thread();
@@ -192,7 +194,10 @@ pub fn play_part(part: &Part, options: &Options, number: u64) -> Report {
         Some(report)
     }));
     match played {
-        Ok(Some(report)) => report,
+        Ok(Some(mut report)) => {
+            report.took = started.elapsed();
+            report
+        }
         Ok(None) | Err(_) => {
             let mut report = blank(part.name.clone(), &script.file);
             if let Some(step) = script.steps.first() {

@@ -28,7 +28,7 @@ impl Parser {
             self.one_element(&template, &at)?;
             return Ok(Action::NeverReceives(Some(template)));
         }
-        if let Some(rest) = after_word(verb, "receives") {
+        if let Some(rest) = after_word(verb, "receives").filter(|rest| rest.trim() != "end") {
             return self.receives(block, &at, rest);
         }
         if let Some((line, _)) = block.body.first() {
@@ -54,6 +54,7 @@ impl Parser {
             ["starts", "tls" | "TLS"] => Ok(Action::StartsTls),
             ["authenticates"] => Ok(Action::Authenticates),
             ["binds"] => Ok(Action::Binds),
+            ["forgets"] => Ok(Action::Forgets),
             ["waits"] => Ok(Action::Waits),
             ["drop" | "drops", "link"] => Ok(Action::DropLink),
             ["cut" | "cuts", "at", "byte", number] => match number.parse() {
@@ -63,10 +64,10 @@ impl Parser {
                     format!("{number:?} is no number of bytes"),
                 )),
             },
-            ["expects", "end"] => Ok(Action::ExpectsEnd),
-            ["expects", "stream", "error", condition] => {
-                Ok(Action::ExpectsStreamError((*condition).to_owned()))
-            }
+            ["expects" | "receives", "end"] => Ok(Action::ExpectsEnd),
+            ["expects", "stream", "error", condition] => self
+                .text_of_one_line(condition, at)
+                .map(Action::ExpectsStreamError),
             _ => Err(error(
                 at.clone(),
                 format!("{verb:?} is nothing that a character does"),
