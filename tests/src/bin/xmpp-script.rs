@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::{Duration, SystemTime};
 use xmpp_testkit::Trust;
+use xmpp_testkit::script::parse::duration;
 use xmpp_testkit::script::stage::{Elsewhere, read_accounts};
 use xmpp_testkit::script::{Options, Report, find, output, play, suite};
 
@@ -50,6 +51,9 @@ struct Arguments {
     /// Scripts played at a time
     #[arg(long, value_name = "N", default_value_t = 0)]
     jobs: usize,
+    /// How long to wait for what is expected, unless a script says, e.g. 500ms or 5s
+    #[arg(long, value_name = "TIME", value_parser = duration)]
+    patience: Option<Duration>,
     /// Write JUnit XML
     #[arg(long, value_name = "FILE")]
     junit: Option<PathBuf>,
@@ -170,6 +174,7 @@ fn options(arguments: &Arguments) -> Result<Options, String> {
         fresh: arguments.fresh,
         seed,
         at_a_time: arguments.jobs,
+        patience: arguments.patience,
         elsewhere: None,
     };
     if arguments.server.is_empty() {

@@ -392,7 +392,10 @@ fn address(text: &str, at: &At) -> Result<String, ScriptError> {
 }
 
 /// `300ms`, `2s`, `5 m`, `1h`, `2 seconds`.
-pub(crate) fn duration(text: &str) -> Result<Duration, String> {
+///
+/// # Errors
+/// What is wrong with it, in words.
+pub fn duration(text: &str) -> Result<Duration, String> {
     let digits = text.bytes().take_while(u8::is_ascii_digit).count();
     let (number, unit) = text.split_at(digits);
     let wrong = || format!("{text:?} is no time; write 300ms, 2s, 5m or 1h");

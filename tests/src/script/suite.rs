@@ -13,9 +13,8 @@ use std::time::Duration;
 
 /// Folders within folders.
 const DEPTH_MAX: usize = 32;
-/// How long to wait for what is expected: of a server in this process, and of others.
-const PATIENCE_HERE: Duration = Duration::from_secs(5);
-const PATIENCE_ELSEWHERE: Duration = Duration::from_secs(5);
+/// How long to wait for what is expected, unless a script or the caller says.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 /// How scripts are played.
 #[derive(Clone, Debug, Default)]
@@ -26,6 +25,8 @@ pub struct Options {
     pub fresh: bool,
     /// What random names are made from.
     pub seed: u64,
+    /// How long to wait for what is expected, unless a script says.
+    pub patience: Option<Duration>,
     /// Scripts played at a time; 0: as many as there are processors.
     pub at_a_time: usize,
 }

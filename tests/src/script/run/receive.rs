@@ -118,6 +118,9 @@ impl Playing<'_> {
         near.sort_by_key(|tree| std::cmp::Reverse(score(wanted, tree)));
         let mut near = near.into_iter();
         if let Some(nearest) = near.next() {
+            if let Err(mismatch) = compare(wanted, nearest) {
+                failure.what = format!("{} (and {})", mismatch.what, failure.what);
+            }
             failure.rows = diff::rows(wanted, nearest);
             failure.candidates = near.take(CANDIDATES_MAX).map(Tree::to_string).collect();
         }
