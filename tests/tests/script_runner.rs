@@ -66,23 +66,17 @@ fn a_good_script_is_exit_code_0_and_a_wrong_one_1() {
     let (code, out, _) = played(&[text(&good)]);
     assert_eq!(code, 0, "{out}");
     assert!(out.contains("1 passed") && out.contains("seed "), "{out}");
-    let wrong = GOOD.replace("full JID\"/>", "JID\"><show>xa</show></presence>");
+    let wrong = GOOD.replace("full JID}\"/>", "JID}\"><show>xa</show></presence>");
     let wrong = folder.file("wrong.scs", &wrong);
     let (code, out, _) = played(&["--patience", "200ms", text(&wrong)]);
     assert_eq!(code, 1, "{out}");
     for shown in [
         "wrong.scs:7:1: presence/@from: expected \"romeo@localhost\", got \"romeo@localhost/garden\"",
         "!   from='romeo@localhost' |   from='romeo@localhost/garden'",
-        "! <show>",
+        "!   <show>                 | ",
         "received so far (1):",
     ] {
-        let squeezed = out
-            .replace("  <show>", "<show>")
-            .replace("!  <show>", "! <show>");
-        assert!(
-            out.contains(shown) || squeezed.contains(shown),
-            "{shown}\n{out}"
-        );
+        assert!(out.contains(shown), "{shown}\n{out}");
     }
 }
 
@@ -197,7 +191,7 @@ fn servers_that_are_wrong_are_told_in_words() {
     let closing = against(drop);
     assert!(closing.contains("the end of the connection"), "{closing}");
     let garbage = against(|mut stream| {
-        let _ = stream.read(&mut [0; 10]);
+        let _ = stream.read(&mut [0; 4096]);
         let _ = stream.write_all(b"HTTP/1.1 400 Bad Request\r\n\r\n");
     });
     assert!(garbage.contains("what is no XML"), "{garbage}");

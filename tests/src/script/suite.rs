@@ -175,11 +175,7 @@ pub fn play_part(part: &Part, options: &Options, number: u64) -> Report {
         elsewhere: options.elsewhere.clone(),
         fresh: options.fresh,
         seed: options.seed.wrapping_add(number),
-        patience: if here {
-            PATIENCE_HERE
-        } else {
-            PATIENCE_ELSEWHERE
-        },
+        patience: options.patience.unwrap_or(PATIENCE),
     };
     // outside of a runtime, whose clock may be a paused one
     let started = tokio::time::Instant::now();
