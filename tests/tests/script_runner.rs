@@ -4,7 +4,7 @@
 use serde_json::Value;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::sync::atomic::{AtomicU32, Ordering};
 use xmpp_testkit::{TestLab, Tree};
@@ -55,7 +55,7 @@ fn played(arguments: &[&str]) -> (i32, String, String) {
     )
 }
 
-fn text(path: &PathBuf) -> &str {
+fn text(path: &Path) -> &str {
     path.to_str().expect("a path that is text")
 }
 
@@ -131,7 +131,7 @@ fn reports_are_what_others_read() {
     ];
     let arguments = [&options[..], &["--patience", "200ms", text(&folder.0)]].concat();
     assert_eq!(played(&arguments).0, 1);
-    let read = |path: &PathBuf| std::fs::read_to_string(path).expect("a report");
+    let read = |path: &Path| std::fs::read_to_string(path).expect("a report");
     let suite = read(&junit);
     let suite = Tree::parse(
         suite

@@ -109,7 +109,10 @@ impl Lines {
         if depth >= INCLUDE_DEPTH_MAX {
             return Err(error(at, "files include each other too deeply".into()));
         }
-        let included = file.parent().unwrap_or(Path::new("")).join(name.trim());
+        let included = file
+            .parent()
+            .unwrap_or_else(|| Path::new(""))
+            .join(name.trim());
         let text = reader(&included)
             .map_err(|why| error(at, format!("{} cannot be included: {why}", name.trim())))?;
         self.add(&included, &text, reader, depth + 1)

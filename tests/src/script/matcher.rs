@@ -43,7 +43,7 @@ pub fn compare(expected: &Tree, got: &Tree) -> Result<Captures, Mismatch> {
 pub(crate) fn is_strict(expected: &Tree, outside: Option<bool>) -> bool {
     match expected.attr_ns(SCANSION, "strict") {
         Some(value) => value == "true" || value == "1",
-        None => outside.unwrap_or(expected.ns() != ns::CLIENT),
+        None => outside.unwrap_or_else(|| expected.ns() != ns::CLIENT),
     }
 }
 

@@ -20,6 +20,9 @@ use xmpp_stream::driver::Transport;
 /// One element may have so many bytes.
 const ELEMENT_BYTES_MAX: usize = 16 * 1024 * 1024;
 
+/// What is shown of bytes that are no XML.
+const SAMPLE_BYTES: usize = 200;
+
 /// What arrives.
 #[derive(Clone, Debug)]
 pub(crate) enum Got {
@@ -43,6 +46,8 @@ pub(crate) struct Peer {
     unparsed: Vec<u8>,
     /// Bytes read since the last thing was whole.
     incomplete: usize,
+    /// The first of them, for telling what is no XML.
+    sample: Vec<u8>,
     /// Received and not asked for yet.
     inbox: VecDeque<Got>,
     ended: bool,
@@ -67,6 +72,7 @@ impl Peer {
             growing: Growing::default(),
             unparsed: Vec::new(),
             incomplete: 0,
+            sample: Vec::new(),
             inbox: VecDeque::new(),
             ended: false,
             is_dead: false,
@@ -120,6 +126,7 @@ impl Peer {
         self.parser = rxml::Parser::new();
         self.growing = Growing::default();
         self.incomplete = 0;
+        self.sample.clear();
     }
 
     pub(crate) async fn send(&mut self, bytes: &[u8], patience: Duration) -> io::Result<()> {
@@ -200,9 +207,16 @@ impl Peer {
         loop {
             if let Some(got) = self.parse() {
                 self.incomplete = 0;
+                self.sample.clear();
                 return got;
             }
             if self.has_ended() {
+                // before a header the parser waits for `<`, whatever comes
+                if !self.growing.is_open() && !self.sample.is_empty() {
+                    let sample = String::from_utf8_lossy(&self.sample).into_owned();
+                    self.sample.clear();
+                    return Got::Garbage(format!("{sample:?}, and the end of the connection"));
+                }
                 return Got::End;
             }
             if self.incomplete > ELEMENT_BYTES_MAX {
@@ -219,6 +233,8 @@ impl Peer {
                 Ok(0) | Err(_) => self.ended = true,
                 Ok(len) => {
                     self.incomplete += len;
+                    let room = SAMPLE_BYTES.saturating_sub(self.sample.len());
+                    self.sample.extend_from_slice(&buffer[..len.min(room)]);
                     self.unparsed.extend_from_slice(&buffer[..len]);
                 }
             }

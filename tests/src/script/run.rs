@@ -60,7 +60,7 @@ pub async fn run(script: &Script, case: Option<&Case>, play: &Play) -> Report {
         Err(why) => {
             let at = script.cast.first().map(|one| one.at.clone());
             let at = at.or_else(|| script.steps.first().map(|step| step.at.clone()));
-            at.map(|at| Failure::new(&at, "setting up", why.to_string()))
+            at.map(|at| Box::new(Failure::new(&at, "setting up", why.to_string())))
         }
         Ok((stage, script)) => {
             let mut playing = Playing::new(&script, case, play, stage, started);
@@ -75,14 +75,14 @@ pub async fn run(script: &Script, case: Option<&Case>, play: &Play) -> Report {
     report
 }
 
-fn outcome(script: &Script, failure: Option<Failure>) -> Outcome {
+fn outcome(script: &Script, failure: Option<Box<Failure>>) -> Outcome {
     match (script.pending(), failure) {
         (None, None) => Outcome::Passed,
-        (None, Some(failure)) => Outcome::Failed(Box::new(failure)),
+        (None, Some(failure)) => Outcome::Failed(failure),
         (Some(reason), None) => Outcome::Surprise(reason.into()),
         (Some(reason), Some(failure)) => Outcome::Pending {
             reason: reason.into(),
-            failure: Box::new(failure),
+            failure,
         },
     }
 }
@@ -156,7 +156,7 @@ impl<'a> Playing<'a> {
     }
 
     /// Plays up to the first failure.
-    async fn all(&mut self) -> Option<Failure> {
+    async fn all(&mut self) -> Option<Box<Failure>> {
         for step in &self.script.steps {
             self.line = step.at.line;
             if let Err(mut failure) = Box::pin(self.step(step)).await {
@@ -198,7 +198,7 @@ impl<'a> Playing<'a> {
         }
     }
 
-    async fn step(&mut self, step: &Step) -> Result<(), Failure> {
+    async fn step(&mut self, step: &Step) -> Result<(), Box<Failure>> {
         match step.who {
             None => self.operation(step).await,
             Some(who) => {
@@ -212,7 +212,7 @@ impl<'a> Playing<'a> {
         }
     }
 
-    async fn operation(&mut self, step: &Step) -> Result<(), Failure> {
+    async fn operation(&mut self, step: &Step) -> Result<(), Box<Failure>> {
         let told = |result: Result<(), StageError>| result.map_err(|why| fail(step, why.0));
         if let Action::Advance(time) = step.action {
             // what was sent is handled first; all of it is in this thread and in memory
@@ -243,7 +243,7 @@ impl<'a> Playing<'a> {
         Ok(())
     }
 
-    async fn act(&mut self, step: &Step, who: usize) -> Result<(), Failure> {
+    async fn act(&mut self, step: &Step, who: usize) -> Result<(), Box<Failure>> {
         match &step.action {
             Action::Connects => self.connect(step, who).await,
             Action::CannotConnect(condition) => {
@@ -285,7 +285,7 @@ impl<'a> Playing<'a> {
     }
 
     /// The steps of signing in, one by one.
-    async fn negotiate(&mut self, step: &Step, who: usize) -> Result<(), Failure> {
+    async fn negotiate(&mut self, step: &Step, who: usize) -> Result<(), Box<Failure>> {
         let one = self.one(step, who)?.clone();
         let trust = self.stage.as_ref().and_then(Stage::trust);
         let is_local = self
@@ -323,7 +323,7 @@ impl<'a> Playing<'a> {
         Ok(())
     }
 
-    async fn connect(&mut self, step: &Step, who: usize) -> Result<(), Failure> {
+    async fn connect(&mut self, step: &Step, who: usize) -> Result<(), Box<Failure>> {
         let one = self.one(step, who)?.clone();
         let old = self.peers.get_mut(who).and_then(Option::take);
         if one.kind == CharacterKind::Client && old.is_some_and(|old| !old.is_gone()) {
@@ -351,7 +351,7 @@ impl<'a> Playing<'a> {
         step: &Step,
         who: usize,
         condition: Option<&str>,
-    ) -> Result<(), Failure> {
+    ) -> Result<(), Box<Failure>> {
         let one = self.one(step, who)?.clone();
         let mut peer = self.dial(step, &one).await?;
         let signed_in = self.sign_in(&mut peer, &one).await;
@@ -365,7 +365,7 @@ impl<'a> Playing<'a> {
         }
     }
 
-    async fn dial(&self, step: &Step, one: &Character) -> Result<Peer, Failure> {
+    async fn dial(&self, step: &Step, one: &Character) -> Result<Peer, Box<Failure>> {
         let Some(stage) = &self.stage else {
             return Err(fail(step, "there is no server"));
         };
@@ -405,7 +405,7 @@ impl<'a> Playing<'a> {
             .await
     }
 
-    async fn disconnect(&mut self, step: &Step, who: usize) -> Result<(), Failure> {
+    async fn disconnect(&mut self, step: &Step, who: usize) -> Result<(), Box<Failure>> {
         let Some(mut peer) = self.peers.get_mut(who).and_then(Option::take) else {
             return Ok(());
         };
@@ -431,7 +431,7 @@ impl<'a> Playing<'a> {
         Ok(())
     }
 
-    async fn send(&mut self, step: &Step, who: usize, bytes: &[u8]) -> Result<(), Failure> {
+    async fn send(&mut self, step: &Step, who: usize, bytes: &[u8]) -> Result<(), Box<Failure>> {
         let patience = self.play.patience;
         let text = String::from_utf8_lossy(bytes).into_owned();
         let sent = self.peer(step, who)?.send(bytes, patience).await;
@@ -463,14 +463,14 @@ impl<'a> Playing<'a> {
         }
     }
 
-    fn one(&self, step: &Step, who: usize) -> Result<&'a Character, Failure> {
+    fn one(&self, step: &Step, who: usize) -> Result<&'a Character, Box<Failure>> {
         self.script
             .cast
             .get(who)
             .ok_or_else(|| fail(step, "nobody does this"))
     }
 
-    fn peer(&mut self, step: &Step, who: usize) -> Result<&mut Peer, Failure> {
+    fn peer(&mut self, step: &Step, who: usize) -> Result<&mut Peer, Box<Failure>> {
         match self.peers.get_mut(who).and_then(Option::as_mut) {
             Some(peer) => Ok(peer),
             None => Err(fail(step, "is not connected")),
@@ -478,11 +478,11 @@ impl<'a> Playing<'a> {
     }
 
     /// The text with every name replaced.
-    fn fill(&self, template: &Template, step: &Step) -> Result<String, Failure> {
+    fn fill(&self, template: &Template, step: &Step) -> Result<String, Box<Failure>> {
         let filled = template.fill(|name| self.value(name));
         let text = filled.map_err(|(byte, what)| {
             let at = template.place(byte).unwrap_or_else(|| step.at.clone());
-            Failure::new(&at, &step.text, what)
+            Box::new(Failure::new(&at, &step.text, what))
         })?;
         Ok(match self.play.fresh && self.play.elsewhere.is_some() {
             true => self.renamed(text),
@@ -586,10 +586,10 @@ fn replace_words(text: &str, old: &str, new: &str) -> String {
     out
 }
 
-fn fail(step: &Step, what: impl Into<String>) -> Failure {
-    Failure::new(&step.at, &step.text, what)
+fn fail(step: &Step, what: impl Into<String>) -> Box<Failure> {
+    Box::new(Failure::new(&step.at, &step.text, what))
 }
 
-fn refusal(step: &Step, refused: &Refused) -> Failure {
+fn refusal(step: &Step, refused: &Refused) -> Box<Failure> {
     fail(step, refused.to_string())
 }

@@ -53,10 +53,10 @@ fn script(out: &mut String, report: &Report) {
     } else {
         " open"
     };
-    let _ = write!(
+    let _ = writeln!(
         out,
         "<details class='{word}'{open}><summary><b>{word}</b> <code>{}</code> <span>{}</span> \
-         <i>{:.3} s</i></summary>\n",
+         <i>{:.3} s</i></summary>",
         safe(&report.name),
         safe(&report.title),
         report.took.as_secs_f64()

@@ -71,7 +71,10 @@ fn property(one: &mut Character, at: &At, line: &str) -> Result<(), ScriptError>
         "jid" => {
             let jid = Jid::parse(value)
                 .map_err(|why| error(value_at, format!("{value:?} is no address: {why}")))?;
-            one.resource = jid.resource().map(str::to_owned).or(one.resource.take());
+            one.resource = jid
+                .resource()
+                .map(str::to_owned)
+                .or_else(|| one.resource.take());
             one.domain = jid.domain().to_owned();
             one.jid = Some(jid.to_bare().as_str().to_owned());
         }

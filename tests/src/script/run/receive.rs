@@ -25,7 +25,7 @@ impl Playing<'_> {
         step: &Step,
         who: usize,
         expectation: &Expectation,
-    ) -> Result<(), Failure> {
+    ) -> Result<(), Box<Failure>> {
         let text = self.fill(&expectation.elements, step)?;
         let mut expected = trees(step, &expectation.elements, &text)?;
         let patience = expectation.within.unwrap_or(self.play.patience);
@@ -77,7 +77,7 @@ impl Playing<'_> {
         step: &Step,
         who: usize,
         until: Instant,
-    ) -> Result<Option<Got>, Failure> {
+    ) -> Result<Option<Got>, Box<Failure>> {
         let peer = self.peer(step, who)?;
         let is_told = peer.has_kept();
         let got = peer.next(until).await;
@@ -108,7 +108,7 @@ impl Playing<'_> {
         what: String,
         expected: &[Tree],
         passed_over: &[Got],
-    ) -> Failure {
+    ) -> Box<Failure> {
         let mut failure = fail(step, what);
         let Some(wanted) = expected.first() else {
             return failure;
@@ -135,7 +135,7 @@ impl Playing<'_> {
         expected: &[Tree],
         eligible: usize,
         got: &Tree,
-    ) -> Failure {
+    ) -> Box<Failure> {
         let eligible = expected
             .get(..eligible.min(expected.len()))
             .unwrap_or(expected);
@@ -189,7 +189,7 @@ impl Playing<'_> {
         step: &Step,
         who: usize,
         template: Option<&Template>,
-    ) -> Result<(), Failure> {
+    ) -> Result<(), Box<Failure>> {
         let unwanted = match template {
             Some(template) => {
                 let text = self.fill(template, step)?;
@@ -224,7 +224,7 @@ impl Playing<'_> {
     }
 
     /// `waits`.
-    pub(super) async fn wait(&mut self, step: &Step, who: usize) -> Result<(), Failure> {
+    pub(super) async fn wait(&mut self, step: &Step, who: usize) -> Result<(), Box<Failure>> {
         let seen = self.seen_before_an_answer(step, who).await?;
         self.peer(step, who)?.keep(seen);
         Ok(())
@@ -235,7 +235,7 @@ impl Playing<'_> {
         &mut self,
         step: &Step,
         who: usize,
-    ) -> Result<Vec<Got>, Failure> {
+    ) -> Result<Vec<Got>, Box<Failure>> {
         let patience = self.play.patience;
         let online = self.jids.get(who).is_some_and(Option::is_some);
         let domain = self.one(step, who)?.domain.clone();
@@ -287,7 +287,7 @@ impl Playing<'_> {
         step: &Step,
         who: usize,
         wanted: &str,
-    ) -> Result<(), Failure> {
+    ) -> Result<(), Box<Failure>> {
         let until = Instant::now() + self.play.patience;
         match self.take(step, who, until).await? {
             Some(Got::Element(tree))
@@ -309,7 +309,7 @@ impl Playing<'_> {
     }
 
     /// `expects end`: the closing tag or not, and the end of the connection.
-    pub(super) async fn end(&mut self, step: &Step, who: usize) -> Result<(), Failure> {
+    pub(super) async fn end(&mut self, step: &Step, who: usize) -> Result<(), Box<Failure>> {
         let until = Instant::now() + self.play.patience;
         match self.take(step, who, until).await? {
             Some(Got::End) => {}
@@ -320,7 +320,12 @@ impl Playing<'_> {
         Ok(())
     }
 
-    async fn closed(&mut self, step: &Step, who: usize, until: Instant) -> Result<(), Failure> {
+    async fn closed(
+        &mut self,
+        step: &Step,
+        who: usize,
+        until: Instant,
+    ) -> Result<(), Box<Failure>> {
         match self.take(step, who, until).await? {
             Some(Got::End) => {
                 self.gone(who);
@@ -344,15 +349,15 @@ fn element(got: &Got) -> Option<&Tree> {
     }
 }
 
-fn instead(step: &Step, wanted: &str, got: Option<&Got>) -> Failure {
+fn instead(step: &Step, wanted: &str, got: Option<&Got>) -> Box<Failure> {
     let got = got.map_or_else(|| "nothing, in time".into(), shown);
     fail(step, format!("expected {wanted}, but there was\n{got}"))
 }
 
-fn trees(step: &Step, template: &Template, text: &str) -> Result<Vec<Tree>, Failure> {
+fn trees(step: &Step, template: &Template, text: &str) -> Result<Vec<Tree>, Box<Failure>> {
     Tree::read_all(text).map_err(|(byte, what)| {
         let at = template.place(byte).unwrap_or_else(|| step.at.clone());
-        Failure::new(&at, &step.text, what)
+        Box::new(Failure::new(&at, &step.text, what))
     })
 }
 
