@@ -10,7 +10,7 @@ use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU16, Ordering};
-use xmpp_client::{ConnectError, Event, Stanza, Ty, XmppClient};
+use xmpp_client::{ConnectError, Event, Reconnect, Stanza, Ty, XmppClient};
 use xmpp_server::config::{Config, Storage};
 use xmpp_server::listener::ListenerKind;
 use xmpp_server::session::account::Account;
@@ -273,8 +273,8 @@ impl TestLab {
         assert!(self.handle().kick(&jid).await, "{jid} has a session");
     }
 
-    /// A client that has signed in and is available. What it receives up to its own presence is
-    /// passed over.
+    /// A client that has signed in and is available, and does not connect again. What it receives up
+    /// to its own presence is passed over.
     ///
     /// # Errors
     /// `LabError::Connect`, `LabError::Closed`.
@@ -283,23 +283,22 @@ impl TestLab {
         let domain = Jid::parse(jid).expect("a JID").domain().to_owned();
         let builder = XmppClient::builder(jid)
             .password(&password)
-            .ca_pem(self.ca_pem());
+            .ca_pem(self.ca_pem())
+            .reconnect(Reconnect::never());
         let address = self.place(&domain).address.to_string();
         let client = builder
             .connect_to(&address)
             .connect()
             .await
             .map_err(LabError::Connect)?;
-        let mut events = client.events();
+        let (mut events, own) = (client.events(), client.jid());
         client
             .send_stanza(Stanza::presence(Ty::None))
             .await
             .map_err(|_| LabError::Closed)?;
         loop {
             match events.next().await {
-                Some(Event::Stanza(stanza))
-                    if stanza.head.from.as_ref() == Some(client.jid().as_jid()) =>
-                {
+                Some(Event::Stanza(stanza)) if stanza.head.from.as_ref() == Some(own.as_jid()) => {
                     return Ok(client);
                 }
                 Some(_) => {}

@@ -35,6 +35,8 @@ pub struct Target {
     pub address: SocketAddr,
     /// The domain, also the name in the certificate.
     pub domain: String,
+    /// The CA of its certificate, as PEM.
+    pub ca_pem: String,
     config: Arc<ClientConfig>,
 }
 
@@ -56,6 +58,7 @@ impl Target {
         Self {
             address,
             domain: domain.to_owned(),
+            ca_pem: ca_pem.to_owned(),
             config: Arc::new(config),
         }
     }

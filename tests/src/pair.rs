@@ -12,8 +12,8 @@ use xmpp_stream::limits::{Limits, XmlLimits};
 use xmpp_stream::stanza::{Item, Stanza};
 use xmpp_stream::stream::responder::Credentials;
 use xmpp_stream::stream::{
-    CloseReason, HostView, Hosts, Initiator, InitiatorConfig, Machine, Output, Password, Responder,
-    ResponderConfig, ScramHash, StoredKeys, TlsInfo, TlsRule, Verdict,
+    CloseReason, HostView, Hosts, Initiator, InitiatorConfig, Machine, Manage, Output, Password,
+    Responder, ResponderConfig, ScramHash, StoredKeys, Strength, TlsInfo, TlsRule, Verdict,
 };
 
 /// Rounds after which two machines that still talk are held to do so for ever.
@@ -120,6 +120,8 @@ impl Pair {
             lang: None,
             tls: plan.tls,
             plain: plan.plain,
+            least: Strength::Plain,
+            manage: Manage::Off,
             limits: plan.limits,
         };
         let direct = plan.tls == TlsRule::Direct;
@@ -247,6 +249,7 @@ impl Pair {
                         .with_resource(resource.as_deref().unwrap_or("made"));
                     self.responder.bound(Ok(jid.expect("a resource")), self.now);
                 }
+                Output::PeerClosing => self.responder.finish_close(None),
                 other => self.heard_by_responder.push(other),
             }
         }

@@ -45,7 +45,7 @@ const TESTS: &[(&str, &[&str])] = &[
         &["a_peer_that_does_not_answer_holds_it_up_for_ten_seconds_at_most"],
     ),
     // A net below our own handlers: nothing that a peer sends comes near it.
-    ("effects_max", &[]),
+    ("effects_max", &["effects_of_one_stanza_are_bounded"]),
     (
         "login_delay",
         &[
@@ -114,6 +114,14 @@ const TESTS: &[(&str, &[&str])] = &[
         "private_elements_max",
         &["im_pv_01_private_elements_are_stored_for_their_owner"],
     ),
+    (
+        "read_bytes_per_second_max",
+        &["c6120_lm_05_bytes_are_read_so_fast"],
+    ),
+    (
+        "recipients_max",
+        &["c6120_lm_04_a_session_writes_to_so_many_addresses_a_minute"],
+    ),
     ("registration_entries_max", &["addresses_are_bounded"]),
     (
         "registration_max",
@@ -171,6 +179,10 @@ const TESTS: &[(&str, &[&str])] = &[
         &["im_sm_09_streams_are_remembered_for_a_time_and_up_to_a_number"],
     ),
     (
+        "sm_enable_max",
+        &["im_sm_02_enable_does_not_wait_long_for_a_store_that_hangs"],
+    ),
+    (
         "sm_resume",
         &["im_sm_13_contacts_see_no_end_before_the_time_is_over_and_one_then"],
     ),
@@ -205,6 +217,10 @@ const TESTS: &[(&str, &[&str])] = &[
             "waits_its_time_and_no_longer",
             "im_sm_06_an_error_comes_before_the_count_that_covers_it",
         ],
+    ),
+    (
+        "turn_bytes_max",
+        &["others_have_their_turn_after_so_many_bytes"],
     ),
     (
         "unauthenticated_max",
@@ -692,5 +708,40 @@ async fn answer(wire: &mut Wire) {
             wire.ack().await;
             wire.ask().await;
         }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn c6120_lm_04_a_session_writes_to_so_many_addresses_a_minute() {
+    let lab = TestLab::with(["a.test"], |config| config.limits.recipients_max = 3).await;
+    let lab = lab.expect("a server");
+    let mut ann = lab.wire_in_memory("ann@a.test/one").await;
+    let ping = format!("<ping xmlns='{}'/>", ns::PING);
+    for minute in 0..2 {
+        for (to, refused) in [
+            ("b@a.test", false),
+            ("c@a.test", false),
+            ("d@a.test", false),
+            ("e@a.test", true),
+            ("b@a.test/x", false),
+            ("d@a.test", false),
+            ("f@a.test", true),
+            // Neither the server nor the own account is anybody.
+            ("a.test", false),
+            ("ann@a.test", false),
+        ] {
+            ann.send(format!("<iq type='get' id='{to}' to='{to}'>{ping}</iq>"))
+                .await;
+            let got = ann.next().await;
+            assert_eq!(got.attr("id"), Some(to), "{got}");
+            let error = got.child("error");
+            let policy = error.and_then(|e| e.child_ns(ns::STANZAS, "policy-violation"));
+            assert_eq!(policy.is_some(), refused, "{minute}: {got}");
+        }
+        ann.send("<message to='g@a.test' id='m'><body>b</body></message>")
+            .await;
+        let error = ann.next().await.to_string();
+        assert!(error.contains("policy-violation"), "{error}");
+        advance(SECOND * 60).await;
     }
 }

@@ -274,6 +274,7 @@ impl Write for Log {
 async fn c6120_3_bad_input_is_answered_and_logged() {
     each_ends_in_its_condition_with_a_log_line_and_harms_nobody().await;
     c6120_sa_10_five_wrong_passwords_end_the_stream().await;
+    refusals_of_form_are_one_warning_a_connection().await;
 }
 
 async fn each_ends_in_its_condition_with_a_log_line_and_harms_nobody() {
@@ -330,4 +331,41 @@ async fn c6120_sa_10_five_wrong_passwords_end_the_stream() {
         !text.contains("Tr0ub4dor"),
         "a password in the log:\n{text}"
     );
+}
+
+/// What a client does that tries one mechanism after the other.
+async fn refusals_of_form_are_one_warning_a_connection() {
+    let log = Log::default();
+    let _listening = log.listen();
+    let lab = TestLab::new(["a.test"]).await.expect("a server");
+    let password = lab.account("ann@a.test").await;
+    for warnings in [1, 2] {
+        let mut wire = lab.raw("a.test").await;
+        wire.open_secure().await;
+        for mechanism in ["SCRAM-SHA-1", "SCRAM-SHA-256", "SCRAM-SHA-512"] {
+            // "y,,n=ann,r=abcdefgh": no -PLUS was offered, it says.
+            let data = "eSwsbj1hbm4scj1hYmNkZWZnaA==";
+            let ns = xmpp_stream::ns::SASL;
+            wire.send(format!(
+                "<auth xmlns='{ns}' mechanism='{mechanism}'>{data}</auth>"
+            ))
+            .await;
+            let failure = wire.next().await;
+            assert_eq!(failure.name(), "failure", "{failure}");
+        }
+        // A guess between them is one more.
+        if warnings == 2 {
+            let mut plain = sasl::client::mechanisms::Plain::new("ann", "guess");
+            wire.authenticate(&mut plain)
+                .await
+                .expect_err("it is wrong");
+        }
+        let mut plain = sasl::client::mechanisms::Plain::new("ann", password.as_str());
+        wire.authenticate_and_bind(&mut plain, None).await;
+        let text = log.text();
+        let failed = text.lines().filter(|line| line.contains("login failed"));
+        let warned = failed.filter(|line| line.contains("WARN"));
+        assert_eq!(warned.count(), warnings, "{text}");
+        log.clear();
+    }
 }

@@ -272,6 +272,44 @@ async fn c6120_st_05_st_06_what_was_said_before_the_footer_counts_and_tls_is_clo
 }
 
 #[tokio::test]
+async fn c6120_st_05_answers_to_what_came_before_the_footer_stand_before_ours() {
+    let lab = lab().await;
+    let mut ann = lab.wire("ann@a.test/one").await;
+    let ping = |id| format!("<iq type='get' id='{id}'><ping xmlns='{}'/></iq>", ns::PING);
+    let to_self = "<message to='ann@a.test/one' id='m'><body>b</body></message>";
+    // Nobody is there any more to answer it.
+    let request = ping("3").replace("<iq ", "<iq to='ann@a.test/one' ");
+    let all = [ping("1"), to_self.to_owned(), ping("2"), request].concat();
+    ann.send(all + "</stream:stream>").await;
+    for id in ["1", "m", "2"] {
+        assert_eq!(ann.next().await.attr("id"), Some(id));
+    }
+    expect_error(&mut ann, "3", "cancel", "service-unavailable").await;
+    assert!(matches!(ann.receive().await, Received::Footer));
+    assert!(matches!(ann.receive().await, Received::Closed(true)));
+}
+
+#[tokio::test]
+async fn c6120_st_05_a_peer_that_has_closed_and_takes_nothing_is_not_waited_for() {
+    let lab = TestLab::with(["a.test"], |config| {
+        config.limits.stream.close_max = Duration::from_millis(200);
+    });
+    let lab = lab.await.expect("a server");
+    let mut ben = lab.wire("ben@a.test/one").await;
+    let mut ann = lab.wire("ann@a.test/one").await;
+    ann.befriend(&mut ben).await;
+    let body = "x".repeat(8000);
+    for _ in 0..400 {
+        ben.send(format!(
+            "<message to='ann@a.test/one'><body>{body}</body></message>"
+        ))
+        .await;
+    }
+    ann.send("</stream:stream>").await;
+    ben.expect_presence_unavailable("ann@a.test/one").await;
+}
+
+#[tokio::test]
 async fn c6120_st_07_liveness_is_asked_for_at_most_every_five_minutes() {
     let lab = lab().await;
     let silence = lab

@@ -53,6 +53,52 @@ async fn c6121_su_05_an_unanswered_request_is_sent_again_at_login() {
 }
 
 #[tokio::test]
+async fn c6121_su_05_a_request_that_nobody_got_arrives_with_a_later_login() {
+    let lab = lab().await;
+    let mut ann = lab.wire("ann@a.test/one").await;
+    ann.send("<presence type='subscribe' to='ben@a.test' id='first'/>")
+        .await;
+    ann.barrier_among_others().await;
+    ann.close().await;
+    // There was nobody of that name.
+    let mut ben = lab.wire("ben@a.test/one").await;
+    ben.presence("").await;
+    assert_eq!(presences(&mut ben).await, Vec::<String>::new());
+    let mut again = lab.wire("ann@a.test/two").await;
+    // Bound is not yet there, and a second presence of the same session is no login.
+    again.barrier_among_others().await;
+    assert_eq!(presences(&mut ben).await, Vec::<String>::new());
+    for sent in ["<presence/>", "<presence><show>away</show></presence>"] {
+        again.send(sent).await;
+        again.barrier_among_others().await;
+    }
+    let request = ben.next().await;
+    assert_eq!(
+        (request.attr("type"), request.attr("from")),
+        (Some("subscribe"), Some("ann@a.test")),
+        "{request}"
+    );
+    let id = request.attr("id").unwrap_or_default().to_owned();
+    assert!(!id.is_empty() && id != "first", "{request}");
+    assert_eq!(presences(&mut ben).await, Vec::<String>::new(), "once");
+    // Answered: nothing is asked for any more.
+    ben.send("<presence type='subscribed' to='ann@a.test'/>")
+        .await;
+    ben.barrier_among_others().await;
+    again.barrier_among_others().await;
+    again.close().await;
+    presences(&mut ben).await;
+    let mut last = lab.wire("ann@a.test/three").await;
+    last.send("<presence/>").await;
+    last.barrier_among_others().await;
+    let seen = presences(&mut ben).await;
+    assert!(
+        !seen.iter().any(|line| line.contains("subscribe")),
+        "{seen:?}"
+    );
+}
+
+#[tokio::test]
 async fn c6121_su_09_a_request_is_kept_whole() {
     let lab = lab().await;
     lab.account("ben@a.test").await;

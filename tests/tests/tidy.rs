@@ -69,6 +69,11 @@ const DUPLICATES: &[(&str, usize, &str)] = &[
         2,
         "sha1 and sha2 of rsasl and sasl; chacha20 of proptest",
     ),
+    (
+        "core-foundation",
+        2,
+        "hickory-resolver's system-configuration is behind; macOS only",
+    ),
     ("getrandom", 2, "ring; rand of proptest"),
     ("rand", 2, "rsasl; proptest"),
     ("rand_core", 2, "rand of rsasl; rand of proptest"),
@@ -100,7 +105,6 @@ const TEST_FILE_LINES_MAX: usize = 800;
 const LONG_FILES: &[(&str, usize)] = &[
     ("xmpp-stream/src/stream/initiator.rs", 750),
     ("xmpp-stream/src/stream/responder.rs", 1100),
-    ("xmpp-stream/src/xml/reader.rs", 650),
 ];
 
 /// Functions may have this many lines; longer ones stand in `LONG_FUNCTIONS` as `path::name`.

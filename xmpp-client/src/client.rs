@@ -1,30 +1,48 @@
-//! `XmppClient`: what a program holds. A cheap clone that talks to the listener over channels.
+//! `XmppClient`: what a program holds. A cheap clone that reaches the listener over the outbox.
 
 use crate::config::{Builder, StanzaCallback};
-use crate::error::{Closed, IqError};
+use crate::error::{Closed, IqError, NotAcked, NotAckedReason};
 use crate::event::{Callback, Event, Events};
-use crate::listener::{Command, Shared};
+use crate::handlers::{IqAnswer, IqHandler, boxed};
+use crate::listener::Shared;
+use crate::outbox::Wants;
 use std::fmt;
-use std::sync::Arc;
+use std::future::Future;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
-use tokio::sync::{Mutex, mpsc, oneshot};
+use tokio::sync::{Mutex, oneshot};
+use tracing::warn;
 use xmpp_stream::jid::FullJid;
 use xmpp_stream::stanza::Stanza;
 use xmpp_stream::stream::CloseReason;
 
-/// A connected client. When its last clone is gone the stream is closed in order.
+/// A connected client. It stays when the connection is lost and another is made. When its last clone
+/// is gone the stream is closed in order.
 #[derive(Clone)]
 pub struct XmppClient {
     inner: Arc<Inner>,
 }
 
+/// A client that does not keep the stream: for callbacks and handlers, which would else keep it for
+/// ever.
+#[derive(Clone)]
+pub struct WeakXmppClient {
+    inner: Weak<Inner>,
+}
+
 struct Inner {
-    jid: FullJid,
     iq_max: Duration,
-    commands: mpsc::Sender<Command>,
     shared: Arc<Shared>,
     /// Made by the first `next_stanza`, so that who only uses callbacks need not read them.
     stanzas: Mutex<Option<Events>>,
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        self.shared.outbox.close();
+    }
 }
 
 impl XmppClient {
@@ -33,52 +51,70 @@ impl XmppClient {
         Builder::new(jid)
     }
 
-    pub(crate) fn new(
-        jid: FullJid,
-        iq_max: Duration,
-        commands: mpsc::Sender<Command>,
-        shared: Arc<Shared>,
-    ) -> Self {
+    pub(crate) fn new(iq_max: Duration, shared: Arc<Shared>) -> Self {
         let stanzas = Mutex::default();
         Self {
             inner: Arc::new(Inner {
-                jid,
                 iq_max,
-                commands,
                 shared,
                 stanzas,
             }),
         }
     }
 
-    /// The bound JID.
+    /// The bound JID; after the connection was lost and another session began it may be another.
     #[must_use]
-    pub fn jid(&self) -> &FullJid {
-        &self.inner.jid
+    pub fn jid(&self) -> FullJid {
+        self.inner.shared.jid()
     }
 
-    /// Sends a stanza; resolves when it was written to the transport.
+    /// Sends a stanza; resolves when it was written to the transport. While there is no connection it
+    /// waits for the next one, unless the builder says otherwise. A stanza that is queued is sent
+    /// also when this future is dropped.
     ///
     /// # Errors
     /// The stream is over.
     pub async fn send_stanza(&self, stanza: Stanza) -> Result<(), Closed> {
-        let (written, is_written) = oneshot::channel();
-        self.command(Command::Send(Box::new(stanza), written))
-            .await?;
-        is_written.await.map_err(|_| self.closed())
+        let ticket = self.push(stanza, Wants::Written).await;
+        let ticket = ticket.map_err(|rejected| Closed { reason: rejected.2 })?;
+        let written = self.inner.shared.outbox.written(ticket).await;
+        written.map_err(|reason| Closed { reason })
+    }
+
+    /// Sends a stanza; resolves when the server has acknowledged it (XEP-0198), also when that is
+    /// after the connection was lost and made again.
+    ///
+    /// # Errors
+    /// Nobody knows whether the server has it: the stanza is handed back.
+    pub async fn send_acked(&self, stanza: Stanza) -> Result<(), NotAcked> {
+        let (sender, acked) = oneshot::channel();
+        let pushed = self.push(stanza.clone(), Wants::Acked(sender)).await;
+        let lost = |reason| {
+            Err(NotAcked {
+                stanza: Box::new(stanza),
+                reason: NotAckedReason::Closed(reason),
+            })
+        };
+        match pushed {
+            Err(rejected) => lost(rejected.2),
+            Ok(_) => match acked.await {
+                Ok(result) => result,
+                Err(_) => lost(CloseReason::Eof),
+            },
+        }
     }
 
     /// Sends an IQ get or set and waits for its result, matched by id AND sender AND type. An id is
-    /// made where it has none. A stanza that answers is also shown to all receivers.
+    /// made where it has none.
     ///
     /// # Errors
-    /// `IqError::Stanza` with the error of the answer; `Timeout`, `Closed`; `NotARequest`, `IdInUse`
-    /// for what cannot be sent.
+    /// `IqError::Stanza` with the error of the answer; `Timeout`, `Closed`; `NotARequest`, `IdInUse`,
+    /// `TooMany` for what cannot be sent.
     pub async fn send_iq(&self, iq: Stanza) -> Result<Stanza, IqError> {
         let (reply, answer) = oneshot::channel();
         let asking = async {
-            let command = Command::Request(Box::new(iq), reply);
-            self.command(command).await.map_err(|_| IqError::Closed)?;
+            let pushed = self.push(iq, Wants::Answer(reply)).await;
+            pushed.map_err(|_| IqError::Closed)?;
             answer.await.unwrap_or(Err(IqError::Closed))
         };
         tokio::time::timeout(self.inner.iq_max, asking)
@@ -86,9 +122,30 @@ impl XmppClient {
             .unwrap_or(Err(IqError::Timeout))
     }
 
+    /// Answers the requests of others whose payload is of this namespace; another handler for the
+    /// same is replaced. They come one after the other, in order. Requests that nobody handles are
+    /// answered `service-unavailable`. A handler that needs the client holds a `downgrade`d one.
+    ///
+    /// The request is as received: a handler that trusts not everybody looks at its sender.
+    pub fn handle_iq<H, F>(&self, namespace: &str, handler: H) -> IqHandler
+    where
+        H: FnMut(Stanza) -> F + Send + 'static,
+        F: Future<Output = IqAnswer> + Send + 'static,
+    {
+        let handlers = &self.inner.shared.handlers;
+        handlers.add(namespace, boxed(handler))
+    }
+
+    /// Says whether a person looks at the client (XEP-0352); the server may then hold back what can
+    /// wait. Nothing happens where the server has no use for it. Repeated on each new connection.
+    pub fn set_active(&self, active: bool) {
+        self.inner.shared.outbox.set_active(active);
+    }
+
     /// Calls this for each stanza received from now on, one after the other, in a task of its own: a
     /// slow callback holds up no other. One that falls 1,024 stanzas behind stops the client from
-    /// reading; after a minute of that it is dropped. It must not block its thread.
+    /// reading; after a minute of that it is dropped. It must not block its thread. One that panics
+    /// is called again for the next stanza, and all receivers get an event.
     pub fn on_stanza(&self, callback: impl FnMut(&Stanza) + Send + 'static) -> Callback {
         call(&self.inner.shared, Box::new(callback))
     }
@@ -109,41 +166,72 @@ impl XmppClient {
             .await
     }
 
-    /// Closes the stream: closing tag, the server's closing tag, end of TLS and transport.
+    /// Closes the stream: what was sent before, the last acknowledgement, closing tag, the server's
+    /// closing tag, end of TLS and transport. All of it within bounds.
     ///
     /// # Errors
     /// The stream did not end in order, or was over already.
     pub async fn disconnect(&self) -> Result<(), Closed> {
-        self.command(Command::Disconnect).await?;
-        self.inner.commands.closed().await;
-        match self.closed() {
-            Closed {
-                reason: CloseReason::Clean,
-            } => Ok(()),
-            closed => Err(closed),
+        let outbox = &self.inner.shared.outbox;
+        outbox.close();
+        match outbox.ended().await {
+            CloseReason::Clean => Ok(()),
+            reason => Err(Closed { reason }),
         }
     }
 
-    async fn command(&self, command: Command) -> Result<(), Closed> {
-        self.inner
-            .commands
-            .send(command)
-            .await
-            .map_err(|_| self.closed())
+    /// The same client, not keeping the stream.
+    #[must_use]
+    pub fn downgrade(&self) -> WeakXmppClient {
+        WeakXmppClient {
+            inner: Arc::downgrade(&self.inner),
+        }
     }
 
-    fn closed(&self) -> Closed {
-        Closed {
-            reason: self.inner.shared.ended().unwrap_or(CloseReason::Eof),
-        }
+    /// The server keeps versions of the roster.
+    pub(crate) fn has_roster_versions(&self) -> bool {
+        let known = &self.inner.shared.has_roster_versions;
+        known.load(Ordering::Relaxed)
+    }
+
+    /// Queues a stanza, and does not wait until it is written.
+    pub(crate) async fn queue(&self, stanza: Stanza) -> Result<(), Closed> {
+        let queued = self.push(stanza, Wants::Written).await;
+        queued
+            .map(|_| ())
+            .map_err(|rejected| Closed { reason: rejected.2 })
+    }
+
+    async fn push(
+        &self,
+        stanza: Stanza,
+        wants: Wants,
+    ) -> Result<u64, Box<(Stanza, Wants, CloseReason)>> {
+        let shared = &self.inner.shared;
+        shared.outbox.push(stanza, wants, &shared.limits).await
     }
 }
 
 impl fmt::Debug for XmppClient {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("XmppClient")
-            .field("jid", &self.inner.jid)
+            .field("jid", &self.jid())
             .finish_non_exhaustive()
+    }
+}
+
+impl WeakXmppClient {
+    /// The client, unless its last handle is gone.
+    #[must_use]
+    pub fn upgrade(&self) -> Option<XmppClient> {
+        let inner = self.inner.upgrade()?;
+        Some(XmppClient { inner })
+    }
+}
+
+impl fmt::Debug for WeakXmppClient {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("WeakXmppClient").finish_non_exhaustive()
     }
 }
 
@@ -156,8 +244,12 @@ pub(crate) fn call(shared: &Arc<Shared>, mut callback: StanzaCallback) -> Callba
     };
     tokio::spawn(async move {
         while let Some(event) = events.next().await {
-            if let Event::Stanza(stanza) = event {
-                callback(&stanza);
+            let Event::Stanza(stanza) = event else {
+                continue;
+            };
+            if catch_unwind(AssertUnwindSafe(|| callback(&stanza))).is_err() {
+                warn!("a callback has panicked");
+                events.shared.push(Event::CallbackPanicked);
             }
         }
     });

@@ -1,222 +1,282 @@
-//! From a builder to a bound stream: address, TCP, then `Initiator` and driver until established.
+//! From settings to a bound stream: where the server is, which of its places answers, negotiate.rs.
+//!
+//! Places are tried one after the other (RFC 6120 section 3.2, XEP-0368), a place's addresses side
+//! by side (RFC 8305), until the server gives a verdict on the login: whatever fails before that
+//! moves on to the next. A redirection (RFC 6120 section 4.9.3.19) is a place that comes next; the
+//! certificate has to be good for the domain of the JID everywhere.
 
-use crate::client::{XmppClient, call};
-use crate::config::{Builder, Ca};
+use crate::config::Settings;
 use crate::error::{ConnectError, Step};
-use crate::listener::{COMMANDS_MAX, Shared, XmppListener};
+use crate::negotiate::{Bound, Resume, Target, negotiate};
+use crate::tried::{Attempt, Tried};
+use crate::trust::{CertificateFault, Handshakes};
 use ring::rand::{SecureRandom, SystemRandom};
-use rustls::ClientConfig;
-use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::collections::VecDeque;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
-use std::time::Duration;
 use tokio::net::TcpStream;
-use tokio::sync::mpsc;
 use tokio::time::{Instant, timeout_at};
-use xmpp_stream::driver::Driver;
-use xmpp_stream::jid::{FullJid, Jid};
-use xmpp_stream::limits::{Limits, XmlLimits};
-use xmpp_stream::stream::{
-    CloseReason, Initiator, InitiatorConfig, Machine, Note, Output, TlsRule,
-};
-use xmpp_stream::tls;
+use xmpp_stream::dial::{self, Dialed, Pace};
+use xmpp_stream::error::StreamCondition;
+use xmpp_stream::resolve::{Candidate, Host, Place, Service, Way};
+use xmpp_stream::stream::{CloseReason, Password};
 
-/// Where systems keep the CA certificates that they trust.
-const SYSTEM_CA_FILES: &[&str] = &[
-    "/etc/ssl/certs/ca-certificates.crt",
-    "/etc/pki/tls/certs/ca-bundle.crt",
-    "/etc/ssl/cert.pem",
-];
-/// Ports of client streams: STARTTLS (RFC 6120 section 14.7), direct TLS by custom.
-const PORT: u16 = 5222;
-const PORT_TLS: u16 = 5223;
-/// How long to look for the last words of a server after the connection failed.
-const FINISH_MAX: Duration = Duration::from_secs(1);
+/// Redirections followed (RFC 6120 section 4.9.3.19: at least 2, no more than 5).
+const REDIRECTS_MAX: usize = 3;
+/// Attempts in all: a domain of four servers with four addresses each, both ways.
+const ATTEMPTS_MAX: usize = 32;
 
-pub(crate) async fn connect(mut builder: Builder) -> Result<XmppClient, ConnectError> {
-    let jid = Jid::parse(&builder.jid).map_err(ConnectError::Jid)?;
-    let roots = roots(&builder.ca)?;
-    let tls = tls::client_config(roots, builder.direct_tls).map_err(|_| ConnectError::NoCa)?;
-    let deadline = Instant::now() + builder.connect_max;
-    let machine = initiator(&mut builder, &jid, deadline)?;
-
-    let in_time = |step| move |_| ConnectError::Timeout(step);
-    let addresses = timeout_at(deadline, addresses(&builder, &jid));
-    let addresses = addresses.await.map_err(in_time(Step::Resolve))??;
-    let tcp = timeout_at(deadline, tcp(&addresses));
-    let tcp = tcp.await.map_err(in_time(Step::Connect))??;
-
-    let mut negotiation = Negotiation::new(Driver::new(machine, Box::new(tcp)));
-    let done = timeout_at(deadline, negotiation.run(&jid, tls, builder.direct_tls)).await;
-    match done.unwrap_or(Err(ConnectError::Timeout(negotiation.step))) {
-        Ok(bound) => Ok(begin(builder, negotiation.driver, bound)),
-        Err(error) => {
-            negotiation.driver.finish(FINISH_MAX).await;
-            Err(error)
-        }
-    }
-}
-
-/// Hands the bound stream to its listener. Callbacks are there before it reads.
-fn begin(builder: Builder, driver: Driver<Initiator>, jid: FullJid) -> XmppClient {
-    let (commands, receiver) = mpsc::channel(COMMANDS_MAX);
-    let shared = Arc::<Shared>::default();
-    for callback in builder.callbacks {
-        call(&shared, callback);
-    }
-    let listener = XmppListener::new(driver, jid.clone(), receiver, Arc::clone(&shared));
-    tokio::spawn(listener.run());
-    XmppClient::new(jid, builder.iq_max, commands, shared)
-}
-
-fn initiator(
-    builder: &mut Builder,
-    jid: &Jid,
-    deadline: Instant,
-) -> Result<Initiator, ConnectError> {
-    let account = jid.to_bare();
-    if account.local().is_none() {
-        return Err(ConnectError::NoLocalPart);
-    }
-    SystemRandom::new()
-        .fill(&mut [0; 32])
-        .map_err(|_| ConnectError::NoRandom)?;
-    let now = Instant::now();
-    let limits = Limits {
-        after_auth: XmlLimits::client(),
-        negotiation_max: deadline - now,
-        ..Limits::default()
-    };
-    let config = InitiatorConfig {
-        account,
-        password: builder.password.take().ok_or(ConnectError::NoPassword)?,
-        resource: jid.resource().map(Into::into),
-        lang: None,
-        tls: if builder.direct_tls {
-            TlsRule::Direct
-        } else {
-            TlsRule::Required
+/// Reaches the server and negotiates a stream with it, from the first step to the bound JID.
+pub(crate) async fn connect(
+    settings: &Settings,
+    resume: Option<&Resume>,
+) -> Result<Bound, ConnectError> {
+    let handshakes = settings.route.trust.handshakes()?;
+    let password = Arc::new(settings.credentials.password().await?);
+    let walk = Walk {
+        settings,
+        resume,
+        handshakes,
+        password,
+        deadline: Instant::now() + settings.route.connect_max,
+        ahead: VecDeque::new(),
+        redirects: 0,
+        tried: Tried {
+            domain: settings.jid.domain().into(),
+            attempts: Vec::new(),
+            unanswered: Vec::new(),
+            is_late: false,
         },
-        plain: true,
-        limits,
     };
-    Ok(Initiator::new(config, Box::new(random), now.into_std()))
+    walk.run().await
 }
 
-fn random(bytes: &mut [u8]) {
-    // That there is a source was seen before connecting; one that fails later gives nonces which
-    // only the server's own makes fresh.
-    let _ = SystemRandom::new().fill(bytes);
+/// The way through all places that may serve the domain.
+struct Walk<'a> {
+    settings: &'a Settings,
+    resume: Option<&'a Resume>,
+    handshakes: Handshakes,
+    password: Arc<Password>,
+    deadline: Instant,
+    /// Places not tried yet, best first.
+    ahead: VecDeque<Candidate>,
+    redirects: usize,
+    tried: Tried,
 }
 
-/// The way from the first byte to the bound JID.
-struct Negotiation {
-    driver: Driver<Initiator>,
-    step: Step,
-}
+impl Walk<'_> {
+    async fn run(mut self) -> Result<Bound, ConnectError> {
+        self.find(self.settings.jid.domain()).await?;
+        self.prefer_location();
+        while let Some(candidate) = self.next() {
+            match self.attempt(&candidate).await {
+                Ok(Some(bound)) => return Ok(bound),
+                Ok(None) => {}
+                Err(verdict) => return Err(verdict),
+            }
+        }
+        Err(ConnectError::Unreachable(Box::new(self.tried)))
+    }
 
-impl Negotiation {
-    fn new(driver: Driver<Initiator>) -> Self {
-        Self {
-            driver,
-            step: Step::Stream,
+    /// The next place; none when the time is up or enough was tried.
+    fn next(&mut self) -> Option<Candidate> {
+        self.tried.is_late = Instant::now() >= self.deadline;
+        let may_go_on = !self.tried.is_late && self.tried.attempts.len() < ATTEMPTS_MAX;
+        may_go_on.then(|| self.ahead.pop_front()).flatten()
+    }
+
+    /// Where the server would like an earlier stream to go on (XEP-0198 section 5): tried first.
+    fn prefer_location(&mut self) {
+        let location = self.resume.and_then(|resume| resume.location.as_deref());
+        if let Some(Ok(place)) = location.map(str::parse) {
+            self.ahead
+                .push_front(Self::candidate(place, self.settings.route.direct_tls));
         }
     }
 
-    async fn run(
-        &mut self,
-        jid: &Jid,
-        tls: Arc<ClientConfig>,
-        direct_tls: bool,
-    ) -> Result<FullJid, ConnectError> {
-        if direct_tls {
-            self.secure(jid, &tls).await?;
-        }
-        loop {
-            while let Some(output) = self.driver.machine.poll_output() {
-                match output {
-                    Output::StartTls { .. } => self.secure(jid, &tls).await?,
-                    Output::Established(established) => return Ok(established.jid),
-                    Output::Note(Note::LoggedIn { .. }) => self.step = Step::Binding,
-                    Output::Closed(CloseReason::Failed(failure)) => {
-                        return Err(ConnectError::Negotiation(self.step, failure));
-                    }
-                    Output::Closed(reason) => return Err(ConnectError::Closed(self.step, reason)),
-                    other => tracing::debug!(?other, "nothing to do before the stream is bound"),
-                }
-            }
-            if let Err(error) = self.driver.turn(true).await {
-                return Err(ConnectError::Lost(self.step, error));
-            }
+    fn candidate(Place { host, port }: Place, direct_tls: bool) -> Candidate {
+        Candidate {
+            host,
+            port: port.unwrap_or_else(|| Service::Client.port(direct_tls)),
+            direct_tls,
         }
     }
 
-    async fn secure(&mut self, jid: &Jid, tls: &Arc<ClientConfig>) -> Result<(), ConnectError> {
-        self.step = Step::Tls;
-        let name = tls::server_name(jid.domain()).map_err(ConnectError::Tls)?;
-        let secured = self.driver.connect_tls(Arc::clone(tls), name).await;
-        secured.map_err(ConnectError::Tls)?;
-        self.step = Step::Authentication;
+    /// Puts the places of a domain before all others.
+    async fn find(&mut self, domain: &str) -> Result<(), ConnectError> {
+        let way = match self.settings.route.direct_tls {
+            true => Way::DirectTls,
+            false => Way::Any,
+        };
+        let mut random = |bytes: &mut [u8]| {
+            // Weights without randomness are only unfair.
+            let _ = SystemRandom::new().fill(bytes);
+        };
+        let resolver = &self.settings.route.resolver;
+        let found = resolver.find(domain, Service::Client, way, &mut random);
+        let found = timeout_at(self.deadline, found).await;
+        let found = found
+            .map_err(|_| ConnectError::Timeout(Step::Resolve))?
+            .map_err(ConnectError::Resolve)?;
+        self.tried.unanswered.extend(found.unanswered);
+        for candidate in found.candidates.into_iter().rev() {
+            self.ahead.push_front(candidate);
+        }
         Ok(())
     }
-}
 
-async fn addresses(builder: &Builder, jid: &Jid) -> Result<Vec<SocketAddr>, ConnectError> {
-    let found: Vec<SocketAddr> = match &builder.connect_to {
-        Some(address) => tokio::net::lookup_host(address)
-            .await
-            .map_err(ConnectError::Resolve)?
-            .collect(),
-        None => {
-            let port = if builder.direct_tls { PORT_TLS } else { PORT };
-            let name = tls::server_name(jid.domain()).map_err(ConnectError::Resolve)?;
-            let name = name.to_str().into_owned();
-            let found = tokio::net::lookup_host((name, port)).await;
-            found.map_err(ConnectError::Resolve)?.collect()
-        }
-    };
-    if found.is_empty() {
-        return Err(ConnectError::Resolve(std::io::ErrorKind::NotFound.into()));
-    }
-    Ok(found)
-}
-
-/// The first address that answers.
-async fn tcp(addresses: &[SocketAddr]) -> Result<TcpStream, ConnectError> {
-    let mut last = std::io::ErrorKind::NotFound.into();
-    for address in addresses {
-        match TcpStream::connect(address).await {
-            Ok(stream) => {
-                stream.set_nodelay(true).map_err(ConnectError::Connect)?;
-                return Ok(stream);
+    /// All addresses of a place; an error is a verdict that ends the walk.
+    async fn attempt(&mut self, candidate: &Candidate) -> Result<Option<Bound>, ConnectError> {
+        let addresses = self.settings.route.resolver.addresses(&candidate.host);
+        let mut addresses: Vec<SocketAddr> = match timeout_at(self.deadline, addresses).await {
+            Ok(Ok(found)) if found.is_empty() => {
+                self.failed(candidate, None, ConnectError::NoAddress);
+                return Ok(None);
             }
-            Err(error) => {
-                tracing::debug!(%address, %error, "not reached");
-                last = error;
+            Ok(Ok(found)) => found.into_iter().map(|ip| at(ip, candidate.port)).collect(),
+            Ok(Err(error)) => {
+                self.failed(candidate, None, ConnectError::Dns(error));
+                return Ok(None);
+            }
+            Err(_) => {
+                self.failed(candidate, None, ConnectError::Timeout(Step::Resolve));
+                return Ok(None);
+            }
+        };
+        while let Some((address, tcp)) = self.dial(candidate, &mut addresses).await {
+            tracing::debug!(%candidate, %address, "reached");
+            match self.negotiate(candidate, tcp).await {
+                Ok(bound) => return Ok(Some(bound)),
+                Err(error) if error.is_final() || error.step() == Step::Binding => {
+                    tracing::debug!(%error, "no other place is tried");
+                    return Err(error);
+                }
+                Err(error) => {
+                    if let Some(to) = redirection(&error) {
+                        self.redirected(candidate, address, error.step(), to).await;
+                        return Ok(None);
+                    }
+                    self.failed(candidate, Some(address), error);
+                }
             }
         }
+        Ok(None)
     }
-    Err(ConnectError::Connect(last))
-}
 
-fn roots(ca: &Ca) -> Result<rustls::RootCertStore, ConnectError> {
-    let pem = match ca {
-        Ca::Pem(pem) => pem.clone(),
-        Ca::File(path) => read(path)?,
-        Ca::System => {
-            let named = std::env::var_os("SSL_CERT_FILE").map(PathBuf::from);
-            let usual = || {
-                SYSTEM_CA_FILES
-                    .iter()
-                    .map(PathBuf::from)
-                    .find(|path| path.exists())
-            };
-            read(&named.or_else(usual).ok_or(ConnectError::NoCa)?)?
+    /// The first of these addresses that answers; takes it and those that failed out of the list.
+    async fn dial(
+        &mut self,
+        candidate: &Candidate,
+        addresses: &mut Vec<SocketAddr>,
+    ) -> Option<(SocketAddr, TcpStream)> {
+        let pace = Pace {
+            try_max: self.settings.route.dial_max,
+            ..Pace::default()
+        };
+        let dialed = timeout_at(self.deadline, dial::dial(addresses, pace, dial::tcp)).await;
+        let Ok(Dialed { connected, missed }) = dialed else {
+            let late = ConnectError::Timeout(Step::Connect);
+            self.failed(candidate, addresses.first().copied(), late);
+            return None;
+        };
+        for missed in missed {
+            addresses.retain(|address| *address != missed.address);
+            let error = ConnectError::Connect(missed.error);
+            self.failed(candidate, Some(missed.address), error);
         }
-    };
-    tls::roots(&pem).map_err(|_| ConnectError::NoCa)
+        let (connected, tcp) = connected?;
+        addresses.retain(|address| *address != connected);
+        Some((connected, tcp))
+    }
+
+    async fn negotiate(
+        &self,
+        candidate: &Candidate,
+        tcp: TcpStream,
+    ) -> Result<Bound, ConnectError> {
+        let tls = match candidate.direct_tls {
+            true => &self.handshakes.direct_tls,
+            false => &self.handshakes.starttls,
+        };
+        let alone = Instant::now() + self.settings.route.negotiation_max;
+        let target = Target {
+            direct_tls: candidate.direct_tls,
+            tls: Arc::clone(tls),
+            password: Arc::clone(&self.password),
+            deadline: alone.min(self.deadline),
+        };
+        let bound = negotiate(Box::new(tcp), target, self.settings, self.resume).await;
+        bound.map_err(|error| match error {
+            ConnectError::Tls(error) => match CertificateFault::of(&error) {
+                Some(fault) => ConnectError::Certificate(fault, error),
+                None => ConnectError::Tls(error),
+            },
+            other => other,
+        })
+    }
+
+    /// The server's own words lead to another place; it is tried next.
+    async fn redirected(
+        &mut self,
+        candidate: &Candidate,
+        address: SocketAddr,
+        step: Step,
+        to: Option<Place>,
+    ) {
+        if self.redirects == REDIRECTS_MAX {
+            return self.failed(
+                candidate,
+                Some(address),
+                ConnectError::TooManyRedirects(step),
+            );
+        }
+        self.redirects += 1;
+        self.failed(
+            candidate,
+            Some(address),
+            ConnectError::Redirected(step, to.clone()),
+        );
+        match to {
+            // A name alone stands for a domain (section 3.2), with a port for one of its hosts.
+            Some(Place {
+                host: Host::Name(name),
+                port: None,
+            }) => {
+                if let Err(error) = self.find(&name).await {
+                    self.failed(candidate, Some(address), error);
+                }
+            }
+            Some(place) => {
+                let next = Self::candidate(place, candidate.direct_tls);
+                self.ahead.push_front(next);
+            }
+            None => {}
+        }
+    }
+
+    fn failed(&mut self, candidate: &Candidate, address: Option<SocketAddr>, error: ConnectError) {
+        tracing::debug!(%candidate, ?address, %error, "not connected");
+        self.tried.attempts.push(Attempt {
+            candidate: candidate.clone(),
+            address,
+            error,
+        });
+    }
 }
 
-fn read(path: &Path) -> Result<String, ConnectError> {
-    std::fs::read_to_string(path).map_err(|error| ConnectError::CaFile(path.to_owned(), error))
+fn at(address: IpAddr, port: u16) -> SocketAddr {
+    SocketAddr::new(address, port)
+}
+
+/// Where see-other-host points to; `Some(None)`: to what is no place.
+fn redirection(error: &ConnectError) -> Option<Option<Place>> {
+    match error {
+        ConnectError::Closed(_, CloseReason::Theirs(error))
+            if error.condition == StreamCondition::SeeOtherHost =>
+        {
+            let place = error.other_host.as_deref();
+            Some(place.and_then(|place| place.trim().parse().ok()))
+        }
+        _ => None,
+    }
 }

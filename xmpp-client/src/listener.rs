@@ -1,177 +1,98 @@
 //! `XmppListener`: the task that always reads; sole owner of the stream.
 //!
-//! It hands what is received to every receiver's mailbox, and writes what the client sends. A
-//! receiver that does not keep up stops it from reading, for a minute at most (DESIGN 1).
+//! It hands what is received to every receiver's mailbox, and writes what the clients send. A
+//! receiver that does not keep up stops it from reading, for a minute at most (DESIGN 1). When the
+//! stream is lost it makes another (listener/gap.rs).
 
-use crate::error::IqError;
-use crate::event::{Event, Events};
+mod gap;
+
+use crate::config::Settings;
+use crate::error::{NotAcked, NotAckedReason};
+use crate::event::Event;
+use crate::handlers::{self, Handled};
 use crate::mailbox::Mailbox;
+use crate::negotiate::{Bound, Resumption};
+use crate::outbox::{Outgoing, Wants};
 use crate::request::Requests;
-use std::collections::VecDeque;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use crate::session::Session;
+pub(crate) use crate::shared::Shared;
+use crate::unacked::{TooHigh, Unacked};
+use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::{Notify, mpsc, oneshot};
 use tokio::time::Instant;
 use tracing::{debug, warn};
 use xmpp_stream::driver::{Driver, Turn};
-use xmpp_stream::jid::FullJid;
-use xmpp_stream::stanza::{Item, Stanza};
-use xmpp_stream::stream::{CloseReason, Initiator, Machine, Output};
-use xmpp_stream::xml::Refused;
-
-/// What clients may have asked for that the listener has not begun.
-pub(crate) const COMMANDS_MAX: usize = 64;
-/// Bytes not yet taken by the transport, above which nothing more is sent.
-const UNWRITTEN_MAX: usize = 64 * 1024;
-/// Events kept while nobody receives them.
-const EARLY_MAX: usize = 256;
-/// How long a full mailbox stops the listener from reading.
-const STALL_MAX: Duration = Duration::from_secs(60);
-/// How long the last bytes and the end of TLS may take.
-const FINISH_MAX: Duration = Duration::from_secs(5);
-
-/// What a client asks of the listener.
-pub(crate) enum Command {
-    /// Send, and say when it was written.
-    Send(Box<Stanza>, oneshot::Sender<()>),
-    /// Send, and hand over the answer.
-    Request(Box<Stanza>, oneshot::Sender<Result<Stanza, IqError>>),
-    /// Close the stream.
-    Disconnect,
-}
-
-/// What the listener shares with clients and receivers.
-#[derive(Default)]
-pub(crate) struct Shared {
-    receivers: Mutex<Receivers>,
-    /// A receiver has made room, or gone.
-    pub(crate) room: Notify,
-}
-
-#[derive(Default)]
-struct Receivers {
-    mailboxes: Vec<Mailbox>,
-    early: VecDeque<Event>,
-    ended: Option<CloseReason>,
-}
-
-impl Shared {
-    /// A new receiver; the first one gets what came before.
-    pub(crate) fn receive(self: &Arc<Self>) -> Events {
-        let mailbox = Mailbox::default();
-        let mut receivers = self.lock();
-        for event in receivers.early.drain(..) {
-            mailbox.push(event);
-        }
-        if let Some(reason) = receivers.ended.clone() {
-            mailbox.push(Event::Disconnected { reason });
-            mailbox.close();
-        }
-        receivers.mailboxes.push(mailbox.clone());
-        Events {
-            mailbox,
-            shared: Arc::clone(self),
-        }
-    }
-
-    /// Why the stream ended, if it did.
-    pub(crate) fn ended(&self) -> Option<CloseReason> {
-        self.lock().ended.clone()
-    }
-
-    fn push(&self, event: &Event) {
-        let mut receivers = self.lock();
-        receivers.mailboxes.retain(|mailbox| !mailbox.is_closed());
-        for mailbox in &receivers.mailboxes {
-            mailbox.push(event.clone());
-        }
-        if receivers.mailboxes.is_empty() {
-            if receivers.early.len() == EARLY_MAX {
-                receivers.early.pop_front();
-            }
-            receivers.early.push_back(event.clone());
-        }
-    }
-
-    fn end(&self, reason: CloseReason) {
-        let mut receivers = self.lock();
-        for mailbox in receivers.mailboxes.drain(..) {
-            mailbox.push(Event::Disconnected {
-                reason: reason.clone(),
-            });
-            mailbox.close();
-        }
-        receivers.ended = Some(reason);
-    }
-
-    /// Some receiver has this much unread.
-    fn any(&self, is_behind: fn(&Mailbox) -> bool) -> bool {
-        self.lock()
-            .mailboxes
-            .iter()
-            .any(|mailbox| !mailbox.is_closed() && is_behind(mailbox))
-    }
-
-    /// Gives up receivers that have this much unread, and tells the others.
-    fn drop_behind(&self, is_behind: fn(&Mailbox) -> bool) {
-        let mut dropped = 0;
-        self.lock().mailboxes.retain(|mailbox| {
-            let keep = !is_behind(mailbox);
-            if !keep {
-                mailbox.close();
-                dropped += 1;
-            }
-            keep
-        });
-        for _ in 0..dropped {
-            warn!("a receiver does not keep up and gets no more events");
-            self.push(&Event::ReceiverDropped);
-        }
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Receivers> {
-        self.receivers
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-    }
-}
+use xmpp_stream::error::{StanzaCondition, StanzaError, StreamCondition, StreamError};
+use xmpp_stream::features::sm;
+use xmpp_stream::stanza::Stanza;
+use xmpp_stream::stream::{CloseReason, Initiator, Machine, Output, SmAnswer, SmRequest};
 
 /// The owner of a bound stream.
 pub(crate) struct XmppListener {
-    driver: Driver<Initiator>,
-    commands: mpsc::Receiver<Command>,
+    settings: Settings,
     shared: Arc<Shared>,
+    driver: Driver<Initiator>,
     requests: Requests,
-    unwritten: Vec<oneshot::Sender<()>>,
+    unacked: Unacked,
+    session: Session,
+    /// Under which name the stream can be gone on with.
+    resumable: Option<Resumable>,
+    /// The last number given to the stream.
+    ticket: u64,
+    /// Our closing tag is out.
     is_closing: bool,
+    /// Since when the end is wanted, a receiver is behind, the server owes acknowledgements.
+    closing_since: Option<Instant>,
     stalled_since: Option<Instant>,
+    full_since: Option<Instant>,
+    /// When the stream began, and how many before it did not last.
+    since: Instant,
+    short_lived: u32,
+}
+
+/// What `<enabled/>` says (XEP-0198 section 3).
+struct Resumable {
+    id: Box<str>,
+    location: Option<Box<str>>,
 }
 
 impl XmppListener {
-    pub(crate) fn new(
-        driver: Driver<Initiator>,
-        jid: FullJid,
-        commands: mpsc::Receiver<Command>,
-        shared: Arc<Shared>,
-    ) -> Self {
-        Self {
-            driver,
-            commands,
+    /// Takes up a stream; receivers learn of it first.
+    pub(crate) fn new(settings: Settings, bound: Bound, shared: Arc<Shared>) -> Self {
+        let mut listener = Self {
+            settings,
+            requests: Requests::new(bound.jid.clone()),
             shared,
-            requests: Requests::new(jid),
-            unwritten: Vec::new(),
+            driver: bound.driver,
+            unacked: Unacked::default(),
+            session: Session::default(),
+            resumable: None,
+            ticket: 0,
             is_closing: false,
+            closing_since: None,
             stalled_since: None,
-        }
+            full_since: None,
+            since: Instant::now(),
+            short_lived: 0,
+        };
+        listener.begin(bound.jid, Resumption::None);
+        listener
     }
 
-    /// Reads and writes until the stream is over.
-    pub(crate) async fn run(mut self) {
-        let reason = self.listen().await;
-        debug!(?reason, "stream over");
-        self.driver.finish(FINISH_MAX).await;
-        self.shared.end(reason);
-        // `commands` is dropped last: whoever sees it closed finds the reason.
+    /// Reads and writes until the client is over. Boxed: a task would hold it twice.
+    pub(crate) async fn run(mut self: Box<Self>) {
+        loop {
+            let reason = self.listen().await;
+            debug!(?reason, "stream over");
+            if self.is_closing || self.shared.outbox.is_closing() {
+                self.driver.finish(self.shared.limits.close_max).await;
+                return self.end(reason, false);
+            }
+            // Boxed: it is large, and seldom there.
+            if let Err(reason) = Box::pin(self.reconnect(reason)).await {
+                return self.end(reason, true);
+            }
+        }
     }
 
     async fn listen(&mut self) -> CloseReason {
@@ -181,11 +102,13 @@ impl XmppListener {
                     return reason;
                 }
             }
+            self.send_waiting();
+            self.close_if_wanted();
             let stalled_until = self.stalled_until();
-            let may_send = !self.is_closing && self.driver.pending() < UNWRITTEN_MAX;
+            let read = stalled_until.is_none() && !self.is_choked();
+            let deadlines = [stalled_until, self.full_until(), self.closing_until()];
             tokio::select! {
-                command = self.commands.recv(), if may_send => self.obey(command),
-                turn = self.driver.turn(stalled_until.is_none()) => match turn {
+                turn = self.driver.turn(read) => match turn {
                     Ok(Turn::Flushed) => self.written(),
                     Ok(Turn::Handled) => {}
                     Err(error) => {
@@ -193,75 +116,287 @@ impl XmppListener {
                         return CloseReason::Eof;
                     }
                 },
+                () = self.shared.outbox.wake.notified() => {}
                 () = self.shared.room.notified(), if stalled_until.is_some() => {}
-                () = until(stalled_until) => self.shared.drop_behind(Mailbox::is_full),
+                () = until(deadlines.into_iter().flatten().min()) => self.overdue(),
             }
         }
     }
 
     fn act(&mut self, output: Output) -> Option<CloseReason> {
         match output {
-            Output::Stanza(stanza) => {
-                self.requests.answer(&stanza);
-                self.shared.push(&Event::Stanza(stanza));
+            Output::Stanza(stanza) => self.received(stanza),
+            // What the reader refuses is answered where an answer is due.
+            Output::Refused(refused) => {
+                if let Some(reply) = refused.reply() {
+                    self.reply(reply);
+                }
             }
-            Output::Refused(refused) => self.refused(&refused),
+            Output::Sm(SmRequest::Ack(h)) => self.acknowledged(h),
+            Output::Managed(answer) => self.managed(answer),
             Output::Closed(reason) => return Some(reason),
             other => debug!(?other, "nothing to do"),
         }
         None
     }
 
-    /// What the reader refuses is answered where an answer is due.
-    fn refused(&mut self, refused: &Refused) {
-        if let Some(reply) = refused.reply() {
-            self.send(reply);
+    fn received(&mut self, stanza: Stanza) {
+        if handlers::is_request(&stanza) {
+            self.requested(&stanza);
+        } else if self.requests.answer(&stanza) && !self.shared.has_receivers() {
+            // Who asked has it; it is not kept for a receiver that may never come.
+            return;
+        }
+        self.shared.push(Event::Stanza(stanza));
+    }
+
+    /// Every request is answered (row li-1): by its handler, or that there is none.
+    fn requested(&mut self, request: &Stanza) {
+        if let Some(fault) = handlers::fault(request) {
+            return self.refuse(request, &fault.into());
+        }
+        match self.shared.handlers.handle(&self.shared, request) {
+            Handled::Yes => {}
+            Handled::No => self.refuse(request, &StanzaCondition::ServiceUnavailable.into()),
+            Handled::TooMany => self.refuse(request, &StanzaCondition::ResourceConstraint.into()),
         }
     }
 
-    fn obey(&mut self, command: Option<Command>) {
-        match command {
-            Some(Command::Send(stanza, written)) => {
-                self.send(*stanza);
-                self.unwritten.push(written);
+    fn refuse(&mut self, request: &Stanza, error: &StanzaError) {
+        if let Some(reply) = request.error_reply(error) {
+            self.reply(reply);
+        }
+    }
+
+    /// An answer of the listener's own goes out at once: what may be read is bounded by what is
+    /// unwritten.
+    fn reply(&mut self, reply: Stanza) {
+        self.hand_over(Outgoing {
+            stanza: handlers::unaddressed(reply),
+            wants: Wants::Written,
+            ticket: self.ticket,
+            since: None,
+        });
+        if self.unacked.is_overfull(&self.shared.limits) {
+            warn!("the server acknowledges nothing");
+            self.fail(StreamError::new(StreamCondition::ResourceConstraint));
+        }
+    }
+
+    fn acknowledged(&mut self, h: u32) {
+        if let Err(TooHigh { sent }) = self.unacked.ack(h) {
+            warn!(h, sent, "the server acknowledges more than it was sent");
+            self.resumable = None;
+            self.fail(sm::too_high(h, sent));
+        }
+        if self.unacked.is_empty() {
+            self.driver.machine.expect_nothing();
+        }
+    }
+
+    fn managed(&mut self, answer: SmAnswer) {
+        match answer {
+            SmAnswer::Enabled { id, location, .. } => {
+                self.resumable = id.map(|id| Resumable { id, location });
             }
-            Some(Command::Request(iq, reply)) => {
-                if let Some(iq) = self.requests.begin(*iq, reply) {
-                    self.send(iq);
+            SmAnswer::Failed { .. } => {
+                debug!("the server does not manage this stream");
+                self.unmanaged();
+            }
+            SmAnswer::Resumed { .. } => {}
+        }
+    }
+
+    fn fail(&mut self, error: StreamError) {
+        let now = Instant::now().into_std();
+        self.driver.machine.close(Some(error), now);
+    }
+
+    /// What waits goes to the stream, as far as there is room.
+    fn send_waiting(&mut self) {
+        while self.may_send() {
+            let Some(outgoing) = self.shared.outbox.pop() else {
+                break;
+            };
+            self.hand_over(outgoing);
+        }
+        if let Some(active) = self.shared.outbox.take_active() {
+            self.session.active = active;
+            self.driver.machine.set_active(active);
+        }
+        if self.driver.machine.is_managed() {
+            if self.unacked.wants_ask(&self.shared.limits) {
+                self.driver.machine.ask();
+            }
+            if !self.unacked.is_empty() {
+                self.expect_life();
+            }
+        }
+    }
+
+    fn hand_over(&mut self, outgoing: Outgoing) {
+        let limits = &self.shared.limits;
+        let (ticket, since) = (outgoing.ticket, outgoing.since);
+        self.ticket = self.ticket.max(ticket);
+        let (stanza, wants) = match (outgoing.stanza, outgoing.wants) {
+            (iq, Wants::Answer(reply)) => {
+                match self.requests.begin(iq, reply, limits.requests_max) {
+                    Some(iq) => (iq, Wants::Written),
+                    None => return,
                 }
             }
-            Some(Command::Disconnect) | None => {
-                self.is_closing = true;
-                self.driver.machine.close(None, Instant::now().into_std());
+            (stanza, Wants::Acked(acked)) if !self.driver.machine.is_managed() => {
+                let reason = NotAckedReason::NoStreamManagement;
+                let stanza = Box::new(stanza);
+                let _ = acked.send(Err(NotAcked { stanza, reason }));
+                return;
             }
+            rest => rest,
+        };
+        self.session.observe(&stanza);
+        self.driver.machine.send_stanza(&stanza);
+        if !self.driver.machine.is_managed() {
+            self.expect_life();
         }
+        self.unacked.push(Outgoing {
+            stanza,
+            wants,
+            ticket,
+            since: since.or_else(|| Some(Instant::now())),
+        });
     }
 
-    fn send(&mut self, stanza: Stanza) {
-        self.driver.machine.send(&Item::<()>::One(Box::new(stanza)));
+    /// Something was sent: within this time the server shows that it lives, or is asked to.
+    fn expect_life(&mut self) {
+        let at = Instant::now() + self.settings.answer_max / 4;
+        self.driver.machine.expect_by(at.into_std());
     }
 
     fn written(&mut self) {
-        for written in self.unwritten.drain(..) {
-            let _ = written.send(());
+        if !self.driver.machine.is_managed() {
+            self.unacked.clear();
         }
+        self.shared.outbox.set_written(self.ticket);
+    }
+
+    /// Stream management was asked for and refused: what was written is all that is known.
+    fn unmanaged(&mut self) {
+        self.resumable = None;
+        let written = self.driver.pending() == 0;
+        self.unacked.give_up_waiting();
+        if written {
+            self.unacked.clear();
+        }
+    }
+
+    fn may_send(&self) -> bool {
+        !self.is_closing && !self.is_choked() && !self.unacked.is_full(&self.shared.limits)
+    }
+
+    /// The transport does not take what is written.
+    fn is_choked(&self) -> bool {
+        self.driver.pending() >= self.shared.limits.unwritten_bytes_max
+    }
+
+    /// The end, once all that was sent before it is written, or after a while.
+    fn close_if_wanted(&mut self) {
+        if self.is_closing || !self.shared.outbox.is_closing() {
+            return;
+        }
+        let since = *self.closing_since.get_or_insert_with(Instant::now);
+        let is_over = Instant::now() >= since + self.shared.limits.close_max;
+        if is_over || self.shared.outbox.is_empty() {
+            self.is_closing = true;
+            if !self.unacked.is_empty() {
+                self.driver.machine.ask();
+            }
+            let now = Instant::now().into_std();
+            self.driver.machine.close(None, now);
+        }
+    }
+
+    fn closing_until(&self) -> Option<Instant> {
+        let since = self.closing_since.filter(|_| !self.is_closing)?;
+        Some(since + self.shared.limits.close_max)
+    }
+
+    /// A server that acknowledges nothing of so much is as good as dead.
+    fn full_until(&mut self) -> Option<Instant> {
+        if self.is_closing || !self.unacked.is_full(&self.shared.limits) {
+            self.full_since = None;
+            return None;
+        }
+        let since = *self.full_since.get_or_insert_with(Instant::now);
+        Some(since + self.settings.answer_max)
     }
 
     /// Until when reading waits for receivers; `None`: it does not. While a request waits for its
     /// answer, or the stream is closing, receivers are not waited for: they have room by bytes.
     fn stalled_until(&mut self) -> Option<Instant> {
-        if self.is_closing || self.requests.any() {
+        if !self.shared.any(Mailbox::is_full) {
+            self.stalled_since = None;
+        } else if self.is_closing || self.requests.any() {
             self.shared.drop_behind(Mailbox::is_overfull);
             self.stalled_since = None;
-        } else if self.shared.any(Mailbox::is_full) {
-            self.stalled_since.get_or_insert_with(Instant::now);
         } else {
-            self.stalled_since = None;
+            self.stalled_since.get_or_insert_with(Instant::now);
         }
-        self.stalled_since.map(|since| since + STALL_MAX)
+        Some(self.stalled_since? + self.shared.limits.stall_max)
+    }
+
+    /// Some deadline has passed.
+    fn overdue(&mut self) {
+        let now = Instant::now();
+        if self.stalled_until().is_some_and(|until| until <= now) {
+            self.shared.drop_behind(Mailbox::is_full);
+        }
+        if self.full_until().is_some_and(|until| until <= now) {
+            warn!("the server acknowledges nothing");
+            self.fail(StreamError::new(StreamCondition::ConnectionTimeout));
+        }
+    }
+
+    /// It is over for good: who waits learns why.
+    fn end(&mut self, reason: CloseReason, is_told: bool) {
+        let unwritten = self.shared.outbox.end(&reason);
+        let unknown = match self.driver.machine.is_managed() {
+            true => self.unacked.restart(),
+            false => Default::default(),
+        };
+        let closed = || NotAckedReason::Closed(reason.clone());
+        for outgoing in unknown {
+            let tell = gap::is_missed(&outgoing.stanza);
+            self.hand_back(outgoing, closed(), tell);
+        }
+        for outgoing in unwritten {
+            self.hand_back(outgoing, closed(), false);
+        }
+        self.shared.end((!is_told).then_some(reason));
+    }
+
+    /// Gives a stanza back to its sender; `tell`: where nobody waits, as an event.
+    fn hand_back(&self, outgoing: Outgoing, reason: NotAckedReason, tell: bool) {
+        let stanza = Box::new(outgoing.stanza);
+        let not_acked = NotAcked { stanza, reason };
+        match outgoing.wants {
+            Wants::Acked(acked) => {
+                let _ = acked.send(Err(not_acked));
+            }
+            Wants::Written if tell => self.shared.push(Event::NotSent(Box::new(not_acked))),
+            Wants::Written | Wants::Answer(_) => {}
+        }
     }
 }
 
+/// Whatever ends the task, nobody waits for ever.
+impl Drop for XmppListener {
+    fn drop(&mut self) {
+        self.shared.outbox.end(&CloseReason::Eof);
+        self.shared.end(None);
+    }
+}
+
+/// Waits until then; for ever without a deadline.
 async fn until(deadline: Option<Instant>) {
     match deadline {
         Some(deadline) => tokio::time::sleep_until(deadline).await,
@@ -269,79 +404,5 @@ async fn until(deadline: Option<Instant>) {
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::mailbox::EVENTS_MAX;
-    use xmpp_stream::stanza::Ty;
-
-    fn event(number: usize) -> Event {
-        Event::Stanza(Stanza::message(Ty::None).with_id(&number.to_string()))
-    }
-
-    async fn next_id(events: &mut Events) -> Option<String> {
-        events.next_stanza().await?.head.id.map(Into::into)
-    }
-
-    #[tokio::test]
-    async fn the_first_receiver_gets_the_newest_early_events() {
-        let shared = Arc::new(Shared::default());
-        for number in 0..EARLY_MAX + 2 {
-            shared.push(&event(number));
-        }
-        let mut first = shared.receive();
-        let mut second = shared.receive();
-        shared.push(&event(999));
-        shared.end(CloseReason::Clean);
-        assert_eq!(next_id(&mut first).await.as_deref(), Some("2"));
-        assert_eq!(next_id(&mut second).await.as_deref(), Some("999"));
-        assert_eq!(next_id(&mut second).await, None);
-    }
-
-    #[tokio::test]
-    async fn a_receiver_after_the_end_learns_of_the_end() {
-        let shared = Arc::new(Shared::default());
-        shared.end(CloseReason::Eof);
-        let mut events = shared.receive();
-        assert!(matches!(
-            events.next().await,
-            Some(Event::Disconnected {
-                reason: CloseReason::Eof
-            })
-        ));
-        assert!(events.next().await.is_none());
-    }
-
-    #[tokio::test]
-    async fn a_receiver_that_is_behind_is_dropped_and_the_others_are_told() {
-        let shared = Arc::new(Shared::default());
-        let mut slow = shared.receive();
-        let mut quick = shared.receive();
-        for number in 0..EVENTS_MAX {
-            assert!(!shared.any(Mailbox::is_full));
-            shared.push(&event(number));
-            assert!(quick.next().await.is_some());
-        }
-        assert!(shared.any(Mailbox::is_full));
-        shared.drop_behind(Mailbox::is_full);
-        assert!(!shared.any(Mailbox::is_full));
-        assert!(matches!(quick.next().await, Some(Event::ReceiverDropped)));
-        shared.push(&event(0));
-        assert!(matches!(quick.next().await, Some(Event::Stanza(_))));
-        for _ in 0..EVENTS_MAX {
-            assert!(slow.next().await.is_some());
-        }
-        assert!(slow.next().await.is_none());
-    }
-
-    #[tokio::test]
-    async fn a_receiver_that_is_gone_holds_up_nobody() {
-        let shared = Arc::new(Shared::default());
-        let events = shared.receive();
-        for number in 0..EVENTS_MAX {
-            shared.push(&event(number));
-        }
-        drop(events);
-        assert!(!shared.any(Mailbox::is_full));
-    }
-}
+/// A stream that was up for so long has lasted.
+const STEADY: Duration = Duration::from_secs(60);

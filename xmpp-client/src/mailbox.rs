@@ -4,15 +4,13 @@
 //! listener's decision (DESIGN 1). The lock is held for a push or a pop, never while a callback runs.
 
 use crate::event::Event;
+use crate::limits::Limits;
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::Notify;
 
-/// Events a receiver may be behind before the listener stops reading.
-pub(crate) const EVENTS_MAX: usize = 1024;
-
-/// Bytes a receiver may be behind while a request waits for its answer, which must still be read.
-pub(crate) const BYTES_MAX: usize = 16 * 1024 * 1024;
+/// Slots kept of an empty queue.
+const KEEP: usize = 4;
 
 /// One receiver's queue, shared by the listener and the receiver.
 #[derive(Clone, Default)]
@@ -53,6 +51,9 @@ impl Mailbox {
                 let mut queue = self.lock();
                 if let Some(event) = queue.events.pop_front() {
                     queue.bytes -= event.weight();
+                    if queue.events.is_empty() {
+                        queue.events.shrink_to(KEEP);
+                    }
                     drop(queue);
                     room.notify_one();
                     return Some(event);
@@ -86,13 +87,14 @@ impl Mailbox {
     }
 
     /// At the bound of a receiver that may be waited for.
-    pub(crate) fn is_full(&self) -> bool {
-        self.lock().events.len() >= EVENTS_MAX
+    pub(crate) fn is_full(&self, limits: &Limits) -> bool {
+        let queue = self.lock();
+        queue.events.len() >= limits.events_max || queue.bytes >= limits.events_bytes_max
     }
 
     /// At the bound that holds even while a request waits for its answer.
-    pub(crate) fn is_overfull(&self) -> bool {
-        self.lock().bytes >= BYTES_MAX
+    pub(crate) fn is_overfull(&self, limits: &Limits) -> bool {
+        self.lock().bytes >= limits.events_bytes_max
     }
 
     fn lock(&self) -> MutexGuard<'_, Queue> {
@@ -145,17 +147,19 @@ mod tests {
 
     #[test]
     fn mailbox_is_full_at_its_bounds() {
-        let mailbox = Mailbox::default();
-        for _ in 0..EVENTS_MAX {
-            assert!(!mailbox.is_full());
+        let (mailbox, limits) = (Mailbox::default(), Limits::default());
+        for _ in 0..limits.events_max {
+            assert!(!mailbox.is_full(&limits));
             mailbox.push(event("1"));
         }
-        assert!(mailbox.is_full());
-        assert!(!mailbox.is_overfull());
-        let long = "x".repeat(BYTES_MAX / 2);
+        assert!(mailbox.is_full(&limits));
+        assert!(!mailbox.is_overfull(&limits));
+        let large = Mailbox::default();
+        let long = "x".repeat(limits.events_bytes_max / 2);
         for _ in 0..2 {
-            mailbox.push(Event::Stanza(Stanza::chat("a.test", &long).unwrap()));
+            assert!(!large.is_full(&limits));
+            large.push(Event::Stanza(Stanza::chat("a.test", &long).unwrap()));
         }
-        assert!(mailbox.is_overfull());
+        assert!(large.is_full(&limits) && large.is_overfull(&limits));
     }
 }

@@ -4,7 +4,7 @@
 //! can guess an id could answer in another's name. Held by the listener; no lock, no clock.
 
 use crate::error::IqError;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use tokio::sync::oneshot;
 use xmpp_stream::jid::{FullJid, Jid};
 use xmpp_stream::stanza::{Kind, Stanza, Ty};
@@ -28,12 +28,34 @@ impl Requests {
         }
     }
 
+    /// A new session began, under this JID. What the old one was asked is answered by nobody, but
+    /// for the requests that are sent again.
+    pub(crate) fn move_to(&mut self, own: FullJid, again: &HashSet<Box<str>>) {
+        self.own = own;
+        self.waiting.retain(|id, _| again.contains(id));
+    }
+
+    /// Somebody still waits for the answer to this.
+    pub(crate) fn is_waiting(&self, iq: &Stanza) -> bool {
+        let waiting = iq.head.id.as_ref().and_then(|id| self.waiting.get(id));
+        waiting.is_some_and(|(_, reply)| !reply.is_closed())
+    }
+
     /// Gives the request an id where it has none, and remembers who is asked. `None`: it is no
     /// request, or its id is in use; the reply has been told.
-    pub(crate) fn begin(&mut self, mut iq: Stanza, reply: Reply) -> Option<Stanza> {
-        self.forget_given_up();
+    pub(crate) fn begin(&mut self, mut iq: Stanza, reply: Reply, max: usize) -> Option<Stanza> {
+        if reply.is_closed() {
+            return None;
+        }
+        if self.waiting.len() >= max {
+            self.forget_given_up();
+        }
         if iq.kind != Kind::Iq || !matches!(iq.head.ty, Ty::Get | Ty::Set) {
             let _ = reply.send(Err(IqError::NotARequest));
+            return None;
+        }
+        if self.waiting.len() >= max {
+            let _ = reply.send(Err(IqError::TooMany));
             return None;
         }
         let id = match iq.head.id.take() {
@@ -49,24 +71,26 @@ impl Requests {
         Some(iq)
     }
 
-    /// Hands an answer to who waits for it; whatever is no such answer changes nothing.
-    pub(crate) fn answer(&mut self, stanza: &Stanza) {
+    /// Hands an answer to who waits for it; whatever is no such answer changes nothing. True when
+    /// somebody waited.
+    pub(crate) fn answer(&mut self, stanza: &Stanza) -> bool {
         let is_answer = stanza.kind == Kind::Iq && matches!(stanza.head.ty, Ty::Result | Ty::Error);
         let (true, Some(id)) = (is_answer, stanza.head.id.as_deref()) else {
-            return;
+            return false;
         };
         let asked = self.waiting.get(id);
         if !asked.is_some_and(|(to, _)| self.may_answer(to.as_ref(), stanza.head.from.as_ref())) {
-            return;
+            return false;
         }
         let Some((_, reply)) = self.waiting.remove(id) else {
-            return;
+            return false;
         };
         let result = match stanza.error() {
             Some(error) => Err(IqError::Stanza(error)),
             None => Ok(stanza.clone()),
         };
         let _ = reply.send(result);
+        true
     }
 
     /// Somebody waits for an answer.
@@ -110,6 +134,8 @@ mod tests {
     use super::*;
     use xmpp_stream::error::{StanzaCondition, StanzaError};
 
+    const MAX: usize = 2;
+
     fn jid(text: &str) -> Jid {
         Jid::parse(text).unwrap()
     }
@@ -119,7 +145,7 @@ mod tests {
         let mut iq = Stanza::iq(Ty::Get, "1");
         iq.head.to = to.map(jid);
         let (reply, answer) = oneshot::channel();
-        assert!(requests.begin(iq, reply).is_some());
+        assert!(requests.begin(iq, reply, MAX).is_some());
         (requests, answer)
     }
 
@@ -193,7 +219,7 @@ mod tests {
         let (mut requests, _answer) = ask(None);
         let refused = |requests: &mut Requests, iq: Stanza| {
             let (reply, mut answer) = oneshot::channel();
-            assert!(requests.begin(iq, reply).is_none());
+            assert!(requests.begin(iq, reply, MAX).is_none());
             answer.try_recv().unwrap().unwrap_err()
         };
         assert_eq!(
@@ -211,13 +237,29 @@ mod tests {
     }
 
     #[test]
+    fn a_bounded_number_waits() {
+        let (mut requests, first) = ask(None);
+        let more = |requests: &mut Requests| {
+            let (reply, mut answer) = oneshot::channel();
+            let begun = requests.begin(Stanza::new(Kind::Iq, Ty::Get), reply, MAX);
+            (begun.is_some(), answer.try_recv().ok(), answer)
+        };
+        let (begun, _, _second) = more(&mut requests);
+        assert!(begun);
+        let (begun, refused, _) = more(&mut requests);
+        assert!(!begun && matches!(refused, Some(Err(IqError::TooMany))));
+        drop(first);
+        assert!(more(&mut requests).0);
+    }
+
+    #[test]
     fn an_id_is_made_and_freed_when_nobody_waits() {
         let (mut requests, answer) = ask(None);
         drop(answer);
         assert!(!requests.any());
         let (reply, _answer) = oneshot::channel();
         let sent = requests
-            .begin(Stanza::new(Kind::Iq, Ty::Set), reply)
+            .begin(Stanza::new(Kind::Iq, Ty::Set), reply, MAX)
             .unwrap();
         assert!(sent.head.id.is_some());
     }

@@ -11,6 +11,7 @@ use crate::session::account::{Account, SessionEntry};
 use crate::session::visit::Visit;
 use crate::session::{Session, Sid};
 use crate::sessions::Link;
+use crate::store::{KeyShape, hash_number};
 use ring::hmac;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -59,22 +60,36 @@ impl Core {
     }
 
     fn fake(&self, account: &BareJid, hash: ScramHash) -> Credentials {
-        let salt = self.fake_salt(account, hash);
+        let shape = self.fake_shape(account, hash);
         Credentials::Fake {
-            salt,
-            iterations: self.settings().config.sasl.scram_iterations,
+            salt: self.fake_salt(account, shape),
+            iterations: shape.iterations,
         }
     }
 
-    fn fake_salt(&self, account: &BareJid, hash: ScramHash) -> Box<[u8]> {
+    /// What the keys of a name seem to be that has none: what those of some account are.
+    fn fake_shape(&self, account: &BareJid, hash: ScramHash) -> KeyShape {
+        let text = format!("shape {account}");
+        let draw = self.hmac(&text).into_iter().take(8);
+        let draw = draw.fold(0, |draw, byte| draw << 8 | u64::from(byte));
+        let usual = self.offers.fake(account.domain(), hash, draw);
+        usual.unwrap_or_else(|| KeyShape {
+            hash: hash_number(hash),
+            iterations: self.settings().config.sasl.scram_iterations,
+            salt_bytes: SALT_BYTES,
+        })
+    }
+
+    /// The same for each try. With what accounts have it changes as if by a new password.
+    fn fake_salt(&self, account: &BareJid, shape: KeyShape) -> Box<[u8]> {
+        let block = |n: usize| self.hmac(&format!("{n} {shape:?} {account}"));
+        let blocks = (0..shape.salt_bytes).flat_map(block);
+        blocks.take(shape.salt_bytes).collect()
+    }
+
+    fn hmac(&self, text: &str) -> Vec<u8> {
         let key = hmac::Key::new(hmac::HMAC_SHA256, &self.secret);
-        let text = format!("{hash:?} {account}");
-        hmac::sign(&key, text.as_bytes())
-            .as_ref()
-            .iter()
-            .copied()
-            .take(SALT_BYTES)
-            .collect()
+        hmac::sign(&key, text.as_bytes()).as_ref().to_vec()
     }
 
     /// Checks a password; an unknown account costs as much as a wrong password.
@@ -90,24 +105,25 @@ impl Core {
                 return Verdict::TryLater;
             }
         };
-        let keys = record.as_ref().and_then(|record| strongest(&record.keys));
+        let keys = record.as_ref().map(|record| record.keys.iter());
+        let keys = keys
+            .and_then(|keys| strongest(keys, |keys| keys.hash))
+            .cloned();
         let banned = record
             .as_ref()
             .is_some_and(|record| record.banned.is_some());
-        let salt = self.fake_salt(account, ScramHash::Sha256);
-        let iterations = self.settings().config.sasl.scram_iterations;
+        let offered = self.offers.hashes(account.domain());
+        let hash = strongest(offered.into_iter(), |hash| *hash).unwrap_or(ScramHash::Sha256);
+        let shape = self.fake_shape(account, hash);
+        let salt = self.fake_salt(account, shape);
         let Ok(_permit) = self.kdf.acquire().await else {
             return Verdict::TryLater;
         };
         let checked = tokio::task::spawn_blocking(move || match keys {
             Some(keys) => keys.verify_password(&password.0),
             None => {
-                drop(StoredKeys::derive(
-                    ScramHash::Sha256,
-                    &password.0,
-                    &salt,
-                    iterations,
-                ));
+                let iterations = shape.iterations;
+                drop(StoredKeys::derive(hash, &password.0, &salt, iterations));
                 false
             }
         });
@@ -184,6 +200,7 @@ impl Core {
             pause: Default::default(),
             lost: Default::default(),
             owed: Default::default(),
+            recipients: Default::default(),
             resends: Default::default(),
         })
     }
@@ -268,8 +285,7 @@ pub fn derive_all(password: &str, iterations: u32) -> Vec<StoredKeys> {
         .collect()
 }
 
-fn strongest(keys: &[Arc<StoredKeys>]) -> Option<Arc<StoredKeys>> {
-    keys.iter()
-        .max_by_key(|keys| keys.hash == ScramHash::Sha256)
-        .cloned()
+/// What a password is checked with.
+fn strongest<T>(all: impl Iterator<Item = T>, hash: impl Fn(&T) -> ScramHash) -> Option<T> {
+    all.max_by_key(|one| hash(one) == ScramHash::Sha256)
 }

@@ -4,6 +4,7 @@
 //! them. It acts on one stanza after the other: that is the back-pressure. With stream management
 //! the session outlives its connection (`live`).
 
+mod closing;
 mod hosts;
 mod live;
 mod login;
@@ -95,12 +96,14 @@ pub async fn serve(
             peer,
             link: Link::from(peer),
             trying: None,
+            form_refused: false,
             secure: false,
             live: None,
             on_login: Some(on_login),
         };
-        let stall_max = settings.config.limits.write_stall_max;
-        connection.driver.set_stall_max(stall_max);
+        let (limits, driver) = (&settings.config.limits, &mut connection.driver);
+        driver.set_stall_max(limits.write_stall_max);
+        driver.set_read_rate(limits.read_bytes_per_second_max);
         drop(settings);
         if direct_tls && !Box::pin(connection.handshake(None)).await {
             return;
@@ -120,6 +123,8 @@ struct Connection<F> {
     link: Link,
     /// The account of a login under way, or its stand-in.
     trying: Option<BareJid>,
+    /// A login was refused for its form, and the log said so.
+    form_refused: bool,
     secure: bool,
     /// The session, once one is bound.
     live: Option<Box<Live>>,
@@ -203,6 +208,7 @@ impl<F: FnOnce() + Send> Connection<F> {
             peer,
             mut link,
             trying,
+            form_refused,
             secure,
             live,
             on_login,
@@ -225,6 +231,7 @@ impl<F: FnOnce() + Send> Connection<F> {
             peer,
             link,
             trying,
+            form_refused,
             secure,
             live,
             on_login,
@@ -312,6 +319,9 @@ impl<F: FnOnce() + Send> Connection<F> {
             };
             match turn {
                 Ok(Turn::Flushed) => self.flushed(),
+                Ok(Turn::Handled) if self.driver.had_its_turn(limits.turn_bytes_max) => {
+                    tokio::task::yield_now().await;
+                }
                 Ok(Turn::Handled) => {}
                 Err(error) => {
                     info!(%error, "connection lost");
@@ -384,9 +394,8 @@ impl<F: FnOnce() + Send> Connection<F> {
                     return Next::Go;
                 }
                 let credentials = core.credentials(&account, hash).await;
-                self.driver
-                    .machine
-                    .credentials(credentials, core.clock.now());
+                let now = core.clock.now();
+                self.driver.machine.credentials(credentials, now);
             }
             Output::CheckPassword { account, password } => {
                 if !self.hold_login(&account).await {
@@ -437,9 +446,10 @@ impl<F: FnOnce() + Send> Connection<F> {
                     live.managed(&mut self.driver, &core, &request);
                 }
             }
+            Output::Managed(_) => {} // said by the calling side alone
             Output::PeerClosing => {
                 let h = match &mut self.live {
-                    Some(live) => Some(live.finished(&core).await),
+                    Some(live) => live.see_off(&mut self.driver, &core).await,
                     None => None,
                 };
                 if let Some(live) = &self.live

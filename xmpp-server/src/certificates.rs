@@ -10,6 +10,8 @@ use crate::config::{CertificateFiles, Config, DomainConfig};
 use crate::listener::DomainTls;
 use crate::server::StartError;
 use std::collections::HashMap;
+use std::fs::File;
+use std::io::{self, Read as _};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -17,6 +19,9 @@ use std::time::SystemTime;
 use tracing::warn;
 use xmpp_certs::DevCa;
 use xmpp_stream::tls;
+
+/// Bytes of a certificate with its chain, or of a key: a hundred times what these have.
+const PEM_BYTES_MAX: u64 = 1024 * 1024;
 
 /// TLS settings by domain.
 pub(crate) type ByDomain = HashMap<Box<str>, Arc<DomainTls>>;
@@ -169,7 +174,23 @@ fn read_pair(domain: &str, files: CertificateFiles) -> Result<Read, StartError> 
 }
 
 fn text(path: &Path) -> Result<String, StartError> {
-    std::fs::read_to_string(path).map_err(|error| StartError::TlsFile(path.to_owned(), error))
+    read_pem(path).map_err(|error| StartError::TlsFile(path.to_owned(), error))
+}
+
+/// The text of a certificate or key. Whatever else a path may name (a device, a pipe, a log that
+/// grew) neither keeps the server waiting nor fills its memory.
+pub(crate) fn read_pem(path: &Path) -> io::Result<String> {
+    // Before it is opened: opening a pipe waits for its writer.
+    if !std::fs::metadata(path)?.is_file() {
+        return Err(io::Error::other("is no regular file"));
+    }
+    let mut text = String::new();
+    let file = File::open(path)?;
+    file.take(PEM_BYTES_MAX + 1).read_to_string(&mut text)?;
+    if text.len() as u64 > PEM_BYTES_MAX {
+        return Err(io::Error::other("is larger than 1 MiB"));
+    }
+    Ok(text)
 }
 
 fn stamp_of(files: &CertificateFiles) -> Stamp {
@@ -210,5 +231,36 @@ fn report(config: &Config, domain: &str, one: &Read, now: SystemTime) {
         if finding.level != Level::Ok {
             warn!(domain, reason = %finding.text, "certificate is not in order");
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn certificates_and_keys_are_regular_files_of_a_mebibyte_at_most() {
+        let dir = std::env::temp_dir().join(format!("xmpp-pem-{}", std::process::id()));
+        std::fs::create_dir_all(&dir).unwrap();
+        #[track_caller]
+        fn check(path: &Path, expected: Result<usize, &str>) {
+            let read = read_pem(path).map(|text| text.len());
+            let read = read.map_err(|error| error.to_string());
+            assert_eq!(read, expected.map_err(str::to_owned), "{}", path.display());
+        }
+        let max = PEM_BYTES_MAX as usize;
+        for (bytes, expected) in [
+            (0, Ok(0)),
+            (max, Ok(max)),
+            (max + 1, Err("is larger than 1 MiB")),
+        ] {
+            let path = dir.join(bytes.to_string());
+            std::fs::write(&path, "x".repeat(bytes)).unwrap();
+            check(&path, expected);
+        }
+        for path in [Path::new("/dev/zero"), dir.as_path()] {
+            check(path, Err("is no regular file"));
+        }
+        std::fs::remove_dir_all(&dir).unwrap();
     }
 }

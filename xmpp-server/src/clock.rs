@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use time::OffsetDateTime;
+use xmpp_stream::payload::delay::stamp;
 
 /// The time for deadlines: tokio's, also when it is paused.
 pub fn now() -> Instant {
@@ -93,8 +93,12 @@ impl Clock {
     /// Puts the wall right by the system's time, which a suspended machine or an operator may
     /// have moved. For the running program, now and then; not under paused time.
     pub fn follow_system(&self) {
-        let (steady, system) = (self.steady(), system_time());
-        let ahead = match system.duration_since(steady) {
+        self.put_right(system_time());
+    }
+
+    /// The wall shows this now. Deadlines are not touched.
+    pub fn put_right(&self, wall: SystemTime) {
+        let ahead = match wall.duration_since(self.steady()) {
             Ok(ahead) => i64::try_from(ahead.as_millis()),
             Err(behind) => i64::try_from(behind.duration().as_millis()).map(|ms| -ms),
         };
@@ -112,27 +116,6 @@ impl Clock {
     }
 }
 
-/// `2026-11-21T14:05:00.123Z` (XEP-0082 section 3.2, DateTime).
-pub fn stamp(at: SystemTime) -> String {
-    let millis = at
-        .duration_since(UNIX_EPOCH)
-        .map_or(0, |since| since.as_millis());
-    let at = i128::try_from(millis)
-        .ok()
-        .and_then(|millis| OffsetDateTime::from_unix_timestamp_nanos(millis * 1_000_000).ok())
-        .unwrap_or(OffsetDateTime::UNIX_EPOCH);
-    format!(
-        "{:04}-{:02}-{:02}T{:02}:{:02}:{:02}.{:03}Z",
-        at.year(),
-        u8::from(at.month()),
-        at.day(),
-        at.hour(),
-        at.minute(),
-        at.second(),
-        at.millisecond()
-    )
-}
-
 #[expect(
     clippy::disallowed_methods,
     reason = "the one place where the server looks at the wall"
@@ -148,22 +131,10 @@ mod tests {
     const HOURS: Duration = Duration::from_secs(9_000);
 
     #[test]
-    fn stamps_are_utc_with_milliseconds() {
-        #[track_caller]
-        fn check(millis: u64, expected: &str) {
-            assert_eq!(stamp(UNIX_EPOCH + Duration::from_millis(millis)), expected);
-        }
-        check(0, "1970-01-01T00:00:00.000Z");
-        check(951_782_400_007, "2000-02-29T00:00:00.007Z");
-        check(1_795_269_900_123, "2026-11-21T14:05:00.123Z");
-        // What cannot be written is shown as the beginning, never as a panic.
-        check(u64::MAX, "1970-01-01T00:00:00.000Z");
-        assert_eq!(Clock::stamp_of(u64::MAX), "1970-01-01T00:00:00.000Z");
+    fn stamps_are_of_seconds_since_1970() {
         assert_eq!(Clock::stamp_of(951_782_400), "2000-02-29T00:00:00.000Z");
-        assert_eq!(
-            stamp(UNIX_EPOCH - Duration::from_secs(1)),
-            "1970-01-01T00:00:00.000Z"
-        );
+        // What cannot be written is shown as the beginning, never as a panic.
+        assert_eq!(Clock::stamp_of(u64::MAX), "1970-01-01T00:00:00.000Z");
     }
 
     #[tokio::test(start_paused = true)]

@@ -105,6 +105,12 @@ limits! {
     /// Effects of one stanza, those of its effects included: presence to a full roster at 32
     /// sessions is far below; two handlers that feed each other end here.
     effects_max: Count = 100_000,
+    /// Bytes that a connection is read a second on the average; a second's worth may come at once:
+    /// far above what a person sends, and an eighth of what one core decrypts.
+    read_bytes_per_second_max: Bytes = 64 * MIB,
+    /// Addresses that one session writes to in a minute, its own account and answers apart: nobody
+    /// has so many contacts to greet, and a spammer has.
+    recipients_max: Count = 2000,
     /// Bytes read from one socket before its task yields: four TLS records.
     turn_bytes_max: Bytes = 64 * KIB,
     /// Received stanzas of a session whose writes are pending; then its socket is not read.
@@ -138,6 +144,9 @@ limits! {
     sm_unacked_max: Count = 1000,
     /// The same in bytes.
     sm_unacked_bytes_max: Bytes = 2 * MIB,
+    /// How long `<enable/>` waits for what its sender sent before to be looked up; then the stream is
+    /// counted, but cannot be resumed: a store that hangs does not hold up a login.
+    sm_enable_max: Time = Duration::from_secs(2),
     /// How long a session waits for its client to come back: a tunnel, a change of network.
     sm_resume: Time = Duration::from_secs(300),
     /// The longest that a client may ask for.
@@ -249,6 +258,7 @@ impl Limits {
 /// while a stanza is under way, stays.
 const RELOADED: &[&str] = &[
     "drain_max",
+    "read_bytes_per_second_max",
     "resources_per_account_max",
     "sessions_max",
     "unauthenticated_max",
@@ -265,7 +275,6 @@ pub(crate) const LATER: &[&str] = &[
     "s2s_pending_bytes_max",
     "s2s_pending_bytes_total_max",
     "s2s_pending_max",
-    "turn_bytes_max",
 ];
 
 fn stream_slots(stream: &mut StreamLimits) -> [(&'static str, Slot<'_>); 10] {

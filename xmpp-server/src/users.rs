@@ -202,14 +202,7 @@ impl Users {
             outcomes.push(outcome);
         }
         // First: what is offered may be too little for a moment, never too much.
-        if let Err(error) = self.narrow_offers(&ops).await {
-            for place in places {
-                if let Some(kept) = outcomes.get_mut(place) {
-                    *kept = Outcome::Refused(error.to_string());
-                }
-            }
-            return outcomes;
-        }
+        self.narrow_offers(&ops);
         if self.commit_all(ops.clone().into()).await.is_ok() {
             return outcomes;
         }
@@ -227,8 +220,10 @@ impl Users {
         outcomes
     }
 
-    /// A domain offers the hashes for which all accounts hold keys, those about to be made too.
-    async fn narrow_offers(&self, creations: &[WriteOp]) -> Result<(), UserError> {
+    /// A domain offers the hashes for which all accounts hold keys, those about to be made too. A
+    /// server that does not run looks at its start.
+    fn narrow_offers(&self, creations: &[WriteOp]) {
+        let Self::Running(core) = self else { return };
         let mut domains: BTreeMap<&str, u8> = BTreeMap::new();
         for op in creations {
             if let WriteOp::AccountCreate { account, keys, .. } = op {
@@ -236,21 +231,10 @@ impl Users {
             }
         }
         for (domain, keys) in domains {
-            if keys == offers::ALL {
-                continue;
-            }
-            if let Some(op) = offers::narrowing(self.store(), domain, keys).await? {
-                self.commit(op, UserError::Store).await?;
-                tracing::warn!(
-                    domain,
-                    "imported accounts lack keys: fewer mechanisms are offered"
-                );
-            }
-            if let Self::Running(core) = self {
-                core.offers.narrow(domain, keys);
+            if core.offers.narrow(domain, keys) {
+                tracing::warn!(domain, "accounts lack keys: fewer mechanisms are offered");
             }
         }
-        Ok(())
     }
 
     /// `None` for an account that exists.

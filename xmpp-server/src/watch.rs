@@ -10,7 +10,7 @@ use crate::metrics::{self, Metrics};
 use crate::session::outbox::OutItem;
 use serde::{Deserialize, Serialize};
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use tokio::sync::Notify;
 use xmpp_stream::jid::{FullJid, Jid};
@@ -78,6 +78,8 @@ struct Watcher {
     items_max: usize,
     bytes_max: usize,
     queue: Mutex<Queue>,
+    /// Something was shown, and nobody was woken yet.
+    news: AtomicBool,
     arrived: Notify,
 }
 
@@ -105,9 +107,11 @@ impl Tap {
     pub fn received(&self, jid: &FullJid, stanza: &Stanza) {
         self.metrics.received.count_at(metrics::kind(stanza.kind));
         self.show(jid, Way::In, |xml| stanza.write(xml));
+        self.wake();
     }
 
-    /// An item of a session's queue is written to its connection.
+    /// An item of a session's queue is written to its connection. Under the queue's lock: the caller
+    /// wakes with `wake` when it is free.
     pub fn sent(&self, jid: &FullJid, item: &OutItem) {
         let stanza: &Stanza = match item {
             Item::Shared(_, rendered, _) => rendered.stanza(),
@@ -127,7 +131,7 @@ impl Tap {
         });
     }
 
-    /// A session ended.
+    /// A session ended. Under its account's lock: the caller wakes with `wake` when it is free.
     pub fn ended(&self, jid: &FullJid) {
         if self.watching.load(Ordering::Relaxed) == 0 {
             return;
@@ -135,9 +139,23 @@ impl Tap {
         for watcher in self.lock_read().iter() {
             if watcher.jid == *jid.as_jid() {
                 watcher.lock().ended = true;
-                watcher.arrived.notify_one();
+                watcher.news.store(true, Ordering::Release);
             }
         }
+    }
+
+    /// Wakes whoever was shown something (DESIGN 5 rule 1: with no lock held).
+    pub fn wake(&self) {
+        if self.watching.load(Ordering::Relaxed) == 0 {
+            return;
+        }
+        let watchers = self.lock_read();
+        let told = watchers
+            .iter()
+            .filter(|watcher| watcher.news.swap(false, Ordering::AcqRel));
+        let told: Vec<_> = told.map(Arc::clone).collect();
+        drop(watchers);
+        told.iter().for_each(|watcher| watcher.arrived.notify_one());
     }
 
     /// Begins to watch an account (a bare JID) or a session (a full one).
@@ -148,6 +166,7 @@ impl Tap {
             items_max: limits.watch_stanzas_max,
             bytes_max: limits.watch_bytes_max,
             queue: Mutex::default(),
+            news: AtomicBool::new(false),
             arrived: Notify::new(),
         });
         let mut watchers = self
@@ -220,8 +239,7 @@ impl Watcher {
         }
         queue.bytes += bytes;
         queue.items.push_back(shown);
-        drop(queue);
-        self.arrived.notify_one();
+        self.news.store(true, Ordering::Release);
     }
 
     /// What waits, behind it how much was missed since, and whether it is over.
@@ -389,6 +407,35 @@ mod tests {
         tokio::task::yield_now().await;
         tap.received(&full("ann@a.test/x"), &chat("hi"));
         assert_eq!(waiting.await.unwrap(), 1);
+    }
+
+    #[test]
+    fn whoever_shows_under_a_lock_wakes_behind_it() {
+        struct Woken(AtomicUsize);
+        impl std::task::Wake for Woken {
+            fn wake(self: Arc<Self>) {
+                self.0.fetch_add(1, Ordering::Relaxed);
+            }
+        }
+        let (tap, x) = (tap(), full("ann@a.test/x"));
+        let watch = watch(&tap, "ann@a.test/x", 2, 10_000);
+        let woken = Arc::new(Woken(AtomicUsize::new(0)));
+        let waker = Arc::clone(&woken).into();
+        let mut context = std::task::Context::from_waker(&waker);
+        let mut check = |show: &dyn Fn()| {
+            let mut next = std::pin::pin!(watch.next());
+            let before = woken.0.load(Ordering::Relaxed);
+            assert!(next.as_mut().poll(&mut context).is_pending());
+            show();
+            assert_eq!(woken.0.load(Ordering::Relaxed), before, "under the lock");
+            tap.wake();
+            assert_eq!(woken.0.load(Ordering::Relaxed), before + 1);
+            assert!(next.as_mut().poll(&mut context).is_ready());
+            tap.wake();
+            assert_eq!(woken.0.load(Ordering::Relaxed), before + 1, "told already");
+        };
+        check(&|| tap.sent(&x, &Item::One(Box::new(chat("hi")))));
+        check(&|| tap.ended(&x));
     }
 
     #[test]

@@ -17,6 +17,8 @@ mod certificates;
 mod check;
 #[path = "process/configuration.rs"]
 mod configuration;
+#[path = "process/drain.rs"]
+mod drain;
 #[path = "process/end.rs"]
 mod end;
 #[path = "process/files.rs"]

@@ -45,6 +45,16 @@ pub struct Driver<M> {
     /// Since when the transport has taken nothing of what is pending.
     stalled: Option<Instant>,
     stall_max: Duration,
+    /// Bytes read since the caller last gave way to others.
+    taken: usize,
+    rate: Option<Rate>,
+}
+
+/// How fast is read. What was read is paid for by waiting; a second may be owed.
+#[derive(Clone, Copy, Debug)]
+struct Rate {
+    bytes_per_second: usize,
+    paid: Instant,
 }
 
 /// Why `turn` returned.
@@ -81,7 +91,28 @@ impl<M: Machine> Driver<M> {
             eof: false,
             stalled: None,
             stall_max: STALL_MAX,
+            taken: 0,
+            rate: None,
         }
+    }
+
+    /// Reads no faster than this on the average; a second's worth may come at once.
+    pub fn set_read_rate(&mut self, bytes_per_second: usize) {
+        let paid = now();
+        self.rate = Some(Rate {
+            bytes_per_second,
+            paid,
+        });
+    }
+
+    /// True when so many bytes were read since the task last waited, or since this was last true:
+    /// others shall have their turn.
+    pub fn had_its_turn(&mut self, bytes_max: usize) -> bool {
+        let had = self.taken >= bytes_max;
+        if had {
+            self.taken = 0;
+        }
+        had
     }
 
     /// Changes how long a write may make no progress until the transport counts as lost.
@@ -107,13 +138,15 @@ impl<M: Machine> Driver<M> {
                 self.stalled.get_or_insert_with(now);
             }
         }
+        let wait = self.rate.and_then(Rate::wait);
+        let read = read && wait.is_none();
         if read
             && self.machine.wants_input()
             && let Poll::Ready(got) = self.poll_in(cx)
         {
             return Poll::Ready(got.map(|()| Turn::Handled));
         }
-        if self.poll_deadline(cx, read).is_ready() {
+        if self.poll_deadline(cx, read, wait).is_ready() {
             if self
                 .stall_deadline()
                 .is_some_and(|deadline| deadline <= now())
@@ -124,6 +157,7 @@ impl<M: Machine> Driver<M> {
             return Poll::Ready(Ok(Turn::Handled));
         }
         self.machine.release();
+        self.taken = 0;
         Poll::Pending
     }
 
@@ -166,6 +200,10 @@ impl<M: Machine> Driver<M> {
                 Poll::Ready(Ok(()))
             }
             Ok(data) => {
+                self.taken = self.taken.saturating_add(data.len());
+                if let Some(rate) = &mut self.rate {
+                    rate.took(data.len());
+                }
                 self.machine.handle_bytes(data, now());
                 Poll::Ready(Ok(()))
             }
@@ -183,13 +221,20 @@ impl<M: Machine> Driver<M> {
         self.stalled.map(|since| since + self.stall_max)
     }
 
-    fn poll_deadline(&mut self, cx: &mut Context<'_>, read: bool) -> Poll<()> {
+    /// `wait`: until when nothing is read.
+    fn poll_deadline(
+        &mut self,
+        cx: &mut Context<'_>,
+        read: bool,
+        wait: Option<Instant>,
+    ) -> Poll<()> {
         // While the caller does not read, silence is our own doing.
         let machine = match read {
             true => self.machine.poll_timeout(),
             false => self.machine.poll_timeout_unread(),
         };
-        let earliest = machine.into_iter().chain(self.stall_deadline()).min();
+        let earliest = machine.into_iter().chain(self.stall_deadline());
+        let earliest = earliest.chain(wait).min();
         let Some(deadline) = earliest else {
             return Poll::Pending;
         };
@@ -295,11 +340,33 @@ impl<M: Machine> Driver<M> {
         }
     }
 
+    /// Lets go of the transport as it is; the machine can still be asked.
+    pub fn abandon(&mut self) {
+        self.link = Link::Gone;
+    }
+
     fn poll_discard(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<bool>> {
         READ.with_borrow_mut(|buffer| {
             let data = ready!(self.link.poll_read(cx, buffer))?;
             Poll::Ready(Ok(data.is_empty()))
         })
+    }
+}
+
+impl Rate {
+    /// What may be owed.
+    const AHEAD: Duration = Duration::from_secs(1);
+
+    fn took(&mut self, bytes: usize) {
+        let nanos = bytes as u64 * 1_000_000_000 / self.bytes_per_second.max(1) as u64;
+        let now = now();
+        self.paid = self.paid.max(now) + Duration::from_nanos(nanos);
+    }
+
+    /// Until when nothing is read; `None`: something may be.
+    fn wait(self) -> Option<Instant> {
+        let ahead = self.paid.saturating_duration_since(now());
+        (ahead > Self::AHEAD).then(|| self.paid - Self::AHEAD)
     }
 }
 

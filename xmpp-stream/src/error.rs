@@ -178,6 +178,8 @@ pub struct StreamError {
     pub text: Option<Box<str>>,
     /// Application condition.
     pub app: Option<Box<Element>>,
+    /// With see-other-host: where to (section 4.9.3.19), as the peer wrote it.
+    pub other_host: Option<Box<str>>,
 }
 
 /// Error types of a stanza error (RFC 6120 section 8.3.2).
@@ -216,6 +218,7 @@ impl StreamError {
             condition,
             text: None,
             app: None,
+            other_host: None,
         }
     }
 
@@ -238,10 +241,14 @@ impl StreamError {
     pub fn to_element(&self) -> Element {
         let error = Element::new(ns::STREAMS, "error");
         let app = self.app.as_deref();
+        let mut condition = Element::new(ns::STREAM_ERRORS, self.condition.as_str());
+        if let Some(place) = &self.other_host {
+            condition.push_text(place);
+        }
         add_condition(
             error,
             ns::STREAM_ERRORS,
-            self.condition.as_str(),
+            condition,
             self.text.as_deref(),
             app,
         )
@@ -268,10 +275,17 @@ impl StreamError {
             Some(name) => StreamCondition::from_wire(name),
             None => None,
         };
+        let condition = condition.unwrap_or(StreamCondition::UndefinedCondition);
+        let other_host = element.child(ns::STREAM_ERRORS, condition.as_str());
+        let other_host = other_host.filter(|_| condition == StreamCondition::SeeOtherHost);
         Self {
-            condition: condition.unwrap_or(StreamCondition::UndefinedCondition),
+            condition,
             text,
             app,
+            other_host: other_host
+                .map(Element::text)
+                .filter(|place| !place.is_empty())
+                .map(Into::into),
         }
     }
 }
@@ -436,7 +450,7 @@ impl StanzaError {
         add_condition(
             error,
             ns::STANZAS,
-            self.condition.as_str(),
+            Element::new(ns::STANZAS, self.condition.as_str()),
             self.text.as_deref(),
             app,
         )
@@ -477,11 +491,11 @@ impl From<StanzaCondition> for StanzaError {
 fn add_condition(
     error: Element,
     ns: &str,
-    condition: &str,
+    condition: Element,
     text: Option<&str>,
     app: Option<&Element>,
 ) -> Element {
-    let mut error = error.with_child(Element::new(ns, condition));
+    let mut error = error.with_child(condition);
     if let Some(text) = text {
         let text = Element::new(ns, "text").with_text(text);
         error.push(text.with_attr_ns(ns::XML, "lang", "en"));

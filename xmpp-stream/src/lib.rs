@@ -72,6 +72,8 @@
 //! ```
 
 #[cfg(feature = "tokio")]
+pub mod dial;
+#[cfg(feature = "tokio")]
 pub mod driver;
 pub mod error;
 pub mod features;
@@ -79,6 +81,9 @@ pub mod id;
 pub mod jid;
 pub mod limits;
 pub mod ns;
+pub mod payload;
+#[cfg(feature = "tokio")]
+pub mod resolve;
 pub mod stanza;
 pub mod stream;
 #[cfg(feature = "tokio")]

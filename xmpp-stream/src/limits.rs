@@ -108,3 +108,29 @@ impl Default for Limits {
         }
     }
 }
+
+/// Limits of looking up where a domain's servers are; a domain's owner decides what DNS answers.
+#[derive(Clone, Copy, Debug)]
+pub struct ResolveLimits {
+    /// SRV records tried: more servers than any domain has in use.
+    pub records_max: usize,
+    /// Addresses taken of a host, of each family: one answer can name hundreds of strangers, each
+    /// of whom would be knocked at.
+    pub addresses_max: usize,
+    /// One query, all its tries: a resolver that is well takes milliseconds.
+    pub query_max: Duration,
+    /// With addresses of one family at hand, how long to wait for the other's (RFC 8305 section 3
+    /// has 50 ms, but goes on with late ones).
+    pub resolution_delay: Duration,
+}
+
+impl Default for ResolveLimits {
+    fn default() -> Self {
+        Self {
+            records_max: 16,
+            addresses_max: 8,
+            query_max: Duration::from_secs(5),
+            resolution_delay: Duration::from_millis(250),
+        }
+    }
+}

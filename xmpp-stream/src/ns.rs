@@ -94,14 +94,38 @@ namespaces! {
     CAPS_NODE = "urn:uuid:d89ab390-6880-45d8-ab23-d90674c9dfa8";
     /// Chat states (XEP-0085).
     CHAT_STATES = "http://jabber.org/protocol/chatstates";
+    /// Ad-hoc commands (XEP-0050).
+    COMMANDS = "http://jabber.org/protocol/commands";
     /// Service discovery, information (XEP-0030).
     DISCO_INFO = "http://jabber.org/protocol/disco#info";
     /// Service discovery, items (XEP-0030).
     DISCO_ITEMS = "http://jabber.org/protocol/disco#items";
     /// Type of the form with a server's contact addresses (XEP-0157).
     SERVER_INFO = "http://jabber.org/network/serverinfo";
+    /// Joining a room (XEP-0045).
+    MUC = "http://jabber.org/protocol/muc";
+    /// Affiliations and roles in a room (XEP-0045).
+    MUC_ADMIN = "http://jabber.org/protocol/muc#admin";
+    /// Configuration of a room (XEP-0045).
+    MUC_OWNER = "http://jabber.org/protocol/muc#owner";
+    /// Type of the form with a room's configuration (XEP-0045).
+    MUC_ROOM_CONFIG = "http://jabber.org/protocol/muc#roomconfig";
     /// Room user information (XEP-0045).
     MUC_USER = "http://jabber.org/protocol/muc#user";
+    /// Publish-subscribe (XEP-0060).
+    PUBSUB = "http://jabber.org/protocol/pubsub";
+    /// Conditions of publish-subscribe beside those of stanzas (XEP-0060).
+    PUBSUB_ERRORS = "http://jabber.org/protocol/pubsub#errors";
+    /// Notifications of publish-subscribe (XEP-0060).
+    PUBSUB_EVENT = "http://jabber.org/protocol/pubsub#event";
+    /// Type of the form with a node's configuration (XEP-0060).
+    PUBSUB_NODE_CONFIG = "http://jabber.org/protocol/pubsub#node_config";
+    /// What only a node's owner may ask (XEP-0060).
+    PUBSUB_OWNER = "http://jabber.org/protocol/pubsub#owner";
+    /// Type of the form with what a publisher wants of a node (XEP-0060).
+    PUBSUB_PUBLISH_OPTIONS = "http://jabber.org/protocol/pubsub#publish-options";
+    /// Result set management (XEP-0059).
+    RSM = "http://jabber.org/protocol/rsm";
     /// Stream root element (RFC 6120 section 4.8.1).
     STREAMS = "http://etherx.jabber.org/streams";
     /// Content namespace of client streams (RFC 6120 section 4.8.2).
@@ -116,6 +140,8 @@ namespaces! {
     REGISTER = "jabber:iq:register";
     /// Roster management (RFC 6121 section 2).
     ROSTER = "jabber:iq:roster";
+    /// User search (XEP-0055).
+    SEARCH = "jabber:iq:search";
     /// Software version (XEP-0092).
     VERSION = "jabber:iq:version";
     /// Content namespace of server streams (RFC 6120 section 4.8.2).
@@ -126,8 +152,12 @@ namespaces! {
     DOAP_XMPP = "https://linkmauve.fr/ns/xmpp-doap#";
     /// RDF/XML, the form of both.
     RDF = "http://www.w3.org/1999/02/22-rdf-syntax-ns#";
+    /// Direct invitations to rooms (XEP-0249).
+    CONFERENCE = "jabber:x:conference";
     /// Data forms (XEP-0004).
     DATA_FORMS = "jabber:x:data";
+    /// Out-of-band data (XEP-0066).
+    OOB = "jabber:x:oob";
     /// Roster group delimiter kept in private storage (XEP-0083).
     ROSTER_DELIMITER = "roster:delimiter";
     /// Resource binding (RFC 6120 section 7).
@@ -142,10 +172,18 @@ namespaces! {
     STREAM_ERRORS = "urn:ietf:params:xml:ns:xmpp-streams";
     /// STARTTLS (RFC 6120 section 5).
     TLS = "urn:ietf:params:xml:ns:xmpp-tls";
+    /// Blocking command (XEP-0191).
+    BLOCKING = "urn:xmpp:blocking";
+    /// Application condition: the recipient is blocked by the sender (XEP-0191 section 3.5).
+    BLOCKING_ERRORS = "urn:xmpp:blocking:errors";
+    /// Bookmarks of rooms (XEP-0402).
+    BOOKMARKS = "urn:xmpp:bookmarks:1";
     /// Message carbons (XEP-0280).
     CARBONS = "urn:xmpp:carbons:2";
     /// Chat markers (XEP-0333).
     CHAT_MARKERS = "urn:xmpp:chat-markers:0";
+    /// Client state indication (XEP-0352).
+    CSI = "urn:xmpp:csi:0";
     /// Delayed delivery (XEP-0203).
     DELAY = "urn:xmpp:delay";
     /// Application conditions of resource limits (XEP-0205).
@@ -154,6 +192,14 @@ namespaces! {
     FORWARD = "urn:xmpp:forward:0";
     /// Message processing hints (XEP-0334).
     HINTS = "urn:xmpp:hints";
+    /// HTTP file upload (XEP-0363).
+    HTTP_UPLOAD = "urn:xmpp:http:upload:0";
+    /// Message archives (XEP-0313).
+    MAM = "urn:xmpp:mam:2";
+    /// Feature: archives with ids in queries (XEP-0313 section 4.1).
+    MAM_EXTENDED = "urn:xmpp:mam:2#extended";
+    /// Last message correction (XEP-0308).
+    CORRECT = "urn:xmpp:message-correct:0";
     /// Displayed synchronisation (XEP-0490).
     MDS_DISPLAYED = "urn:xmpp:mds:displayed:0";
     /// Ping (XEP-0199).

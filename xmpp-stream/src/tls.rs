@@ -102,6 +102,8 @@ pub fn client_config(roots: RootCertStore, direct: bool) -> Result<Arc<ClientCon
     if direct {
         config.alpn_protocols = vec![ALPN_CLIENT.to_vec()];
     }
+    // A configuration serves one connection: room for tickets of others would only cost memory.
+    config.resumption = rustls::client::Resumption::disabled();
     Ok(Arc::new(config))
 }
 

@@ -22,15 +22,24 @@ impl Child {
     #[must_use]
     pub fn start(arguments: &[&str], variables: &[(&str, &str)]) -> Self {
         let program = env::current_exe().expect("the path of this program");
-        let mut child = Command::new(program)
-            .args(arguments)
-            .envs(variables.iter().copied())
+        let mut command = Command::new(program);
+        command.args(arguments).envs(variables.iter().copied());
+        Self::of(command)
+    }
+
+    /// Starts another program.
+    ///
+    /// # Panics
+    /// It does not start.
+    #[must_use]
+    pub fn of(mut command: Command) -> Self {
+        let mut child = command
             // A profiler around this process is not meant for the other one.
             .env_remove("LD_PRELOAD")
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()
-            .expect("this program starts");
+            .expect("the program starts");
         let output = child.stdout.take().expect("a piped output");
         Self {
             input: child.stdin.take(),

@@ -10,6 +10,7 @@ use xmpp_server::listener::ListenerKind;
 use xmpp_server::store::{RosterRow, Subscription, WriteOp};
 use xmpp_server::{Running, Server};
 use xmpp_stream::jid::BareJid;
+use xmpp_stream::stream::StoredKeys;
 
 /// The domain of every measured server.
 pub const DOMAIN: &str = "load.test";
@@ -56,15 +57,29 @@ pub fn address(server: &Running) -> SocketAddr {
 /// # Panics
 /// The store fails.
 pub async fn populate(server: &Running, accounts: usize, contacts: usize) {
+    populate_with(server, accounts, contacts, &derive_all(PASSWORD, 1)).await;
+}
+
+/// The same with these keys of their one password.
+///
+/// # Panics
+/// The store fails.
+pub async fn populate_with(
+    server: &Running,
+    accounts: usize,
+    contacts: usize,
+    keys: &[StoredKeys],
+) {
     let handle = server.handle();
     let jid = |number: usize| {
         BareJid::account(&local(number % accounts), DOMAIN).expect("the name of an account")
     };
     let store = &handle.core().store;
-    let keys = derive_all(PASSWORD, 1);
+    let held = xmpp_server::offers::set_of(keys);
+    handle.core().offers.narrow(DOMAIN, held);
     let create = |number| WriteOp::AccountCreate {
         account: jid(number),
-        keys: keys.clone(),
+        keys: keys.to_vec(),
         created: 0,
     };
     for first in (0..accounts).step_by(BATCH) {

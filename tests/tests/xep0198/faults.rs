@@ -6,7 +6,7 @@ use tokio::time::{Instant, advance};
 use xmpp_server::store::MemoryStore;
 use xmpp_stream::ns;
 use xmpp_testkit::managed::ids;
-use xmpp_testkit::wire::Wire;
+use xmpp_testkit::wire::{Received, Wire};
 use xmpp_testkit::{Over, TestLab, Tree};
 
 const TICKET: Duration = Duration::from_secs(10);
@@ -311,5 +311,128 @@ async fn im_sm_17_what_is_put_aside_is_bounded() {
         taken += 1;
     }
     assert!((4..=8).contains(&taken), "{taken} messages of 200 KiB");
+    store.release();
+}
+
+#[tokio::test(start_paused = true)]
+async fn im_sm_16_c6120_st_05_who_closes_is_told_of_what_failed_before_the_count() {
+    let Fault {
+        store,
+        mut ann,
+        mut ben,
+        ..
+    } = stuck().await;
+    ann.chat("ben@a.test", "lost").await;
+    let ping = format!("<iq type='get' id='p'><ping xmlns='{}'/></iq>", ns::PING);
+    ann.send(ping + "</stream:stream>").await;
+    ben.message_ids(1).await;
+    assert_eq!(
+        ann.next().await.attr("id"),
+        Some("p"),
+        "while the store hangs"
+    );
+    let asked = Instant::now();
+    store.settle(1, false);
+    let error = ann.next().await;
+    assert!(is_not_stored(&error, "lost"), "{error}");
+    // Two at the beginning, then these.
+    assert_eq!(ann.expect_ack().await, 3);
+    ann.expect_closed().await;
+    assert!(
+        asked.elapsed() < Duration::from_secs(1),
+        "{:?}",
+        asked.elapsed()
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn im_sm_16_a_message_that_cannot_be_acknowledged_any_more_is_kept() {
+    let lab = TestLab::new(["a.test"]).await.expect("a server");
+    let mut ann = lab.managed(Over::Memory, "ann@a.test/one").await;
+    ann.presence("").await;
+    ann.ack().await;
+    ann.send(
+        "<message to='ann@a.test' type='chat' id='m'><body>b</body></message>\
+         <iq type='get' id='i'><ping xmlns='PING'/></iq></stream:stream>"
+            .replace("PING", ns::PING),
+    )
+    .await;
+    let mut got = Vec::new();
+    let received = loop {
+        match ann.receive().await {
+            Received::Element(tree) if tree.name() == "a" => {
+                break tree.attr("h").map(str::to_owned);
+            }
+            Received::Element(tree) => got.extend(tree.attr("id").map(str::to_owned)),
+            _ => break None,
+        }
+    };
+    assert_eq!(received.as_deref(), Some("3"));
+    assert!(got.contains(&"i".to_owned()), "{got:?}");
+    ann.expect_closed().await;
+    let mut back = lab.wire_in_memory("ann@a.test/two").await;
+    back.send("<presence/>").await;
+    assert_eq!(back.next().await.attr("id"), Some("m"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn im_sm_10_a_cut_meant_for_the_old_transport_spares_the_new_one() {
+    let lab = TestLab::with(["a.test"], |config| config.limits.outbox_items_hard = 16).await;
+    let lab = lab.expect("a server");
+    let store = lab.memory();
+    let mut ann = lab.managed(Over::Memory, "ann@a.test/one").await;
+    let mut ben = lab.managed(Over::Memory, "ben@a.test/one").await;
+    ann.presence("").await;
+    ann.ask().await;
+    ann.ack().await;
+    let mut again = lab.unbound(Over::Memory, "ann@a.test").await;
+    // The session, on its way to the new transport, waits for what it was given over the old one.
+    store.hold();
+    ann.chat("ben@a.test", "held").await;
+    ann.ask().await;
+    let lost = ann.notes();
+    again.send_resume(lost.id(), lost.managed.received).await;
+    ben.barrier().await;
+    for _ in 0..17 {
+        ben.send("<message to='ann@a.test/one' type='headline'><body>b</body></message>")
+            .await;
+    }
+    ben.barrier().await;
+    store.release();
+    again.expect_resumed(&lost).await;
+    again.expect_ack().await;
+    assert_eq!(again.message_ids(17).await.len(), 17);
+    again.ack().await;
+    assert!(again.lives().await);
+}
+
+#[tokio::test(start_paused = true)]
+async fn im_sm_02_enable_does_not_wait_long_for_a_store_that_hangs() {
+    let lab = TestLab::new(["a.test"]).await.expect("a server");
+    let store = lab.memory();
+    let mut ben = lab.wire_in_memory("ben@a.test/one").await;
+    for (hangs, resumable) in [(1999, Some("true")), (2001, None)] {
+        let mut ann = lab.wire_in_memory("ann@a.test/one").await;
+        store.hold();
+        ann.send(format!("<enable xmlns='{}' resume='true'/>", ns::SM))
+            .await;
+        ben.barrier().await;
+        advance(MS * hangs).await;
+        ben.barrier().await;
+        store.release();
+        let enabled = ann.expect_enabled().await;
+        assert_eq!(enabled.attr("resume"), resumable, "{hangs} ms: {enabled}");
+        // It counts all the same.
+        ann.barrier().await;
+        assert_eq!(ann.ask().await, 1);
+        ann.close_managed().await;
+    }
+    // It does not wait for the end of that either.
+    let mut ann = lab.wire_in_memory("ann@a.test/one").await;
+    store.hold();
+    let asked = Instant::now();
+    let enabled = ann.enable("resume='true'").await;
+    assert_eq!(enabled.attr("resume"), None, "{enabled}");
+    assert_eq!(asked.elapsed(), MS * 2000);
     store.release();
 }

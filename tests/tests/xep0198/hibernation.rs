@@ -466,13 +466,20 @@ async fn im_sm_09_a_session_that_the_operator_ends_while_it_is_connected() {
 async fn im_sm_11_a_removed_account_has_no_session_to_resume() {
     let lab = lab().await;
     let (ann, mut ben) = friends(&lab).await;
+    let mut closed = lab.managed(Over::Memory, "ann@a.test/two").await;
+    let notes = closed.notes();
+    closed.send("</stream:stream>").await;
+    closed.expect_ack().await;
+    closed.expect_closed().await;
     let lost = lost(&lab, ann).await;
     lab.remove("ann@a.test").await;
     ben.until("unavailable").await;
-    // Whoever takes the name later does not get at what was before.
+    // Whoever takes the name later does not get at what was before, and is told nothing of it.
     let mut heir = lab.unbound(Over::Memory, "ann@a.test").await;
-    heir.send_resume(lost.id(), 0).await;
-    heir.expect_failed("item-not-found").await;
+    for id in [lost.id(), notes.id()] {
+        heir.send_resume(id, 0).await;
+        assert_eq!(heir.expect_failed("item-not-found").await, None);
+    }
     assert!(login_messages(&lab, "ann@a.test/two").await.is_empty());
 }
 

@@ -131,6 +131,11 @@ impl Live {
         (&self.session, aside)
     }
 
+    /// Its client counts and acknowledges.
+    pub(super) fn is_managed(&self) -> bool {
+        self.managed.is_some()
+    }
+
     /// It may go on without a transport.
     pub(super) fn is_resumable(&self) -> bool {
         let token = self
@@ -267,7 +272,13 @@ impl Live {
         let (session, mut aside) = self.apart(0);
         let since = RowId::first_at(core.clock.system_now() - RESEND_SPAN);
         let look = core.store.sent(&session.account.jid, since);
+        let look = tokio::time::timeout(core.limits.sm_enable_max, look);
         let sent = work_on(driver, session, &mut aside, core, look).await;
+        let sent = sent.ok().and_then(Result::ok);
+        if sent.is_none() {
+            warn!("the store does not answer: this stream cannot be resumed");
+        }
+        let resume = resume && sent.is_some();
         self.enable(core, resume, max, sent.unwrap_or_default());
     }
 
@@ -446,6 +457,8 @@ impl Live {
                 let mut state = self.session.account.lock();
                 state.session_mut(self.session.sid).is_some_and(|entry| {
                     entry.hibernating = false;
+                    // That meant the transport before this one.
+                    entry.outbox.was_cut();
                     entry.link = Arc::new(link);
                     true
                 })

@@ -49,7 +49,8 @@ impl<F: FnOnce() + Send> Connection<F> {
     }
 
     pub(super) fn note(&mut self, note: &Note) {
-        log(note);
+        let loud = self.is_worth_a_warning(note);
+        log(note, loud);
         let core = &self.shared.core;
         let (metrics, delays) = (&core.tap.metrics, &core.login_delays);
         match note {
@@ -79,7 +80,25 @@ impl<F: FnOnce() + Send> Connection<F> {
     }
 }
 
-fn log(note: &Note) {
+impl<F> Connection<F> {
+    /// A guess always is. Clients of today try what does not fit before what does, so that of
+    /// refusals for the form only the first of a connection is one.
+    fn is_worth_a_warning(&mut self, note: &Note) -> bool {
+        let Note::LoginFailed { condition, .. } = note else {
+            return false;
+        };
+        let password = matches!(
+            condition,
+            SaslCondition::NotAuthorized | SaslCondition::AccountDisabled
+        );
+        match password && self.trying.is_some() {
+            true => true,
+            false => !std::mem::replace(&mut self.form_refused, true),
+        }
+    }
+}
+
+fn log(note: &Note, loud: bool) {
     match note {
         Note::LoginFailed {
             mechanism,
@@ -88,7 +107,10 @@ fn log(note: &Note) {
             reason,
         } => {
             let account = account.as_ref().map(tracing::field::display);
-            warn!(%mechanism, account, %condition, reason, "login failed");
+            match loud {
+                true => warn!(%mechanism, account, %condition, reason, "login failed"),
+                false => debug!(%mechanism, account, %condition, reason, "login failed"),
+            }
         }
         Note::LoggedIn {
             mechanism,

@@ -52,6 +52,7 @@ pub(super) fn fill(
         machine.send(item);
         machine.is_open() && machine.pending_bytes() < WRITE_BYTES
     });
+    session.tap.wake();
     if let Some(managed) = managed
         && sent.counted
     {

@@ -4,6 +4,7 @@
 //! rustls compares them, DNS-ID and addresses only: that is what clients of today look at.
 
 use super::{Finding, Level, Topic, shown};
+use crate::certificates::read_pem;
 use crate::config::{CertificateFiles, Config, DomainConfig};
 use rustls::client::verify_server_name;
 use rustls::pki_types::CertificateDer;
@@ -58,7 +59,7 @@ pub(super) fn of_domain(config: &Config, domain: &DomainConfig, now: SystemTime)
 }
 
 fn read(path: &Path) -> Result<String, String> {
-    std::fs::read_to_string(path).map_err(|error| format!("{}: {error}", shown(path)))
+    read_pem(path).map_err(|error| format!("{}: {error}", shown(path)))
 }
 
 fn readable_by_all(path: &Path) -> bool {

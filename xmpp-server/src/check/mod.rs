@@ -1,4 +1,4 @@
-//! `xmpp-server check`: looks at all that a start needs and changes nothing (DESIGN 1).
+//! `xmpp-server check`: looks at all that a start needs and leaves nothing behind (DESIGN 1).
 //!
 //! One finding a line. What a start would fail on, and what clients would refuse, is an error; what
 //! an operator should see to is a warning. Also what a reload says of certificates that it takes.
@@ -11,6 +11,9 @@ use crate::clock::Clock;
 use crate::config::{Config, ConfigError, without_effect};
 use crate::modules;
 use std::fmt;
+use std::fs::OpenOptions;
+use std::io;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
 /// How bad it is.
@@ -146,19 +149,39 @@ fn configuration(config: &Config) -> Vec<Finding> {
 fn data_directory(path: &Path) -> Finding {
     use std::os::unix::fs::MetadataExt;
     const STICKY: u32 = 0o1000;
-    let finding = |level, text: &str| Finding::new(level, Topic::DataDirectory, shown(path), text);
+    let finding =
+        |level, text: String| Finding::new(level, Topic::DataDirectory, shown(path), text);
+    let error = |text: &str| finding(Level::Error, text.to_owned());
     match std::fs::metadata(path) {
-        Ok(data) if !data.is_dir() => finding(Level::Error, "is no directory"),
-        Ok(data) if data.mode() & STICKY != 0 => finding(
-            Level::Error,
-            "is shared with others; give a directory of its own",
-        ),
-        Ok(_) => finding(Level::Ok, "is there"),
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-            finding(Level::Ok, "is made by the first start")
+        Ok(data) if !data.is_dir() => error("is no directory"),
+        Ok(data) if data.mode() & STICKY != 0 => {
+            error("is shared with others; give a directory of its own")
         }
-        Err(error) => finding(Level::Error, &error.to_string()),
+        Ok(_) => match try_to_write(path) {
+            Ok(()) => finding(Level::Ok, "is there and can be written to".into()),
+            Err(why) => finding(Level::Error, format!("cannot be written to: {why}")),
+        },
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            let above = path.ancestors().skip(1).find(|above| above.exists());
+            let above = above.unwrap_or_else(|| Path::new("."));
+            match try_to_write(above) {
+                Ok(()) => finding(Level::Ok, "is made by the first start".into()),
+                Err(why) => {
+                    let text = format!("cannot be made in {}: {why}", shown(above));
+                    finding(Level::Error, text)
+                }
+            }
+        }
+        Err(why) => error(&why.to_string()),
     }
+}
+
+/// Makes a file there and removes it again: what permissions say is not all that may forbid it.
+fn try_to_write(dir: &Path) -> io::Result<()> {
+    let probe = dir.join(format!(".xmpp-server-check.{}", std::process::id()));
+    let mut new = OpenOptions::new();
+    new.write(true).create_new(true).mode(0o600).open(&probe)?;
+    std::fs::remove_file(&probe)
 }
 
 fn shown(path: &Path) -> String {

@@ -9,7 +9,7 @@ use super::backlog::Kept;
 use crate::effect::Effect;
 use crate::session::account::{Account, AccountState, RosterView};
 use crate::session::outbox::Class;
-use crate::store::{CommitError, Permit, Sent, WriteOp};
+use crate::store::{CommitError, KeyShape, Permit, Sent, WriteOp};
 use smallvec::{SmallVec, smallvec};
 use std::pin::Pin;
 use std::sync::Arc;
@@ -104,6 +104,12 @@ impl Core {
             {
                 renewed.push(account.clone());
             }
+            if let WriteOp::AccountCreate { account, keys, .. }
+            | WriteOp::AccountKeys { account, keys } = op
+            {
+                let shapes: Vec<_> = keys.iter().map(KeyShape::of).collect();
+                self.offers.count(account.domain(), &shapes);
+            }
         }
         let committed = self.store.submit(ops).await;
         if committed == Err(CommitError::TimedOut) && !renewed.is_empty() {
@@ -162,6 +168,7 @@ impl Core {
                 return;
             }
         };
+        let removed = record.is_none();
         let gone = record.as_ref().is_none_or(|record| record.banned.is_some());
         let account = match record {
             Some(record) => {
@@ -173,6 +180,9 @@ impl Core {
             None => self.registry.removed(jid),
         };
         let Some(account) = account.filter(|_| gone) else {
+            if removed {
+                self.ended.forget_account(jid);
+            }
             return;
         };
         let sessions = {
@@ -180,6 +190,9 @@ impl Core {
             state.removed = self.registry.peek(jid.as_str()).is_none();
             state.sessions.clone()
         };
+        if removed {
+            self.ended.forget_account(jid);
+        }
         let mut effects = Vec::new();
         for entry in sessions {
             effects.extend(self.end_with(&account, &entry, StreamCondition::NotAuthorized));

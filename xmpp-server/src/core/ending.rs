@@ -139,12 +139,18 @@ impl Core {
             self.clock.now(),
             &self.limits,
         );
+        // Behind it: a removal that this does not see yet forgets what stands there.
+        if session.account.lock().removed {
+            self.ended.forget(token);
+        }
     }
 
     pub(super) fn delayed(&self, host: &Host, stanza: &Stanza, received: u64) -> Stanza {
         if stanza.has(ns::id::DELAY, ns::name::DELAY) {
             return stanza.clone();
         }
+        // A row keeps its place, and so its number, also when the clock was put back behind it.
+        let received = received.min(self.clock.unix_secs());
         let delay = Element::new(ns::DELAY, "delay")
             .with_attr("from", &host.domain)
             .with_attr("stamp", &Clock::stamp_of(received));

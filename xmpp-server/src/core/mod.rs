@@ -213,6 +213,10 @@ impl Core {
 
     /// Stages of the sender's side that no await may interrupt.
     fn sender_stages(&self, session: &Session, stanza: &mut Stanza) -> Flow {
+        let (own, now) = (session.account.jid.as_str(), self.clock.now());
+        if let Err(error) = session.recipients.admit(stanza, own, now, &self.limits) {
+            return Flow::Refuse(error);
+        }
         let modules = session.host.modules();
         if SENDER
             .iter()
@@ -233,7 +237,7 @@ impl Core {
                     jid: &session.account.jid,
                     roster: &roster,
                     sessions: &state.sessions,
-                    left: session.account.left(),
+                    left: session.account.left_by(self.clock.unix_secs()),
                 }),
                 session: entry,
                 effects: Vec::new(),
@@ -344,7 +348,7 @@ impl Core {
                 jid: &account.jid,
                 roster: &roster,
                 sessions: &state.sessions,
-                left: account.left(),
+                left: account.left_by(self.clock.unix_secs()),
             }),
             session: entry,
             effects: Vec::new(),
@@ -405,7 +409,10 @@ impl Core {
                     }
                     self.renew(&jid).await;
                 }
-                Effect::Ended(account, entry) => queue.extend(self.unavailable(&account, &entry)),
+                Effect::Ended(account, entry) => {
+                    self.tap.wake();
+                    queue.extend(self.unavailable(&account, &entry));
+                }
                 // Nobody waits for it, and nobody's presence should (a logout notes its time).
                 Effect::Note(op) => {
                     let ticket = self.store.submit(smallvec![op]);

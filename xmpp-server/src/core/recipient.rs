@@ -190,7 +190,7 @@ impl Core {
                 jid: &account.jid,
                 roster: &roster,
                 sessions: &state.sessions,
-                left: account.left(),
+                left: account.left_by(self.clock.unix_secs()),
             }),
             session: None,
             effects: Vec::new(),

@@ -263,3 +263,27 @@ async fn a_domain_that_leaves_binds_nobody() {
     assert_eq!(again.err(), Some(StanzaError::not_authorized()));
     assert_eq!(core.registry.sessions.load(Ordering::Relaxed), 1);
 }
+
+#[tokio::test]
+async fn effects_of_one_stanza_are_bounded() {
+    let mut config = Config::default_zero().memory().listen([]).listen_tls([]);
+    config.limits.effects_max = 5;
+    let running = Server::start(config).await.unwrap();
+    let handle = running.handle();
+    let core = handle.core();
+    let owner = BareJid::account("ann", "localhost").unwrap();
+    for (space, wished, done) in [("few", 4, 4), ("as many", 5, 5), ("one more", 6, 5)] {
+        let wish = |key: u32| {
+            Effect::Write(WriteOp::Kv {
+                space,
+                owner: owner.clone(),
+                key: key.to_string(),
+                val: Some("x".into()),
+                expect: None,
+            })
+        };
+        core.run(None, (0..wished).map(wish).collect()).await;
+        let keys = core.store.kv_keys(space, &owner).await.unwrap();
+        assert_eq!(keys.len(), done, "{space}");
+    }
+}

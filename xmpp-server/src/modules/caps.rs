@@ -13,13 +13,12 @@ use crate::host::Host;
 use crate::random;
 use std::sync::Arc;
 use xmpp_stream::ns;
+use xmpp_stream::payload::caps::Caps;
 use xmpp_stream::stanza::{Kind, Stanza, Ty};
 use xmpp_stream::xml::Element;
 
 pub(super) mod cache;
-mod hash;
 use cache::Cache;
-use hash::Algorithm;
 
 /// The module.
 pub(super) struct Feature;
@@ -39,7 +38,7 @@ impl Module for Feature {
     fn register(&self, scope: &mut Scope<'_>) {
         scope.feature(ns::CAPS);
         scope.stream_feature_of(own);
-        scope.node(|announced, host, node| own_node(announced, host) == node);
+        scope.node(|announced, host, node| own_node(announced, host).as_deref() == Some(node));
         let cache = scope.caps();
         let with = |kind, payload| Filter {
             kind,
@@ -56,31 +55,24 @@ impl Module for Feature {
 
 /// Section 6.3: the server's own, as a stream feature.
 fn own(announced: &Announced, host: &Host) -> Option<Element> {
-    Some(
-        Element::new(ns::CAPS, "c")
-            .with_attr("hash", Algorithm::Sha1.name())
-            .with_attr("node", ns::CAPS_NODE)
-            .with_attr("ver", &own_ver(announced, host)),
-    )
+    Some(own_caps(announced, host)?.to_element())
 }
 
-fn own_node(announced: &Announced, host: &Host) -> String {
-    format!("{}#{}", ns::CAPS_NODE, own_ver(announced, host))
+fn own_node(announced: &Announced, host: &Host) -> Option<String> {
+    Some(own_caps(announced, host)?.info_node())
 }
 
-fn own_ver(announced: &Announced, host: &Host) -> String {
-    let info = disco::host_info(announced, host);
-    hash::of(&info, Algorithm::Sha1).unwrap_or_default()
+fn own_caps(announced: &Announced, host: &Host) -> Option<Caps> {
+    Caps::of(&disco::host_info(announced, host), ns::CAPS_NODE)
 }
 
 /// Which set of abilities a presence names; `None`: none that could be verified.
-fn named(presence: &Stanza) -> Option<(cache::Key, String)> {
-    let kid = presence.kid(ns::id::CAPS, ns::name::C)?;
-    let c = presence.element(kid);
-    let algorithm = Algorithm::of(c.attr("hash")?)?;
-    let (node, ver) = (c.attr("node")?, c.attr("ver")?);
-    let is_plausible = !node.is_empty() && node.len() <= 1023 && ver.len() == algorithm.text_len();
-    is_plausible.then(|| ((algorithm, ver.into()), format!("{node}#{ver}")))
+fn key_of(presence: &Stanza) -> Option<cache::Key> {
+    Caps::find(presence).map(key)
+}
+
+fn key(caps: Caps) -> cache::Key {
+    (caps.algorithm, caps.ver.into())
 }
 
 /// A client says what it is: it is asked, unless that is known or was asked already.
@@ -91,11 +83,12 @@ fn ask(stanza: &Stanza, cx: &mut Cx<'_>, cache: &Cache) -> Flow {
     if (&stanza.head.ty, &stanza.head.to) != (&Ty::None, &None) {
         return Flow::Continue;
     }
-    let Some((key, node)) = named(stanza) else {
+    let Some(caps) = Caps::find(stanza) else {
         return Flow::Continue;
     };
+    let node = caps.info_node();
     let id = random::token();
-    if cache.is_to_be_asked(key, session.sid, &id, cx.limits) {
+    if cache.is_to_be_asked(key(caps), session.sid, &id, cx.limits) {
         let query = Element::new(ns::DISCO_INFO, "query").with_attr("node", &node);
         let question = Stanza::iq(Ty::Get, &id)
             .with_from(account.jid.clone())

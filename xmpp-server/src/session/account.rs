@@ -209,6 +209,11 @@ impl Account {
         Some(self.left.load(Ordering::Relaxed)).filter(|left| *left > 0)
     }
 
+    /// The same as somebody is told of it now: a clock that was put back makes no future.
+    pub fn left_by(&self, now: u64) -> Option<u64> {
+        self.left().map(|left| left.min(now))
+    }
+
     /// Takes over what was stored when the account was last left.
     pub fn set_left(&self, stored: &[u8]) {
         let text = std::str::from_utf8(stored).ok();

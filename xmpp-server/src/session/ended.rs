@@ -43,8 +43,13 @@ impl EndedStreams {
         while table.order.len() >= limits.sm_ended_max.max(1) {
             table.drop_oldest();
         }
-        table.order.push_back((now, Arc::clone(&token)));
-        table.by_token.insert(token, Ended { account, h });
+        // Told again with a later count: it stands once in the order.
+        let known = table
+            .by_token
+            .insert(Arc::clone(&token), Ended { account, h });
+        if known.is_none() {
+            table.order.push_back((now, token));
+        }
     }
 
     /// What was handled of a stream of this account.
@@ -59,6 +64,16 @@ impl EndedStreams {
         table.forget(now, limits);
         let ended = table.by_token.get(token)?;
         (ended.account == *account).then_some(ended.h)
+    }
+
+    /// An account was removed: whoever takes its name later is told nothing of its streams.
+    pub fn forget_account(&self, account: &BareJid) {
+        self.lock().retain(|_, ended| ended.account != *account);
+    }
+
+    /// One stream is not to be asked for after all.
+    pub fn forget(&self, token: &str) {
+        self.lock().retain(|known, _| **known != *token);
     }
 
     /// A client has closed its stream, and was told that all of it was handled.
@@ -92,6 +107,12 @@ impl Table {
         }
     }
 
+    fn retain(&mut self, keep: impl Fn(&Arc<str>, &Ended) -> bool) {
+        self.by_token.retain(|token, ended| keep(token, ended));
+        let known = &self.by_token;
+        self.order.retain(|(_, token)| known.contains_key(token));
+    }
+
     fn drop_oldest(&mut self) {
         if let Some((_, token)) = self.order.pop_front() {
             self.by_token.remove(&token);
@@ -118,6 +139,31 @@ mod tests {
             [1, 2, 3].map(|stream| ended.is_closed(stream)),
             [false, true, true]
         );
+    }
+
+    #[test]
+    fn im_sm_09_streams_are_forgotten_with_their_account() {
+        let (ended, now) = (EndedStreams::default(), crate::clock::now());
+        let limits = Limits::default();
+        let jid = |text| BareJid::parse(text).unwrap();
+        let keep =
+            |token: &str, account| ended.remember(token.into(), jid(account), 1, now, &limits);
+        let look = |token, account| ended.handled(token, &jid(account), now, &limits);
+        for (token, account) in [
+            ("a", "ann@a"),
+            ("b", "ben@a"),
+            ("c", "ann@a"),
+            ("a", "ann@a"),
+        ] {
+            keep(token, account);
+        }
+        assert_eq!(ended.lock().order.len(), 3);
+        ended.forget_account(&jid("ann@a"));
+        assert_eq!([look("a", "ann@a"), look("c", "ann@a")], [None, None]);
+        assert_eq!(look("b", "ben@a"), Some(1));
+        ended.forget("b");
+        assert_eq!(look("b", "ben@a"), None);
+        assert!(ended.lock().order.is_empty());
     }
 
     #[test]

@@ -6,6 +6,7 @@ pub mod ended;
 pub mod feed;
 pub mod inbound;
 pub mod outbox;
+pub mod recipients;
 pub mod registry;
 pub mod roster;
 pub(crate) mod rules;
@@ -18,6 +19,7 @@ use crate::watch::Tap;
 use account::Account;
 use inbound::Owed;
 use outbox::Outbox;
+use recipients::Recipients;
 use smallvec::SmallVec;
 use std::collections::HashSet;
 use std::net::IpAddr;
@@ -55,6 +57,8 @@ pub struct Session {
     pub lost: AtomicBool,
     /// Submits that the stanza in hand has to wait for.
     pub owed: Mutex<SmallVec<[Owed; 1]>>,
+    /// Whom its client has written to lately.
+    pub recipients: Recipients,
     /// With stream management: what its client may send again (rule 21).
     pub resends: Mutex<Resends>,
 }

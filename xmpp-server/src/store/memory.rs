@@ -14,8 +14,8 @@ use xmpp_stream::jid::BareJid;
 
 use super::faults::Faults;
 use super::{
-    AccountRecord, Ban, Cleared, CommitError, KvRecord, MessageRow, Ops, Print, RosterRecord,
-    RosterRow, RowId, Sent, StoreError, StoreLimits, WriteOp, random_secret,
+    AccountRecord, Ban, Cleared, CommitError, KeyShape, KeySurvey, KvRecord, MessageRow, Ops,
+    Print, RosterRecord, RosterRow, RowId, Sent, StoreError, StoreLimits, WriteOp, random_secret,
 };
 use crate::metrics::StoreCounters;
 
@@ -83,6 +83,23 @@ impl MemoryStore {
 
     pub(super) fn account(&self, jid: &BareJid) -> Option<Arc<AccountRecord>> {
         self.lock().owners.get(jid)?.account.clone()
+    }
+
+    pub(super) fn survey(&self, domain: &str) -> KeySurvey {
+        let tables = self.lock();
+        let of_domain = tables
+            .owners
+            .iter()
+            .filter(|(jid, _)| jid.domain() == domain);
+        let (mut accounts, mut shapes) = (0, BTreeMap::new());
+        for account in of_domain.filter_map(|(_, owner)| owner.account.as_ref()) {
+            accounts += 1;
+            for keys in &account.keys {
+                *shapes.entry(KeyShape::of(keys)).or_insert(0) += 1;
+            }
+        }
+        let shapes = shapes.into_iter().collect();
+        KeySurvey { accounts, shapes }
     }
 
     pub(super) fn accounts(&self, domain: Option<&str>) -> Vec<BareJid> {

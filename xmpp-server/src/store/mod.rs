@@ -27,9 +27,10 @@ pub use permit::{Permit, StoreLimits};
 pub use row::{Cleared, Clearing, MessageRow, Print, RowId, RowIds, Sent, Watermark};
 pub use sqlite::SqliteStore;
 pub use ticket::{Ticket, TicketView};
+pub(crate) use types::hash_number;
 pub use types::{
-    AccountRecord, Ban, CommitError, KvRecord, Ops, RosterRecord, RosterRow, StoreError,
-    Subscription, WriteOp,
+    AccountRecord, Ban, CommitError, KeyShape, KeySurvey, KvRecord, Ops, RosterRecord, RosterRow,
+    StoreError, Subscription, WriteOp,
 };
 
 /// Messages of one sender that are recognised when they are sent again: what a client keeps that
@@ -87,6 +88,17 @@ impl Store {
         match self {
             Self::Memory(store) => Ok(store.accounts(domain)),
             Self::Sqlite(store) => store.accounts(domain).await,
+        }
+    }
+
+    /// The keys of a domain's accounts, counted by what shows of them. Looks at every account.
+    ///
+    /// # Errors
+    /// `Closed`, `Corrupt`, `Database`.
+    pub async fn survey(&self, domain: &str) -> Result<KeySurvey, StoreError> {
+        match self {
+            Self::Memory(store) => Ok(store.survey(domain)),
+            Self::Sqlite(store) => store.survey(domain).await,
         }
     }
 

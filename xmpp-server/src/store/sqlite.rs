@@ -27,8 +27,8 @@ use self::read::Readers;
 use self::write::SqliteWriter;
 use super::writer::Writer;
 use super::{
-    AccountRecord, Clearing, CommitError, KvRecord, MessageRow, Ops, Permit, Print, RosterRecord,
-    RowId, SECRET_BYTES, StoreError, StoreLimits, Ticket, random_secret,
+    AccountRecord, Clearing, CommitError, KeySurvey, KvRecord, MessageRow, Ops, Permit, Print,
+    RosterRecord, RowId, SECRET_BYTES, StoreError, StoreLimits, Ticket, random_secret,
 };
 
 /// Only a backup or an operator's tool ever holds the file's lock; it gets this long.
@@ -92,6 +92,11 @@ impl SqliteStore {
         self.readers
             .run(move |db| read::accounts(db, domain.as_deref()))
             .await
+    }
+
+    pub(super) async fn survey(&self, domain: &str) -> Result<KeySurvey, StoreError> {
+        let domain = domain.to_owned();
+        self.readers.run(move |db| read::survey(db, &domain)).await
     }
 
     pub(super) async fn roster(&self, account: &BareJid) -> Result<RosterRecord, StoreError> {

@@ -80,6 +80,7 @@ for_both! {
     rosters_keep_every_field,
     secret_stays,
     submits_of_many_are_all_or_nothing,
+    surveys_count_the_keys_of_a_domain,
 }
 
 fn jid(text: &str) -> BareJid {
@@ -703,4 +704,39 @@ async fn rows_nobody_writes_are_an_error_and_no_panic() {
         ),
         "{error:?}"
     );
+}
+
+async fn surveys_count_the_keys_of_a_domain(store: Store) {
+    for account in ["a@a.test", "b@a.test", "c@b.test"] {
+        store
+            .submit(smallvec![create(&jid(account))])
+            .await
+            .unwrap();
+    }
+    let brought = StoredKeys {
+        iterations: 4096,
+        salt: vec![1; 8].into(),
+        ..keys(ScramHash::Sha1, 1)
+    };
+    let change = WriteOp::AccountKeys {
+        account: jid("b@a.test"),
+        keys: vec![brought],
+    };
+    store.submit(smallvec![change]).await.unwrap();
+    let shape = |hash, iterations, salt_bytes| KeyShape {
+        hash,
+        iterations,
+        salt_bytes,
+    };
+    let survey = store.survey("a.test").await.unwrap();
+    assert_eq!(survey.accounts, 2);
+    let expected = [
+        (shape(1, 4096, 8), 1),
+        (shape(1, 10_000, 16), 1),
+        (shape(512, 10_000, 16), 1),
+    ];
+    assert_eq!(survey.shapes, expected);
+    let all = store.survey("b.test").await.unwrap();
+    assert_eq!((all.accounts, all.shapes.len()), (1, 2));
+    assert_eq!(store.survey("c.test").await.unwrap(), KeySurvey::default());
 }

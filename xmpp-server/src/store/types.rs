@@ -7,7 +7,7 @@ use std::{fmt, io};
 use bytes::Bytes;
 use smallvec::SmallVec;
 use xmpp_stream::jid::BareJid;
-use xmpp_stream::stream::StoredKeys;
+use xmpp_stream::stream::{ScramHash, StoredKeys};
 
 use super::row::{MessageRow, Sent};
 
@@ -23,6 +23,47 @@ pub struct AccountRecord {
     pub banned: Option<Ban>,
     /// When it was made, in seconds since 1970.
     pub created: u64,
+}
+
+/// What a stranger who asks for the salts of a domain's accounts would find.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct KeySurvey {
+    /// Accounts of the domain.
+    pub accounts: u64,
+    /// Their keys by what shows of them, in the order of the fields.
+    pub shapes: Vec<(KeyShape, u64)>,
+}
+
+/// What shows of a key before anybody has proved anything.
+#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
+pub struct KeyShape {
+    /// 1, 256 or 512: which hash it is for.
+    pub hash: u16,
+    /// PBKDF2 iterations.
+    pub iterations: u32,
+    /// Length of its salt.
+    pub salt_bytes: usize,
+}
+
+impl KeyShape {
+    /// That of a key.
+    #[must_use]
+    pub fn of(keys: &StoredKeys) -> Self {
+        Self {
+            hash: hash_number(keys.hash),
+            iterations: keys.iterations,
+            salt_bytes: keys.salt.len(),
+        }
+    }
+}
+
+/// The number of a hash in the store.
+pub(crate) fn hash_number(hash: ScramHash) -> u16 {
+    match hash {
+        ScramHash::Sha1 => 1,
+        ScramHash::Sha256 => 256,
+        ScramHash::Sha512 => 512,
+    }
 }
 
 /// An operator's decision to keep an account out.

@@ -1,10 +1,11 @@
 //! `xmpp-server check`: each thing that it must find, and nothing where all is well.
 
 use crate::certificates::today;
-use crate::kit::{BINARY, Ended, Temp, binary, json, names, ready, run};
+use crate::kit::{BINARY, Ended, Temp, binary, check_failed, json, names, ready, run};
 use std::fs::{self, Permissions};
 use std::net::{SocketAddr, TcpListener, UdpSocket};
 use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
 use std::process::Command;
 use std::thread;
 use std::time::Duration;
@@ -114,6 +115,38 @@ fn what_is_wrong_with_a_certificate() {
         &check(&temp, &file("own.test", "")),
         &["own.key", "No such file"],
     );
+}
+
+#[test]
+fn a_certificate_or_key_is_a_regular_file() {
+    let temp = Temp::new();
+    let leaf = leaf_of(&["own.test"]);
+    for place in ["own.pem", "own.key"] {
+        for what in ["/dev/zero", "fifo"] {
+            write_pair(&temp, &leaf.chain_pem, &leaf.key_pem);
+            let (place, fifo) = (temp.path().join(place), temp.path().join("fifo"));
+            fs::remove_file(&place).unwrap();
+            let what = match what {
+                "fifo" if !fifo.exists() => {
+                    let made = Command::new("mkfifo").arg(&fifo).status().unwrap();
+                    assert!(made.success());
+                    fifo
+                }
+                "fifo" => fifo,
+                other => other.into(),
+            };
+            std::os::unix::fs::symlink(what, &place).unwrap();
+            let name = place.display().to_string();
+            let words = [&*name, "is no regular file"];
+            let file = file("own.test", "");
+            found(&check(&temp, &file), &words);
+            let config = temp.write("x.toml", &file);
+            let line = ["--log", "error", "--config"];
+            check_failed(&run(Command::new(BINARY).args(line).arg(config)), &words);
+            // Or the next pair would be written into it.
+            fs::remove_file(&place).unwrap();
+        }
+    }
 }
 
 #[test]
@@ -266,6 +299,17 @@ fn a_data_directory_that_cannot_be_one() {
     fs::create_dir(&shared).unwrap();
     fs::set_permissions(&shared, Permissions::from_mode(0o1777)).unwrap();
     found(&run(binary(&shared).args(line)), &["shared with others"]);
+    // Where even root makes no file.
+    let line = |data: &str| run(binary(Path::new(data)).args(line));
+    found(&line("/proc"), &["/proc", "cannot be written to"]);
+    found(
+        &line("/proc/a/b"),
+        &["/proc/a/b", "cannot be made in /proc"],
+    );
+    let own = temp.path().join("own");
+    fs::create_dir(&own).unwrap();
+    well(&line(own.to_str().unwrap()));
+    assert_eq!(names(&own), [""; 0]);
 }
 
 /// Answers every question about an address with one, SRV questions with `srv`, until the test ends.

@@ -5,8 +5,9 @@ use crate::jid::BareJid;
 use crate::limits::{Limits, XmlLimits};
 use crate::stanza::{Item, Stanza};
 use crate::stream::{
-    CloseReason, Credentials, HostView, Hosts, Initiator, InitiatorConfig, Note, Output, Password,
-    RandomSource, Responder, ResponderConfig, ScramHash, StoredKeys, TlsRule, Verdict,
+    CloseReason, Credentials, HostView, Hosts, Initiator, InitiatorConfig, Manage, Note, Output,
+    Password, RandomSource, Responder, ResponderConfig, ScramHash, StoredKeys, Strength, TlsRule,
+    Verdict,
 };
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, duplex};
 
@@ -96,6 +97,8 @@ fn initiator(transport: Box<dyn Transport>, tls: TlsRule) -> Driver<Initiator> {
         lang: None,
         tls,
         plain: false,
+        least: Strength::Plain,
+        manage: Manage::Off,
         limits: Limits {
             after_auth: XmlLimits::client(),
             ..Limits::default()
@@ -143,6 +146,7 @@ async fn serve(
                 Output::Stanza(stanza) => {
                     driver.machine.send::<()>(&Item::One(Box::new(stanza)));
                 }
+                Output::PeerClosing => driver.machine.finish_close(None),
                 Output::Closed(reason) => {
                     told.push(Output::Closed(reason));
                     driver.finish(Duration::from_secs(5)).await;
@@ -429,6 +433,51 @@ async fn negotiation_ends_in_time_also_while_the_caller_does_not_read() {
         server.turn(false).await.unwrap();
     }
     assert_eq!(begun.elapsed(), Duration::from_secs(30));
+}
+
+#[tokio::test]
+async fn others_have_their_turn_after_so_many_bytes() {
+    let (incoming, mut outgoing) = duplex(200_000);
+    let mut server = responder(Box::new(incoming), TlsRule::Required);
+    let mut text = OPEN.to_vec();
+    text.resize(READ_BYTES * 4, b' ');
+    outgoing.write_all(&text).await.unwrap();
+    let mut reads = 0;
+    while reads < 4 {
+        let turn = server.turn(true).await.unwrap();
+        reads += usize::from(turn == Turn::Handled);
+        assert_eq!(server.had_its_turn(READ_BYTES * 4), reads == 4, "{reads}");
+    }
+    assert!(!server.had_its_turn(1), "it counts anew");
+    outgoing.write_all(&text[..READ_BYTES]).await.ok();
+    // Waiting gives way as well.
+    let waits = tokio::time::timeout(Duration::from_millis(1), async {
+        loop {
+            server.turn(true).await.unwrap();
+        }
+    });
+    assert!(waits.await.is_err());
+    assert!(!server.had_its_turn(1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn c6120_lm_05_bytes_are_read_so_fast() {
+    let (incoming, mut outgoing) = duplex(200_000);
+    let mut server = responder(Box::new(incoming), TlsRule::Required);
+    server.set_read_rate(1000);
+    let begun = tokio::time::Instant::now();
+    let mut text = OPEN.to_vec();
+    // Read by then: what is over a second's worth is waited for before the next.
+    for (bytes, at) in [(1000, 0), (1, 0), (2999, 1), (1000, 3000), (1, 4000)] {
+        text.resize(bytes, b' ');
+        outgoing.write_all(&text).await.unwrap();
+        let mut read = false;
+        while !read {
+            read = server.turn(true).await.unwrap() == Turn::Handled && server.had_its_turn(1);
+        }
+        assert_eq!(begun.elapsed().as_millis(), at, "{bytes}");
+        text = vec![b' '];
+    }
 }
 
 #[tokio::test]

@@ -74,3 +74,15 @@ fn c6120_stream_error_generate_each_condition() {
         );
     }
 }
+
+#[test]
+fn c6120_st_21_a_redirection_says_where_to() {
+    let mut error = StreamError::new(StreamCondition::SeeOtherHost);
+    error.other_host = Some("[2001:db8::1]:9222".into());
+    assert_eq!(
+        error.to_xml(),
+        "<stream:error><see-other-host xmlns='urn:ietf:params:xml:ns:xmpp-streams'>\
+         [2001:db8::1]:9222</see-other-host></stream:error>"
+    );
+    assert_eq!(StreamError::from_element(&error.to_element()), error);
+}

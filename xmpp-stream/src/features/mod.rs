@@ -3,6 +3,7 @@
 //! The machines of `stream` decide when a feature is due; nothing here keeps state of a stream.
 
 pub(crate) mod bind;
+pub(crate) mod csi;
 pub(crate) mod limits;
 pub(crate) mod plain;
 pub(crate) mod sasl;

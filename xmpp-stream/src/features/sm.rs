@@ -56,6 +56,62 @@ impl SmRequest {
     }
 }
 
+/// What a server says of stream management in answer to a client.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum SmAnswer {
+    /// `<enabled/>` (section 3).
+    Enabled {
+        /// Under which id the stream can be resumed, if it can.
+        id: Option<Box<str>>,
+        /// Within so many seconds, if it says so.
+        max: Option<u32>,
+        /// Where the server would like it to be resumed.
+        location: Option<Box<str>>,
+    },
+    /// `<resumed/>` (section 5).
+    Resumed {
+        /// The stream that goes on.
+        previd: Box<str>,
+        /// Stanzas of ours that were handled.
+        h: u32,
+    },
+    /// `<failed/>`.
+    Failed {
+        /// Stanzas of ours that were handled on the stream that is gone, if that is still known.
+        h: Option<u32>,
+    },
+}
+
+impl SmAnswer {
+    /// Reads an element of this namespace.
+    ///
+    /// # Errors
+    /// `unsupported-stanza-type` for an unknown name, `bad-format` where `h` or `previd` of
+    /// `<resumed/>` is missing or is no number.
+    pub fn of(element: &Element) -> Result<Self, StreamError> {
+        let bad_format = || StreamError::new(StreamCondition::BadFormat);
+        let number = |name| element.attr(name)?.trim().parse::<u32>().ok();
+        let text = |name| element.attr(name).filter(|text| !text.is_empty());
+        match element.name() {
+            "enabled" => {
+                let may_resume =
+                    matches!(element.attr("resume").map(str::trim), Some("true" | "1"));
+                Ok(Self::Enabled {
+                    id: text("id").filter(|_| may_resume).map(Into::into),
+                    max: number("max"),
+                    location: text("location").map(Into::into),
+                })
+            }
+            "resumed" => Ok(Self::Resumed {
+                previd: text("previd").ok_or_else(bad_format)?.into(),
+                h: number("h").ok_or_else(bad_format)?,
+            }),
+            "failed" => Ok(Self::Failed { h: number("h") }),
+            _ => Err(StreamError::new(StreamCondition::UnsupportedStanzaType)),
+        }
+    }
+}
+
 /// The feature, after login.
 pub(crate) fn write_feature(out: &mut Vec<u8>) {
     Element::new(ns::SM, "sm").write(out, ns::STREAMS);
@@ -76,13 +132,46 @@ pub fn enabled(resumable: Option<(&str, u64)>) -> Box<[u8]> {
 /// `<a/>`: so many stanzas of the peer have been handled.
 #[must_use]
 pub fn ack(h: u32) -> Box<[u8]> {
-    bytes(&Element::new(ns::SM, "a").with_attr("h", &h.to_string()))
+    let mut out = Vec::new();
+    write_ack(&mut out, h);
+    out.into()
 }
 
 /// `<r/>`: how many of ours have you handled?
 #[must_use]
 pub fn ask() -> Box<[u8]> {
-    bytes(&Element::new(ns::SM, "r"))
+    let mut out = Vec::new();
+    write_ask(&mut out);
+    out.into()
+}
+
+pub(crate) fn write_ack(out: &mut Vec<u8>, h: u32) {
+    write(out, format_args!("<a xmlns='{}' h='{h}'/>", ns::SM));
+}
+
+pub(crate) fn write_ask(out: &mut Vec<u8>) {
+    write(out, format_args!("<r xmlns='{}'/>", ns::SM));
+}
+
+/// `<enable/>`, to be resumed later.
+pub(crate) fn write_enable(out: &mut Vec<u8>) {
+    write(
+        out,
+        format_args!("<enable xmlns='{}' resume='true'/>", ns::SM),
+    );
+}
+
+/// `<resume/>`.
+pub(crate) fn write_resume(out: &mut Vec<u8>, previd: &str, h: u32) {
+    let resume = Element::new(ns::SM, "resume").with_attr("h", &h.to_string());
+    resume.with_attr("previd", previd).write(out, ns::CLIENT);
+}
+
+/// These come with every message: nothing is allocated for them.
+fn write(out: &mut Vec<u8>, words: std::fmt::Arguments<'_>) {
+    use std::io::Write as _;
+    // A vector takes everything.
+    let _ = out.write_fmt(words);
 }
 
 /// `<resumed/>`.

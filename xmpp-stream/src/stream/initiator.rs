@@ -4,28 +4,39 @@
 //! STARTTLS, SASL with the strongest mechanism that both sides have, binding. What goes wrong is
 //! told by step (`Failure`).
 
+mod failure;
+mod manage;
+mod offer;
+pub use failure::Failure;
+pub use manage::Manage;
+pub use offer::Strength;
+
+use self::manage::Managed;
+use self::offer::Announced;
 use super::header::{self, Version};
 use super::open::{Open, Side, Step};
 use super::wire::Wire;
-use super::{CloseReason, Established, Machine, Output, Password, RandomSource, TlsInfo, TlsRule};
-use crate::error::{SaslCondition, StanzaError, StreamCondition, StreamError};
+use super::{
+    CloseReason, Established, Machine, Note, Output, Password, RandomSource, TlsInfo, TlsRule,
+};
+use crate::error::{StanzaError, StreamCondition, StreamError};
 use crate::features::plain::Plain;
 use crate::features::sasl::{self, Bindings, Mechanism};
 use crate::features::scram::{self, Flag, ServerFault};
-use crate::features::{bind, starttls};
+use crate::features::{bind, csi, starttls};
 use crate::jid::{BareJid, Jid};
 use crate::limits::Limits;
 use crate::ns;
 use crate::stanza::{Item, Kind, Stanza, Ty};
 use crate::xml::writer::StreamOpen;
 use crate::xml::{Element, Frame, Header};
-use std::fmt;
 use std::time::Instant;
 
 /// Fixed facts of a stream that we open.
 #[derive(Debug)]
 pub struct InitiatorConfig {
     /// Who signs in; the domain is the header's `to` and what the certificate has to be good for.
+    /// Without a local part nobody does: the stream is established, as a guest's, when it is secure.
     pub account: BareJid,
     /// The password.
     pub password: Password,
@@ -37,74 +48,13 @@ pub struct InitiatorConfig {
     pub tls: TlsRule,
     /// PLAIN may be used: only over TLS, and only where no SCRAM is offered.
     pub plain: bool,
+    /// Nothing weaker than this is used: what the account has used before.
+    pub least: Strength,
+    /// Stream management.
+    pub manage: Manage,
     /// Bounds; `Limits::default()` with `after_auth` of `XmlLimits::client()` suits a client.
     pub limits: Limits,
 }
-
-/// Which step of the negotiation failed, and how.
-#[derive(Clone, Debug, Eq, PartialEq)]
-#[non_exhaustive]
-pub enum Failure {
-    /// The server's opening tag is none, or of a version that we do not know.
-    Header,
-    /// The server has no STARTTLS, and nothing else is allowed.
-    NoTls,
-    /// Bytes in clear behind `<proceed/>`: somebody injects.
-    DataBeforeTls,
-    /// No mechanism that the server offers may be used.
-    NoMechanism,
-    /// The server refused the login.
-    Login {
-        /// Its reason.
-        condition: SaslCondition,
-        /// Its sentence for people.
-        text: Option<Box<str>>,
-    },
-    /// The server did not prove that it knows the password: it may be somebody else.
-    ServerNotProven,
-    /// The server announced other mechanisms than reached us: somebody removed some (XEP-0474).
-    Downgrade,
-    /// The server asks for too few or absurdly many iterations.
-    Iterations,
-    /// After the login there is no way to bind a resource.
-    NoBind,
-    /// The server refused to bind a resource.
-    Bind(Box<StanzaError>),
-    /// An answer that makes no sense at that point.
-    Unexpected,
-    /// It took too long.
-    Timeout,
-}
-
-impl fmt::Display for Failure {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Header => f.write_str("the server's stream header is not acceptable"),
-            Self::NoTls => f.write_str("the server has no TLS"),
-            Self::DataBeforeTls => f.write_str("data in clear at the start of TLS"),
-            Self::NoMechanism => f.write_str("no way to sign in that both sides have"),
-            Self::Login {
-                condition,
-                text: None,
-            } => write!(f, "login refused: {condition}"),
-            Self::Login {
-                condition,
-                text: Some(text),
-            } => {
-                write!(f, "login refused: {condition}: {text}")
-            }
-            Self::ServerNotProven => f.write_str("the server has not proven who it is"),
-            Self::Downgrade => f.write_str("the list of mechanisms was changed on the way"),
-            Self::Iterations => f.write_str("the server asks for an unsafe number of iterations"),
-            Self::NoBind => f.write_str("the server binds no resource"),
-            Self::Bind(error) => write!(f, "no resource bound: {}", error.condition),
-            Self::Unexpected => f.write_str("the server sent what makes no sense here"),
-            Self::Timeout => f.write_str("the negotiation took too long"),
-        }
-    }
-}
-
-impl std::error::Error for Failure {}
 
 /// The calling side, from our header to the closing tag.
 ///
@@ -114,7 +64,7 @@ impl std::error::Error for Failure {}
 /// AwaitHeader ──► AwaitFeatures ──► AwaitProceed ──► AwaitTls
 ///                   │       └──► AwaitChallenge ──► AwaitSuccess
 ///                   ▼
-///                AwaitBound ──► (AwaitSession) ──► Open ──► Closing ──► Closed
+///            (AwaitResumed) ──► AwaitBound ──► (AwaitSession) ──► Open ──► Closing ──► Closed
 /// ```
 ///
 /// In `AwaitTls` it waits for our own side and takes no input.
@@ -124,7 +74,23 @@ pub struct Initiator {
     state: State,
     tls: Option<TlsInfo>,
     signed_in: bool,
+    /// The mechanism in use, and what it is bound to.
+    login: Option<(Mechanism, Option<&'static str>)>,
+    managed: Option<Box<Managed>>,
+    has_client_state: bool,
+    has_roster_versions: bool,
     deadline: Option<Instant>,
+}
+
+/// What the features after the login say.
+#[derive(Clone, Copy, Debug)]
+struct Session {
+    /// A resource can be bound.
+    bind: bool,
+    /// COMPAT(RFC 3921 servers): a session request has to be made.
+    session: bool,
+    /// There is stream management.
+    manage: bool,
 }
 
 enum State {
@@ -138,12 +104,14 @@ enum State {
     AwaitChallenge(Box<Scram>),
     /// The verdict; for SCRAM with what its signature has to be.
     AwaitSuccess(Option<Box<scram::ClientFinal>>),
+    AwaitResumed(Session),
     AwaitBound {
         id: String,
-        session: bool,
+        session: Session,
     },
     AwaitSession {
         id: String,
+        session: Session,
         established: Established,
     },
     Open(Box<Open>),
@@ -188,6 +156,10 @@ impl Initiator {
             state,
             tls: None,
             signed_in: false,
+            login: None,
+            managed: None,
+            has_client_state: false,
+            has_roster_versions: false,
             deadline,
         };
         if !direct {
@@ -209,6 +181,40 @@ impl Initiator {
         }
     }
 
+    /// Sends a stanza. Dropped when the stream is not open.
+    pub fn send_stanza(&mut self, stanza: &Stanza) {
+        if self.is_open() {
+            stanza.write(&mut self.wire.out);
+        }
+    }
+
+    /// The roster has versions here (RFC 6121 section 2.6.1).
+    pub fn has_roster_versions(&self) -> bool {
+        self.has_roster_versions
+    }
+
+    /// Sends client state indication (XEP-0352); nothing where the server has none.
+    pub fn set_active(&mut self, active: bool) {
+        if self.is_open() && self.has_client_state {
+            csi::write(&mut self.wire.out, active);
+        }
+    }
+
+    /// Asks the server for a sign of life at this time: with stream management for an
+    /// acknowledgement.
+    pub fn expect_by(&mut self, at: Instant) {
+        if let State::Open(open) = &mut self.state {
+            open.expect_by(at);
+        }
+    }
+
+    /// Nothing is owed any more.
+    pub fn expect_nothing(&mut self) {
+        if let State::Open(open) = &mut self.state {
+            open.expect_nothing();
+        }
+    }
+
     /// Closes from our side, with an error or cleanly.
     pub fn close(&mut self, error: Option<StreamError>, now: Instant) {
         match (self.take_state(), error) {
@@ -216,6 +222,9 @@ impl Initiator {
             (State::AwaitTls, _) => self.wire.over(CloseReason::TlsFailed),
             (_, Some(error)) => self.fail(error),
             (state, None) => {
+                if matches!(state, State::Open(_)) {
+                    self.last_ack();
+                }
                 self.wire.footer();
                 let open = match state {
                     State::Open(open) => Some(open),
@@ -238,9 +247,10 @@ impl Initiator {
 
     /// Our opening tag; who we are is told only once that is confidential (RFC 6120 section 4.7.1).
     fn open(&mut self) {
+        let is_told = self.tls.is_some() && !self.is_guest();
         let opening = StreamOpen {
             content_ns: ns::CLIENT,
-            from: self.tls.is_some().then(|| self.config.account.as_str()),
+            from: is_told.then(|| self.config.account.as_str()),
             to: Some(self.config.account.domain()),
             id: None,
             lang: self.config.lang.as_deref(),
@@ -283,10 +293,24 @@ impl Initiator {
 
     fn step(&mut self, state: State, frame: Frame, more: bool, now: Instant) -> Result<State, End> {
         match (state, frame) {
-            (State::Open(mut open), frame) => match open.frame(frame, &mut self.wire)? {
-                Step::Go => Ok(State::Open(open)),
-                Step::PeerClosed(reason) => Ok(self.answer_close(reason)),
-            },
+            (State::Open(mut open), Frame::Nonza(element)) if element.ns() == ns::SM => {
+                self.manage(&mut open, &element)?;
+                Ok(State::Open(open))
+            }
+            (State::Open(mut open), frame) => {
+                if let (Some(managed), Frame::Stanza(_) | Frame::Refused(_)) =
+                    (&mut self.managed, &frame)
+                {
+                    managed.count();
+                }
+                match open.frame(frame, &mut self.wire)? {
+                    Step::Go => Ok(State::Open(open)),
+                    Step::PeerClosed(reason) => {
+                        self.last_ack();
+                        Ok(self.answer_close(reason))
+                    }
+                }
+            }
             (State::Closing(open, until), frame) => Ok(self.closing(open, until, frame)),
             (_, Frame::Nonza(element)) if element.is(ns::STREAMS, "error") => {
                 let error = StreamError::from_element(&element);
@@ -295,7 +319,7 @@ impl Initiator {
             (_, Frame::Footer) => Ok(self.answer_close(CloseReason::Clean)),
             (State::AwaitHeader, Frame::Header(header)) => self.header(&header),
             (State::AwaitError, _) => Err(End::Failed(Failure::Header)),
-            (State::AwaitFeatures, Frame::Nonza(element)) => self.features(&element),
+            (State::AwaitFeatures, Frame::Nonza(element)) => self.features(&element, now),
             (State::AwaitProceed, Frame::Nonza(element)) => self.proceed(&element, more),
             (State::AwaitChallenge(scram), Frame::Nonza(element)) => {
                 self.challenge(&scram, &element)
@@ -304,9 +328,17 @@ impl Initiator {
             (State::AwaitBound { id, session }, Frame::Stanza(stanza)) => {
                 self.bound(id, session, &stanza, now)
             }
-            (State::AwaitSession { id, established }, Frame::Stanza(stanza)) => {
-                self.session(id, established, &stanza, now)
+            (State::AwaitResumed(session), Frame::Nonza(element)) if element.ns() == ns::SM => {
+                self.resumed(session, &element, now)
             }
+            (
+                State::AwaitSession {
+                    id,
+                    session,
+                    established,
+                },
+                Frame::Stanza(stanza),
+            ) => self.session(id, session, established, &stanza, now),
             _ => Err(End::Failed(Failure::Unexpected)),
         }
     }
@@ -329,6 +361,7 @@ impl Initiator {
                 return State::Closed;
             }
             Frame::Stanza(stanza) if open.is_some() => self.wire.tell(Output::Stanza(stanza)),
+            Frame::Nonza(element) if open.is_some() => self.manage_closing(&element),
             _ => {}
         }
         State::Closing(open, until)
@@ -347,12 +380,12 @@ impl Initiator {
         Ok(State::AwaitFeatures)
     }
 
-    fn features(&mut self, features: &Element) -> Result<State, End> {
+    fn features(&mut self, features: &Element, now: Instant) -> Result<State, End> {
         if !features.is(ns::STREAMS, "features") {
             return Err(End::Failed(Failure::Unexpected));
         }
         if self.signed_in {
-            return self.bind(features);
+            return self.session_features(features);
         }
         if self.tls.is_none() {
             let is_offered = features.child(ns::TLS, "starttls").is_some();
@@ -363,7 +396,22 @@ impl Initiator {
                 return Ok(State::AwaitProceed);
             }
         }
-        self.login(features)
+        match self.is_guest() {
+            true => self.guest(now),
+            false => self.login(features),
+        }
+    }
+
+    fn is_guest(&self) -> bool {
+        self.config.account.local().is_none()
+    }
+
+    /// Stays without a login (XEP-0077 section 3.1.1). The JID is a name for the stream; no server
+    /// knows it.
+    fn guest(&mut self, now: Instant) -> Result<State, End> {
+        let jid = self.config.account.with_resource("guest");
+        let jid = jid.map_err(|_| End::Failed(Failure::NoBind))?;
+        Ok(self.open_stream(Established { jid, lang: None }, now))
     }
 
     fn proceed(&mut self, element: &Element, more: bool) -> Result<State, End> {
@@ -384,16 +432,23 @@ impl Initiator {
         let announced = Announced::read(features);
         let bindings = Bindings::of(self.tls.as_ref());
         let username = self.config.account.local().unwrap_or_default();
-        let choice = announced.choose(&bindings, self.tls.is_some() && self.config.plain);
-        match choice.ok_or(End::Failed(Failure::NoMechanism))? {
-            (mechanism @ Mechanism::Scram { hash, .. }, flag) => {
+        let plain = self.tls.is_some() && self.config.plain;
+        let choice = announced.choose(&bindings, plain, self.config.least);
+        let (mechanism, flag) = choice.map_err(End::Failed)?;
+        let binding = match flag {
+            Flag::Bound(name) => Some(name),
+            Flag::Unable | Flag::NotOffered => None,
+        };
+        self.login = Some((mechanism, binding));
+        match mechanism {
+            Mechanism::Scram { hash, .. } => {
                 let nonce = self.wire.token();
                 let (client, first) = scram::Client::begin(hash, username, &nonce, flag, &bindings);
                 sasl::write_auth(&mut self.wire.out, mechanism, first.as_bytes());
                 let announced = announced.hash(hash);
                 Ok(State::AwaitChallenge(Box::new(Scram { client, announced })))
             }
-            (mechanism @ Mechanism::Plain, _) => {
+            Mechanism::Plain => {
                 let message = Plain::message(username, &self.config.password.0);
                 sasl::write_auth(&mut self.wire.out, mechanism, message.as_bytes());
                 Ok(State::AwaitSuccess(None))
@@ -444,17 +499,34 @@ impl Initiator {
             return Err(End::Failed(Failure::ServerNotProven));
         }
         self.signed_in = true;
+        if let Some((mechanism, channel_binding)) = self.login {
+            self.wire.tell(Output::Note(Note::LoggedIn {
+                mechanism: mechanism.name(),
+                account: self.config.account.clone(),
+                channel_binding,
+            }));
+        }
         self.wire.restart(self.config.limits.after_auth);
         self.open();
         Ok(State::AwaitHeader)
     }
 
-    fn bind(&mut self, features: &Element) -> Result<State, End> {
-        if features.child(ns::BIND, "bind").is_none() {
+    fn session_features(&mut self, features: &Element) -> Result<State, End> {
+        let session = features.child(ns::SESSION, "session");
+        self.has_client_state = features.child(ns::CSI, "csi").is_some();
+        let versions = features.child(ns::FEATURE_ROSTER_VERSION, "ver");
+        self.has_roster_versions = versions.is_some();
+        self.begin_session(Session {
+            bind: features.child(ns::BIND, "bind").is_some(),
+            session: session.is_some_and(|it| it.child(ns::SESSION, "optional").is_none()),
+            manage: features.child(ns::SM, "sm").is_some(),
+        })
+    }
+
+    fn bind(&mut self, session: Session) -> Result<State, End> {
+        if !session.bind {
             return Err(End::Failed(Failure::NoBind));
         }
-        let session = features.child(ns::SESSION, "session");
-        let session = session.is_some_and(|it| it.child(ns::SESSION, "optional").is_none());
         let id = self.wire.token();
         let request = bind::request(self.config.resource.as_deref());
         self.wire
@@ -465,7 +537,7 @@ impl Initiator {
     fn bound(
         &mut self,
         id: String,
-        session: bool,
+        session: Session,
         stanza: &Stanza,
         now: Instant,
     ) -> Result<State, End> {
@@ -479,117 +551,56 @@ impl Initiator {
         // Row st-04: the JID is what the server says, not what we asked for.
         let jid = bind::bound_jid(stanza).ok_or(End::Failed(Failure::NoBind))?;
         let established = Established { jid, lang: None };
-        if !session {
-            return Ok(self.established(established, now));
+        if !session.session {
+            return Ok(self.established(session, established, now));
         }
         // COMPAT(RFC 3921 servers): a session request that is not optional has to be made.
         let id = self.wire.token();
         let request = Element::new(ns::SESSION, "session");
         self.wire
             .stanza(&Stanza::iq(Ty::Set, &id).with_child(&request));
-        Ok(State::AwaitSession { id, established })
+        Ok(State::AwaitSession {
+            id,
+            session,
+            established,
+        })
     }
 
     fn session(
         &mut self,
         id: String,
+        session: Session,
         established: Established,
         stanza: &Stanza,
         now: Instant,
     ) -> Result<State, End> {
         if !is_answer(stanza, &id) {
             self.wire.tell(Output::Stanza(stanza.clone()));
-            return Ok(State::AwaitSession { id, established });
+            return Ok(State::AwaitSession {
+                id,
+                session,
+                established,
+            });
         }
         if stanza.head.ty == Ty::Error {
             return Err(End::Failed(refusal(stanza)));
         }
-        Ok(self.established(established, now))
+        Ok(self.established(session, established, now))
     }
 
-    fn established(&mut self, established: Established, now: Instant) -> State {
+    fn established(&mut self, session: Session, established: Established, now: Instant) -> State {
+        self.enable(session);
+        self.open_stream(established, now)
+    }
+
+    fn open_stream(&mut self, established: Established, now: Instant) -> State {
         self.deadline = None;
         let account = self.config.account.as_jid();
         let host = Jid::parse(account.domain()).unwrap_or_else(|_| account.clone());
-        let open = Open::new(Side::Initiator, None, host, &self.config.limits, now);
+        let mut open = Open::new(Side::Initiator, None, host, &self.config.limits, now);
+        open.set_managed(self.managed.is_some());
         self.wire.tell(Output::Established(established));
         State::Open(Box::new(open))
-    }
-}
-
-/// What a server's features say about signing in.
-struct Announced {
-    mechanisms: Vec<String>,
-    /// `None`: nothing is said about channel-binding types (XEP-0440).
-    bindings: Option<Vec<String>>,
-}
-
-impl Announced {
-    fn read(features: &Element) -> Self {
-        let mechanisms = features.child(ns::SASL, "mechanisms").into_iter();
-        let mechanisms = mechanisms
-            .flat_map(Element::children)
-            .filter(|child| child.is(ns::SASL, "mechanism"))
-            .map(Element::text);
-        let bindings = features
-            .child(ns::SASL_CB, "sasl-channel-binding")
-            .map(|list| {
-                let types = list
-                    .children()
-                    .filter(|child| child.is(ns::SASL_CB, "channel-binding"));
-                types
-                    .filter_map(|child| child.attr("type"))
-                    .map(str::to_owned)
-                    .collect()
-            });
-        Self {
-            mechanisms: mechanisms.collect(),
-            bindings,
-        }
-    }
-
-    fn offers(&self, mechanism: Mechanism) -> bool {
-        self.mechanisms.iter().any(|name| name == mechanism.name())
-    }
-
-    /// The strongest of what both have. PLAIN only where no SCRAM is offered (row cl-04).
-    fn choose(&self, ours: &Bindings, plain: bool) -> Option<(Mechanism, Flag)> {
-        let binding = self.binding(ours);
-        let is_plus = |offered| matches!(offered, Mechanism::Scram { plus: true, .. });
-        let has_plus = Mechanism::all().any(|offered| is_plus(offered) && self.offers(offered));
-        let has_scram =
-            Mechanism::all().any(|offered| offered != Mechanism::Plain && self.offers(offered));
-        // RFC 5802 section 6: `y` says that we could bind, but saw no offer.
-        let unbound = match !has_plus && !ours.is_empty() {
-            true => Flag::NotOffered,
-            false => Flag::Unable,
-        };
-        let usable = |mechanism| match (mechanism, binding) {
-            (Mechanism::Scram { plus: true, .. }, Some(name)) => Some(Flag::Bound(name)),
-            (Mechanism::Scram { plus: true, .. }, None) => None,
-            (Mechanism::Scram { plus: false, .. }, _) => Some(unbound),
-            (Mechanism::Plain, _) => (plain && !has_scram).then_some(Flag::Unable),
-        };
-        Mechanism::all()
-            .filter(|mechanism| self.offers(*mechanism))
-            .find_map(|mechanism| usable(mechanism).map(|flag| (mechanism, flag)))
-    }
-
-    /// The strongest common type. A server that names none has the one of its TLS version.
-    fn binding(&self, ours: &Bindings) -> Option<&'static str> {
-        let mut names = ours.names().into_iter();
-        match &self.bindings {
-            Some(theirs) => names.find(|name| theirs.iter().any(|their| their == name)),
-            None => names.find(|name| *name == sasl::EXPORTER),
-        }
-    }
-
-    fn hash(&self, hash: super::ScramHash) -> String {
-        let mechanisms: Vec<&str> = self.mechanisms.iter().map(String::as_str).collect();
-        let bindings = self.bindings.as_ref();
-        let bindings: Option<Vec<&str>> =
-            bindings.map(|names| names.iter().map(String::as_str).collect());
-        scram::announcement_hash(hash, &mechanisms, bindings.as_deref())
     }
 }
 
@@ -688,6 +699,14 @@ impl Machine for Initiator {
         match &self.state {
             State::Closed => None,
             State::Open(open) => open.deadline(),
+            State::Closing(_, until) => *until,
+            _ => self.deadline,
+        }
+    }
+
+    fn poll_timeout_unread(&self) -> Option<Instant> {
+        match &self.state {
+            State::Closed | State::Open(_) => None,
             State::Closing(_, until) => *until,
             _ => self.deadline,
         }

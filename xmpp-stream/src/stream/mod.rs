@@ -23,7 +23,7 @@ pub mod responder;
 #[cfg(test)]
 mod tests;
 mod wire;
-pub use initiator::{Failure, Initiator, InitiatorConfig};
+pub use initiator::{Failure, Initiator, InitiatorConfig, Manage, Strength};
 pub use responder::{
     Credentials, HostView, Hosts, NotResumed, Responder, ResponderConfig, Resumption, TlsRule,
 };
@@ -86,7 +86,7 @@ pub struct TlsInfo {
 }
 
 /// What stream management's words are read into.
-pub use crate::features::sm::SmRequest;
+pub use crate::features::sm::{SmAnswer, SmRequest};
 
 /// What the caller must do or learn. Poll until `None` after every change.
 #[derive(Debug)]
@@ -136,10 +136,13 @@ pub enum Output {
     Refused(crate::xml::Refused),
     /// Stream management: `<enable/>` (to be granted), `<r/>` or `<a/>`.
     Sm(SmRequest),
+    /// Stream management on the calling side: what the server answered to `<enable/>` or
+    /// `<resume/>`.
+    Managed(SmAnswer),
     /// With stream management: a stanza that the machine took itself, and its answer to it, to be
     /// sent in its place in the order. Count it.
     Handled(Option<Box<Stanza>>),
-    /// With stream management: the peer has closed its side; say what was handled with
+    /// The responder's: the peer has closed its side; send what it is still owed, then answer with
     /// `finish_close`.
     PeerClosing,
     /// Facts worth a log line: mechanism chosen, login failed with account and condition.

@@ -40,6 +40,8 @@ pub(super) struct Open {
     silence_max: Duration,
     silence_answer_max: Duration,
     ping: Option<Ping>,
+    /// When the peer is asked for a sign of life though it is not silent for long.
+    expected: Option<Instant>,
     /// Stanzas are counted: what we answer ourselves goes through whoever counts.
     managed: bool,
 }
@@ -67,6 +69,7 @@ impl Open {
             silence_max: limits.silence_max,
             silence_answer_max: limits.silence_answer_max,
             ping: None,
+            expected: None,
             managed: false,
         }
     }
@@ -77,9 +80,19 @@ impl Open {
         self
     }
 
-    /// Stream management is in use.
-    pub(super) fn is_managed(&self) -> bool {
-        self.managed
+    /// Stream management is in use, or not any more.
+    pub(super) fn set_managed(&mut self, managed: bool) {
+        self.managed = managed;
+    }
+
+    /// Asks for a sign of life at this time. What comes before may have been under way already.
+    pub(super) fn expect_by(&mut self, at: Instant) {
+        self.expected.get_or_insert(at);
+    }
+
+    /// The sign is there, or asked for.
+    pub(super) fn expect_nothing(&mut self) {
+        self.expected = None;
     }
 
     /// The peer's address.
@@ -97,7 +110,8 @@ impl Open {
 
     pub(super) fn deadline(&self) -> Option<Instant> {
         let due = self.ping.as_ref().and_then(|ping| ping.due);
-        due.or_else(|| self.heard.checked_add(self.silence_max))
+        let silent = || self.heard.checked_add(self.silence_max);
+        due.or_else(|| self.expected.into_iter().chain(silent()).min())
     }
 
     /// Pings a silent peer, and gives up on one that does not answer.
@@ -108,6 +122,7 @@ impl Open {
         if self.ping.as_ref().is_some_and(|ping| ping.due.is_some()) {
             return Err(StreamError::new(StreamCondition::ConnectionTimeout));
         }
+        self.expected = None;
         let id = wire.token();
         let due = now.checked_add(self.silence_answer_max);
         if self.managed {

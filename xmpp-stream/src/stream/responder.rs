@@ -152,8 +152,8 @@ enum State {
     /// A stream of the past is looked for.
     AwaitResumed(Box<Stage>, Box<str>),
     Open(Box<Open>),
-    /// The peer has closed; what of its stanzas was handled has yet to be said.
-    AwaitClose,
+    /// The peer has closed; what it is still owed has yet to be said.
+    AwaitClose(Box<Open>),
     /// Our closing tag is out; what the peer still sends is heard until then.
     Closing(Option<Box<Open>>, Option<Instant>),
     Closed,
@@ -275,9 +275,9 @@ impl Responder {
     }
 
     /// Sends an item of the session's outbox; on `Item::Close` begins to close. Dropped when the
-    /// stream is not open.
+    /// stream is not open, unless the peer has closed and waits for our closing tag.
     pub fn send<D>(&mut self, item: &Item<D>) {
-        if !self.is_open() {
+        if !matches!(self.state, State::Open(_) | State::AwaitClose(_)) {
             return;
         }
         match item {
@@ -299,6 +299,7 @@ impl Responder {
             // Nothing may be written in clear any more.
             (State::AwaitTls, _) => self.wire.over(CloseReason::TlsFailed),
             (_, Some(error)) => self.fail(error),
+            (State::AwaitClose(_), None) => self.state = self.answer_close(CloseReason::Clean),
             (state, None) => {
                 self.open_for_closing();
                 self.wire.footer();
@@ -325,7 +326,7 @@ impl Responder {
 
     fn recipient(&self) -> Option<FullJid> {
         match &self.state {
-            State::Open(open) => open.peer().to_full(),
+            State::Open(open) | State::AwaitClose(open) => open.peer().to_full(),
             _ => None,
         }
     }
@@ -410,9 +411,9 @@ impl Responder {
         match (state, frame) {
             (State::Open(mut open), frame) => match open.frame(frame, &mut self.wire)? {
                 Step::Go => Ok(State::Open(open)),
-                Step::PeerClosed(CloseReason::Clean) if open.is_managed() => {
+                Step::PeerClosed(CloseReason::Clean) => {
                     self.wire.tell(Output::PeerClosing);
-                    Ok(State::AwaitClose)
+                    Ok(State::AwaitClose(open))
                 }
                 Step::PeerClosed(reason) => Ok(self.answer_close(reason)),
             },
@@ -623,10 +624,13 @@ impl Machine for Responder {
     }
 
     fn handle_eof(&mut self, _now: Instant) {
-        if !matches!(self.state, State::Closed) {
-            self.state = State::Closed;
-            self.wire.over(CloseReason::Eof);
-        }
+        let reason = match self.take_state() {
+            State::Closed => return,
+            // It has said that it goes.
+            State::AwaitClose(_) => CloseReason::Clean,
+            _ => CloseReason::Eof,
+        };
+        self.wire.over(reason);
     }
 
     fn handle_timeout(&mut self, now: Instant) {

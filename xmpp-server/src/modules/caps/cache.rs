@@ -3,12 +3,12 @@
 //! XEP-0115 section 5.4: only an answer that has its hash is kept, for all who name it. A session is
 //! asked once for a hash, so that one that lies or is silent keeps nobody else from being asked.
 
-use super::hash::{self, Algorithm};
 use crate::limits::Limits;
 use crate::session::Sid;
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use xmpp_stream::ns;
+use xmpp_stream::payload::caps::{self, Algorithm};
 use xmpp_stream::stanza::Stanza;
 use xmpp_stream::xml::Element;
 
@@ -54,7 +54,7 @@ impl Cache {
     /// What the sender of this presence can do; `None`: it does not say, or that is not known yet.
     #[must_use]
     pub fn features(&self, presence: &Stanza) -> Option<Features> {
-        let (key, _) = super::named(presence)?;
+        let key = super::key_of(presence)?;
         self.lock().known(&key)
     }
 
@@ -90,7 +90,7 @@ impl Cache {
         };
         asked.id = None;
         let key = asked.key.clone();
-        match info.filter(|info| hash::of(info, key.0).as_deref() == Some(&*key.1)) {
+        match info.filter(|info| caps::of(info, key.0).as_deref() == Some(&*key.1)) {
             Some(info) => {
                 state.keep(key.clone(), features(info), limits);
                 state.asked.retain(|asked| asked.key != key);

@@ -1,13 +1,13 @@
-//! Hashes of the XEP's examples and their nearest poison; who is asked, and what is believed.
+//! Who is asked what it can do, and what is believed.
 
 use super::cache::Cache;
-use super::hash::{Algorithm, of};
 use super::*;
 use crate::config::Registration;
 use crate::im::testkit::{ANN, Bench, stanza};
 use crate::limits::Limits;
 use crate::modules::tests::{Registry, announced, element, host};
 use crate::session::Sid;
+use xmpp_stream::payload::caps::Algorithm;
 
 const SIMPLE_VER: &str = "QgayPKawpkPSDYmwT/WM94uAlu0=";
 const COMPLEX_VER: &str = "q07IKJEyjvHSyhy//CH0CxmKi8w=";
@@ -42,53 +42,7 @@ fn complex(more: &str) -> Element {
 }
 
 fn sha1(info: &Element) -> Option<String> {
-    of(info, Algorithm::Sha1)
-}
-
-#[test]
-fn im_ec_01_hashes_of_the_examples() {
-    assert_eq!(sha1(&query(SIMPLE)).as_deref(), Some(SIMPLE_VER));
-    assert_eq!(sha1(&complex("")).as_deref(), Some(COMPLEX_VER));
-    for algorithm in [Algorithm::Sha1, Algorithm::Sha256, Algorithm::Sha512] {
-        let hash = of(&query(SIMPLE), algorithm).unwrap();
-        assert_eq!(hash.len(), algorithm.text_len());
-        assert_eq!(Algorithm::of(algorithm.name()), Some(algorithm));
-    }
-}
-
-#[test]
-fn im_ec_02_escapes_in_data_are_data() {
-    // Read once, not twice: the name holds the four characters of an escape.
-    let escaped = SIMPLE.replace("Exodus 0.9.1", "Exodus&amp;lt;muc");
-    assert_ne!(sha1(&query(&escaped)), None);
-    // Data that would end an entry of the string early has no hash.
-    let joined = "<identity category='client' type='pc' \
-        name='Exodus 0.9.1&lt;http://jabber.org/protocol/caps'/>\
-        <feature var='http://jabber.org/protocol/disco#info'/>\
-        <feature var='http://jabber.org/protocol/disco#items'/>\
-        <feature var='http://jabber.org/protocol/muc'/>";
-    assert_eq!(sha1(&query(joined)), None);
-    let slashed = "<identity category='client/pc' type=''/>";
-    assert_eq!(sha1(&query(slashed)), None);
-}
-
-#[test]
-fn im_ec_03_what_is_ill_formed_has_no_hash() {
-    let twice = "<feature var='http://jabber.org/protocol/muc'/>";
-    assert_eq!(sha1(&query(&format!("{SIMPLE}{twice}"))), None);
-    let twice = "<identity category='client' type='pc' name='Exodus 0.9.1'/>";
-    assert_eq!(sha1(&query(&format!("{SIMPLE}{twice}"))), None);
-    assert_eq!(sha1(&complex(FORM)), None);
-    let two_types = "<x xmlns='jabber:x:data'><field var='FORM_TYPE' type='hidden'>\
-        <value>a</value><value>b</value></field></x>";
-    assert_eq!(sha1(&complex(two_types)), None);
-    // A form that does not say of which type it is does not count.
-    for form in [
-        "<x xmlns='jabber:x:data'><field var='FORM_TYPE'><value>a</value></field></x>",
-        "<x xmlns='jabber:x:data'><field var='a'><value>b</value></field></x>",
-    ] {
-        assert_eq!(sha1(&complex(form)).as_deref(), Some(COMPLEX_VER));
-    }
+    xmpp_stream::payload::caps::of(info, Algorithm::Sha1)
 }
 
 #[test]
@@ -102,7 +56,7 @@ fn im_ec_05_the_servers_own_is_what_its_node_says() {
     let info = disco::host_info(&announced, &host);
     assert_eq!(c.attr("ver"), sha1(&info).as_deref());
     assert!(announced.host_features.contains(&ns::CAPS));
-    let node = own_node(&announced, &host);
+    let node = own_node(&announced, &host).unwrap();
     let is_known = |node: &str| {
         announced
             .host_nodes
@@ -120,32 +74,7 @@ fn presence(ver: &str) -> Stanza {
 }
 
 fn key(ver: &str) -> cache::Key {
-    named(&presence(ver)).unwrap().0
-}
-
-#[test]
-fn im_ec_04_im_ec_06_presence_names_what_is_asked_for() {
-    let (_, node) = named(&presence(SIMPLE_VER)).unwrap();
-    assert_eq!(
-        node,
-        format!("http://code.google.com/p/exodus#{SIMPLE_VER}")
-    );
-    let c = |attrs: &str| {
-        let caps = format!("<c xmlns='http://jabber.org/protocol/caps' {attrs}/>");
-        named(&stanza(&format!(
-            "<presence from='{ANN}/r'>{caps}</presence>"
-        )))
-    };
-    for attrs in [
-        "",
-        "node='n' ver='0.9'",
-        "hash='md5' node='n' ver='0.9'",
-        "hash='sha-1' node='n' ver='0.9'",
-        &format!("hash='sha-1' ver='{SIMPLE_VER}'"),
-        &format!("hash='sha-256' node='n' ver='{SIMPLE_VER}'"),
-    ] {
-        assert!(c(attrs).is_none(), "{attrs}");
-    }
+    key_of(&presence(ver)).unwrap()
 }
 
 #[test]

@@ -11,7 +11,8 @@ use xmpp_stream::jid::BareJid;
 use xmpp_stream::stream::{ScramHash, StoredKeys};
 
 use super::super::{
-    AccountRecord, Ban, KvRecord, RosterRecord, RosterRow, StoreError, Subscription,
+    AccountRecord, Ban, KeyShape, KeySurvey, KvRecord, RosterRecord, RosterRow, StoreError,
+    Subscription,
 };
 use super::{connect, fault};
 
@@ -175,6 +176,30 @@ pub(super) fn accounts(
         jids.push(address(row.get_ref(0)?.as_str().ok(), "account")?);
     }
     Ok(jids)
+}
+
+pub(super) fn survey(db: &mut Connection, domain: &str) -> Result<KeySurvey, ReadError> {
+    // One transaction: the keys are those of these accounts.
+    let db = db.transaction()?;
+    let sql = "SELECT COUNT(*) FROM account WHERE domain = ?1";
+    let accounts = db.query_row(sql, [domain], |row| row.get::<_, i64>(0))?;
+    let sql = "SELECT hash, iterations, length(salt), COUNT(*) \
+               FROM account JOIN account_key ON account_key.account = account.jid \
+               WHERE domain = ?1 GROUP BY 1, 2, 3 ORDER BY 1, 2, 3";
+    let mut statement = db.prepare_cached(sql)?;
+    let shape = |row: &Row<'_>| {
+        let shape = KeyShape {
+            hash: row.get(0)?,
+            iterations: row.get(1)?,
+            salt_bytes: row.get::<_, i64>(2)?.try_into().unwrap_or(0),
+        };
+        Ok((shape, row.get::<_, i64>(3)?.cast_unsigned()))
+    };
+    let shapes = statement.query_map([domain], shape)?;
+    Ok(KeySurvey {
+        accounts: accounts.cast_unsigned(),
+        shapes: shapes.collect::<Result<_, _>>()?,
+    })
 }
 
 pub(super) fn roster(db: &mut Connection, account: &BareJid) -> Result<RosterRecord, ReadError> {

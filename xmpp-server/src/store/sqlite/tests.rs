@@ -15,6 +15,8 @@ use super::super::{Cleared, CommitError, RowIds, Sent, Store, Watermark, WriteOp
 use super::*;
 use crate::clock::Clock;
 
+mod old;
+
 /// A folder that is gone after the test.
 struct Folder(PathBuf);
 

@@ -6,7 +6,7 @@
 use rusqlite::{Connection, OptionalExtension, Params, params};
 use tracing::warn;
 use xmpp_stream::jid::BareJid;
-use xmpp_stream::stream::{ScramHash, StoredKeys};
+use xmpp_stream::stream::StoredKeys;
 
 use super::super::writer::{Backend, Fault, Verdict};
 use super::super::{Cleared, Ops, RosterRow, Subscription, WriteOp};
@@ -197,7 +197,7 @@ impl SqliteWriter {
                 sql,
                 params![
                     account.as_str(),
-                    hash_number(keys.hash),
+                    super::super::hash_number(keys.hash),
                     keys.iterations,
                     &keys.salt[..],
                     &keys.stored_key[..],
@@ -375,14 +375,6 @@ impl Backend for SqliteWriter {
 
 fn ensure(holds: bool) -> Result<(), Refused> {
     if holds { Ok(()) } else { Err(Refused::Expect) }
-}
-
-fn hash_number(hash: ScramHash) -> u32 {
-    match hash {
-        ScramHash::Sha1 => 1,
-        ScramHash::Sha256 => 256,
-        ScramHash::Sha512 => 512,
-    }
 }
 
 /// Bit 0: the account sees the contact; bit 1: the contact sees the account.

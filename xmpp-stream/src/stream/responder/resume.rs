@@ -41,9 +41,10 @@ impl Responder {
         }
     }
 
-    /// Answers `PeerClosing`: so many stanzas were handled.
+    /// Answers `PeerClosing`: with stream management, so many stanzas were handled. What was sent
+    /// until now stands before our closing tag.
     pub fn finish_close(&mut self, h: Option<u32>) {
-        if !matches!(self.state, State::AwaitClose) {
+        if !matches!(self.state, State::AwaitClose(_)) {
             return;
         }
         if let Some(h) = h {

@@ -4,6 +4,7 @@
 
 mod hostile;
 mod login;
+mod managed;
 mod negotiation;
 mod open;
 mod pair;
@@ -108,6 +109,8 @@ struct Talk {
     told: Vec<Output>,
     /// How often keys or a password check were asked for.
     asked: Vec<String>,
+    /// What is still to be sent when the peer closes.
+    owed: Vec<Item>,
 }
 
 impl Talk {
@@ -121,6 +124,7 @@ impl Talk {
             tls: tls_13(),
             told: Vec::new(),
             asked: Vec::new(),
+            owed: Vec::new(),
         }
     }
 
@@ -212,6 +216,12 @@ impl Talk {
                     other => Ok(account.with_resource(other.unwrap_or("made")).unwrap()),
                 };
                 self.machine.bound(bound, now);
+            }
+            Output::PeerClosing => {
+                self.owed
+                    .drain(..)
+                    .for_each(|item| self.machine.send(&item));
+                self.machine.finish_close(None);
             }
             other => self.told.push(other),
         }

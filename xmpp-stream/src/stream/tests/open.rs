@@ -129,6 +129,38 @@ fn c6120_st_05_the_peer_closes() {
 }
 
 #[test]
+fn c6120_st_05_what_is_still_owed_stands_before_our_closing_tag() {
+    each_split(|chunk| {
+        let mut talk = established(chunk);
+        let answer = Stanza::iq(Ty::Result, "last");
+        talk.owed = vec![Item::One(Box::new(answer))];
+        let said = talk.say("<iq type='get' id='last'><q xmlns='urn:x'/></iq></stream:stream>");
+        assert!(
+            said.starts_with("<iq ") && said.contains("'last'"),
+            "{said}"
+        );
+        assert!(said.ends_with("/></stream:stream>"), "{said}");
+        assert!(matches!(talk.closed(), Some(CloseReason::Clean)));
+        let late: Item = Item::One(Box::new(Stanza::presence(Ty::None)));
+        talk.machine.send(&late);
+        assert_eq!(talk.answer(), "");
+    });
+}
+
+#[test]
+fn c6120_st_05_who_has_closed_and_goes_without_an_answer_has_closed() {
+    let mut talk = established(7);
+    talk.machine.handle_bytes(b"</stream:stream>", talk.now);
+    assert!(matches!(
+        talk.machine.poll_output(),
+        Some(Output::PeerClosing)
+    ));
+    talk.machine.handle_eof(talk.now);
+    talk.drain();
+    assert!(matches!(talk.closed(), Some(CloseReason::Clean)));
+}
+
+#[test]
 fn c6120_st_05_we_close_and_still_listen() {
     each_split(|chunk| {
         let mut talk = established(chunk);

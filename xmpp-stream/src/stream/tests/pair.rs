@@ -6,29 +6,30 @@ use crate::jid::BareJid;
 use crate::limits::XmlLimits;
 use crate::stanza::Ty;
 
-fn client(tls: TlsRule, password: &str) -> Initiator {
+pub(super) fn client_config(tls: TlsRule, password: &str) -> InitiatorConfig {
     let limits = Limits {
         after_auth: XmlLimits::client(),
         ..Limits::default()
     };
-    let config = InitiatorConfig {
+    InitiatorConfig {
         account: BareJid::parse("alice@d.test").unwrap(),
         password: Password(password.to_owned()),
         resource: Some("balcony".into()),
         lang: Some("cs".into()),
         tls,
         plain: true,
+        least: Strength::Plain,
+        manage: Manage::Off,
         limits,
-    };
-    Initiator::new(config, random(), start())
+    }
 }
 
 /// The calling side with what it was told.
 pub(super) struct Caller {
-    machine: Initiator,
-    now: Instant,
+    pub(super) machine: Initiator,
+    pub(super) now: Instant,
     tls: TlsInfo,
-    told: Vec<Output>,
+    pub(super) told: Vec<Output>,
 }
 
 impl Caller {
@@ -37,13 +38,27 @@ impl Caller {
     }
 
     fn with_password(tls: TlsRule, password: &str) -> Self {
-        let machine = client(tls, password);
+        Self::with(client_config(tls, password))
+    }
+
+    pub(super) fn with(config: InitiatorConfig) -> Self {
         Self {
-            machine,
+            machine: Initiator::new(config, random(), start()),
             now: start(),
             tls: tls_13(),
             told: Vec::new(),
         }
+    }
+
+    /// TLS is up from the first byte.
+    pub(super) fn secure(&mut self) -> String {
+        self.machine.tls_established(tls_13(), self.now);
+        self.said()
+    }
+
+    pub(super) fn told_last(&mut self) -> Option<&Output> {
+        self.said();
+        self.told.last()
     }
 
     pub(super) fn hear(&mut self, text: &str) -> String {
@@ -55,7 +70,7 @@ impl Caller {
         self.said()
     }
 
-    fn said(&mut self) -> String {
+    pub(super) fn said(&mut self) -> String {
         while let Some(output) = self.machine.poll_output() {
             if matches!(output, Output::StartTls { .. }) {
                 self.machine.tls_established(self.tls.clone(), self.now);
@@ -67,14 +82,14 @@ impl Caller {
         String::from_utf8(bytes).unwrap()
     }
 
-    fn failure(&self) -> Option<&Failure> {
+    pub(super) fn failure(&self) -> Option<&Failure> {
         self.told.iter().find_map(|output| match output {
             Output::Closed(CloseReason::Failed(failure)) => Some(failure),
             _ => None,
         })
     }
 
-    fn jid(&self) -> Option<&str> {
+    pub(super) fn jid(&self) -> Option<&str> {
         self.told.iter().find_map(|output| match output {
             Output::Established(established) => Some(established.jid.as_jid().as_str()),
             _ => None,
@@ -260,8 +275,7 @@ fn offer(mechanisms: &[&str], bindings: Option<&[&str]>) -> String {
 /// A caller over TLS that has said its header.
 pub(super) fn secured() -> Caller {
     let mut caller = Caller::new(TlsRule::Direct);
-    caller.machine.tls_established(tls_13(), caller.now);
-    caller.said();
+    caller.secure();
     caller
 }
 
@@ -294,8 +308,8 @@ fn ats_sc_08_cb_03_flags_of_the_client() {
         (
             &["SCRAM-SHA-1", "SCRAM-SHA-1-PLUS"],
             None,
-            "SCRAM-SHA-1-PLUS",
-            "p=tls-exporter,,",
+            "SCRAM-SHA-1",
+            "n,,",
         ),
         (
             &["SCRAM-SHA-1", "SCRAM-SHA-1-PLUS"],
@@ -640,6 +654,35 @@ fn a_silent_server_is_asked() {
 }
 
 #[test]
+fn co_05_nothing_weaker_than_before() {
+    let bound = ["SCRAM-SHA-256-PLUS", "SCRAM-SHA-256", "PLAIN"];
+    type Case<'a> = (Strength, &'a [&'a str], Option<Failure>);
+    let cases: [Case<'_>; 6] = [
+        (Strength::Bound, &bound, None),
+        (Strength::Bound, &bound[1..], Some(Failure::Weaker)),
+        (Strength::Scram, &bound[1..], None),
+        (Strength::Scram, &["SCRAM-SHA-1"], None),
+        (Strength::Scram, &["PLAIN"], Some(Failure::Weaker)),
+        (Strength::Scram, &["X"], Some(Failure::NoMechanism)),
+    ];
+    for (least, mechanisms, failure) in cases {
+        let config = InitiatorConfig {
+            least,
+            ..client_config(TlsRule::Direct, "pencil")
+        };
+        let mut caller = Caller::with(config);
+        caller.secure();
+        let said = caller.hear(&offer(mechanisms, Some(&["tls-exporter"])));
+        assert_eq!(
+            caller.failure(),
+            failure.as_ref(),
+            "{least:?} {mechanisms:?}"
+        );
+        assert_eq!(said.contains("<auth"), failure.is_none(), "{said}");
+    }
+}
+
+#[test]
 fn passwords_are_not_printed() {
     let config = InitiatorConfig {
         account: BareJid::parse("alice@d.test").unwrap(),
@@ -648,6 +691,8 @@ fn passwords_are_not_printed() {
         lang: None,
         tls: TlsRule::Required,
         plain: false,
+        least: Strength::Plain,
+        manage: Manage::Off,
         limits: Limits::default(),
     };
     assert!(!format!("{config:?}").contains("secret-word"));

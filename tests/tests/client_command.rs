@@ -1,0 +1,611 @@
+//! The xmpp-client command as a process, against a server in this one.
+
+use serde_json::Value;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::sync::mpsc::{Receiver, channel};
+use std::thread;
+use std::time::Duration;
+use tokio::task::block_in_place;
+use xmpp_stream::ns;
+use xmpp_stream::stanza::Stanza;
+use xmpp_testkit::TestLab;
+use xmpp_testkit::fake::{FakeServer, FakeStream};
+
+const BOUND: Duration = Duration::from_secs(60);
+const BINARY: &str = env!("CARGO_BIN_EXE_client_command");
+
+/// A server, the file with its CA, and what every command line has in common.
+struct World {
+    lab: TestLab,
+    ca: CaFile,
+}
+
+/// A file that goes with the value.
+struct CaFile(PathBuf);
+
+impl CaFile {
+    fn new(pem: &str, port: u16) -> Self {
+        let name = format!("xmpp-command-{}-{port}.pem", std::process::id());
+        let path = std::env::temp_dir().join(name);
+        std::fs::write(&path, pem).expect("a file");
+        Self(path)
+    }
+}
+
+impl Drop for CaFile {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_file(&self.0);
+    }
+}
+
+impl World {
+    async fn new() -> Self {
+        let lab = TestLab::new(["a.test"]).await.expect("a server");
+        let port = lab.place("a.test").address.port();
+        let ca = CaFile::new(lab.ca_pem(), port);
+        Self { lab, ca }
+    }
+
+    /// Starts a command of this account; `input` follows the password on standard input.
+    async fn start(&self, jid: &str, words: &[&str], input: &str) -> Process {
+        let password = self.lab.account(jid).await;
+        self.start_with(jid, &password, words, input)
+    }
+
+    fn start_with(&self, jid: &str, password: &str, words: &[&str], input: &str) -> Process {
+        let place = self.lab.place("a.test").address.to_string();
+        let mut command = Command::new(BINARY);
+        command.args([
+            "--jid",
+            jid,
+            "--connect",
+            &place,
+            "--password-stdin",
+            "--ca",
+        ]);
+        command.arg(&self.ca.0).args(words);
+        Process::start(&mut command, &format!("{password}\n{input}"))
+    }
+
+    async fn run(&self, jid: &str, words: &[&str], input: &str) -> Ended {
+        self.start(jid, words, input).await.ended()
+    }
+}
+
+/// A running command; killed when dropped.
+struct Process {
+    child: Child,
+    stdout: Receiver<String>,
+    stderr: Receiver<String>,
+}
+
+#[derive(Debug)]
+struct Ended {
+    code: Option<i32>,
+    stdout: Vec<String>,
+    stderr: Vec<String>,
+}
+
+impl Ended {
+    #[track_caller]
+    fn well(self) -> Vec<String> {
+        assert_eq!(
+            (self.code, &self.stderr[..]),
+            (Some(0), &[][..]),
+            "{self:?}"
+        );
+        self.stdout
+    }
+
+    /// Failed with one line, which is given without the name of the command.
+    #[track_caller]
+    fn failed(self) -> String {
+        assert_eq!((self.code, self.stderr.len()), (Some(1), 1), "{self:?}");
+        let line = self.stderr[0].strip_prefix("xmpp-client: ");
+        line.expect("the name of the command").to_owned()
+    }
+}
+
+impl Process {
+    fn start(command: &mut Command, input: &str) -> Self {
+        let command = command.stdin(Stdio::piped()).stdout(Stdio::piped());
+        let mut child = command.stderr(Stdio::piped()).spawn().expect("a process");
+        let mut stdin = child.stdin.take().expect("a pipe");
+        // One that ends before it reads is no fault of this side.
+        let _ = stdin.write_all(input.as_bytes());
+        drop(stdin);
+        Self {
+            stdout: lines(child.stdout.take().expect("a pipe")),
+            stderr: lines(child.stderr.take().expect("a pipe")),
+            child,
+        }
+    }
+
+    #[track_caller]
+    fn line(&mut self) -> String {
+        let line = block_in_place(|| self.stdout.recv_timeout(BOUND));
+        line.expect("a line")
+    }
+
+    fn json(&mut self) -> Value {
+        let line = self.line();
+        serde_json::from_str(&line).expect(&line)
+    }
+
+    fn signal(&self, name: &str) {
+        let pid = self.child.id().to_string();
+        let done = Command::new("sh")
+            .args(["-c", "kill -s \"$0\" \"$1\"", name, &pid])
+            .status();
+        assert!(done.expect("a shell").success());
+    }
+
+    fn ended(mut self) -> Ended {
+        let all = |lines: &Receiver<String>| {
+            let mut all = Vec::new();
+            while let Ok(line) = lines.recv_timeout(BOUND) {
+                all.push(line);
+            }
+            all
+        };
+        block_in_place(|| Ended {
+            stdout: all(&self.stdout),
+            stderr: all(&self.stderr),
+            code: self.child.wait().expect("an end").code(),
+        })
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn lines(from: impl Read + Send + 'static) -> Receiver<String> {
+    let (sender, receiver) = channel();
+    thread::spawn(move || {
+        for line in BufReader::new(from).lines().map_while(Result::ok) {
+            if sender.send(line).is_err() {
+                return;
+            }
+        }
+    });
+    receiver
+}
+
+fn bare(words: &[&str]) -> Ended {
+    Process::start(Command::new(BINARY).args(words), "").ended()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_one_sends_the_other_hears() {
+    let world = World::new().await;
+    let mut json = world
+        .start("ben@a.test/j", &["listen", "--json", "--count", "2"], "")
+        .await;
+    let mut text = world.start("ben@a.test/t", &["listen"], "").await;
+    assert_eq!(json.json()["kind"], "connected");
+    assert_eq!(text.line(), "connected as ben@a.test/t");
+    // Both are available once they hear of themselves; each may hear of the other too.
+    while json.json()["from"] != "ben@a.test/j" {}
+    while !text.line().ends_with("ben@a.test/t is available") {}
+
+    let sent = world
+        .run("ann@a.test/x", &["send", "ben@a.test/j", "to json"], "")
+        .await;
+    assert!(sent.well().is_empty());
+    let words = [
+        "send",
+        "ben@a.test/t",
+        "-",
+        "--subject",
+        "news",
+        "--type",
+        "normal",
+    ];
+    world.run("ann@a.test/x", &words, "one\ntwo\n").await.well();
+    let sent = world
+        .run(
+            "ann@a.test/x",
+            &["--json", "send", "ben@a.test/j", "again"],
+            "",
+        )
+        .await;
+    let sent: Value = serde_json::from_str(&sent.well()[0]).expect("an object");
+    assert_eq!(sent["to"], "ben@a.test/j");
+
+    let heard = loop {
+        match json.json() {
+            heard if heard["kind"] == "message" => break heard,
+            _ => {}
+        }
+    };
+    assert_eq!(heard["from"], "ann@a.test/x");
+    assert_eq!(
+        (&heard["type"], &heard["body"]),
+        (&"chat".into(), &"to json".into())
+    );
+    let rest = json.ended().well();
+    let last: Value = serde_json::from_str(rest.last().expect("a line")).expect("an object");
+    assert_eq!((&last["body"], &last["id"]), (&"again".into(), &sent["id"]));
+
+    let heard = loop {
+        match text.line() {
+            heard if heard.contains("news") => break heard,
+            _ => {}
+        }
+    };
+    assert!(heard.ends_with(" ann@a.test/x: [news] one"), "{heard}");
+    assert_eq!(text.line(), "    two");
+    text.signal("TERM");
+    assert_eq!(text.ended().code, Some(0));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_message_that_comes_back_is_a_failure() {
+    let world = World::new().await;
+    let words = ["send", "nobody@a.test", "hello"];
+    let line = world.run("ann@a.test/x", &words, "").await.failed();
+    assert_eq!(line, "not delivered: service-unavailable (type cancel)");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_wrong_password_is_one_clear_line_and_no_secret() {
+    let world = World::new().await;
+    world.lab.account("ann@a.test").await;
+    let wrong = world
+        .start_with("ann@a.test", "a guess", &["ping"], "")
+        .ended();
+    assert_eq!(
+        wrong.failed(),
+        "authentication failed: login refused: not-authorized"
+    );
+    let words = ["--log", "trace", "ping"];
+    let loud = world
+        .start_with("ann@a.test", "a guess", &words, "")
+        .ended();
+    assert_eq!(loud.code, Some(1));
+    assert!(loud.stderr.len() > 1);
+    let log = loud.stderr.join("\n");
+    assert!(!log.contains("a guess"), "{log}");
+    let words = ["--jid", "ann@a.test", "ping"];
+    let asked = bare(&words).failed();
+    assert_eq!(
+        asked,
+        "there is no terminal to ask for the password at: --password-stdin"
+    );
+    let empty = world.start_with("ann@a.test", "", &["ping"], "").ended();
+    assert_eq!(empty.failed(), "there is no password on standard input");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_no_usage_is_exit_code_2() {
+    for words in [
+        &["ping"][..],
+        &[],
+        &["--jid", "a.test", "ping"],
+        &["--jid", "ann@a.test", "--password", "secret", "ping"],
+        &["--jid", "ann@a.test", "nonsense"],
+        &["--jid", "ann@a.test", "send", "ben@a.test"],
+    ] {
+        let ended = bare(words);
+        assert_eq!(
+            (ended.code, ended.stdout.len()),
+            (Some(2), 0),
+            "{words:?}: {ended:?}"
+        );
+    }
+    let help = bare(&["--help"]);
+    assert_eq!(help.code, Some(0));
+    let help = help.stdout.join("\n");
+    for word in [
+        "Examples:",
+        "Exit status:",
+        "send",
+        "listen",
+        "--password-stdin",
+    ] {
+        assert!(help.contains(word), "{word}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_tried_is_told_when_nobody_listens() {
+    let free = std::net::TcpListener::bind("127.0.0.1:0").and_then(|socket| socket.local_addr());
+    let nobody = free.expect("a free port").to_string();
+    let words = [
+        "--jid",
+        "ann@a.test",
+        "--password-stdin",
+        "--connect",
+        &nobody,
+        "ping",
+    ];
+    let world = World::new().await;
+    let mut command = Command::new(BINARY);
+    command.args(words).arg("--ca").arg(&world.ca.0);
+    let line = Process::start(&mut command, "secret\n").ended().failed();
+    assert_eq!(
+        line,
+        format!(
+            "no connection to a.test: {nobody} (STARTTLS): connection failed: \
+             Connection refused (os error 111)"
+        )
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn others_are_asked() {
+    let world = World::new().await;
+    let lines = world.run("ann@a.test", &["ping"], "").await.well();
+    assert!(lines[0].starts_with("pong from a.test in "), "{lines:?}");
+    let lines = world
+        .run("ann@a.test", &["ping", "a.test", "--json"], "")
+        .await
+        .well();
+    let pong: Value = serde_json::from_str(&lines[0]).expect("an object");
+    assert_eq!(pong["from"], "a.test");
+    let line = world
+        .run("ann@a.test", &["ping", "nobody@a.test"], "")
+        .await
+        .failed();
+    assert!(
+        line.starts_with("no pong from nobody@a.test: service-unavailable"),
+        "{line}"
+    );
+
+    let lines = world
+        .run("ann@a.test", &["disco", "a.test"], "")
+        .await
+        .well();
+    assert!(
+        lines.iter().any(|line| line.starts_with("is server/im")),
+        "{lines:?}"
+    );
+    assert!(lines.contains(&format!("can {}", ns::PING)), "{lines:?}");
+    let lines = world
+        .run("ann@a.test", &["--json", "disco", "a.test"], "")
+        .await
+        .well();
+    let found: Value = serde_json::from_str(&lines[0]).expect("an object");
+    assert_eq!(found["identities"][0]["category"], "server");
+    world
+        .run("ann@a.test", &["disco", "nobody@a.test"], "")
+        .await
+        .failed();
+    let line = world.run("ann@a.test", &["history"], "").await.failed();
+    assert!(line.starts_with("no history: "), "{line}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn contacts_are_made_and_shown() {
+    let world = World::new().await;
+    world.lab.account("ben@a.test").await;
+    assert!(
+        world
+            .run("ann@a.test", &["roster"], "")
+            .await
+            .well()
+            .is_empty()
+    );
+    let words = ["presence", "--subscribe", "ben@a.test"];
+    world.run("ann@a.test", &words, "").await.well();
+    let lines = world.run("ann@a.test", &["roster"], "").await.well();
+    assert_eq!(lines, ["ben@a.test  none, asked"]);
+    let words = ["presence", "--approve", "ann@a.test"];
+    world.run("ben@a.test", &words, "").await.well();
+    let lines = world
+        .run("ann@a.test", &["roster", "--json"], "")
+        .await
+        .well();
+    let contact: Value = serde_json::from_str(&lines[0]).expect("an object");
+    assert_eq!(
+        (&contact["jid"], &contact["subscription"]),
+        (&"ben@a.test".into(), &"to".into())
+    );
+
+    let mut listening = world.start("ben@a.test/l", &["listen"], "").await;
+    while !listening.line().ends_with("ben@a.test/l is available") {}
+    let lines = world
+        .run("ann@a.test", &["presence", "--wait", "0"], "")
+        .await
+        .well();
+    assert_eq!(lines, ["ben@a.test/l  available"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_password_is_changed() {
+    let world = World::new().await;
+    let lines = world
+        .run("ann@a.test", &["passwd"], "another\n")
+        .await
+        .well();
+    assert_eq!(lines, ["the password of ann@a.test is changed"]);
+    let old = world.run("ann@a.test", &["ping"], "").await.failed();
+    assert!(old.starts_with("authentication failed"), "{old}");
+    let new = world
+        .start_with("ann@a.test", "another", &["ping"], "")
+        .ended();
+    new.well();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_account_is_registered() {
+    let world = World::new().await;
+    let register = |password: &str, words: &[&str]| {
+        let words = [&["register"], words].concat();
+        world.start_with("new@a.test", password, &words, "").ended()
+    };
+    assert_eq!(register("first", &[]).well(), ["new@a.test is registered"]);
+    let ping = world
+        .start_with("new@a.test", "first", &["ping"], "")
+        .ended();
+    ping.well();
+    let taken = register("second", &[]).failed();
+    assert!(taken.contains("taken"), "{taken}");
+    let more = register("third", &["--field", "shoe=44"]).failed();
+    assert_eq!(more, "the server does not ask for shoe");
+}
+
+/// A command of ann@a.test/x at a scripted server.
+fn at_fake(server: &FakeServer, words: &[&str], input: &str) -> (Process, CaFile) {
+    let ca = CaFile::new(server.ca_pem(), server.address().port());
+    let place = server.address().to_string();
+    let mut command = Command::new(BINARY);
+    command.args(["--jid", "ann@a.test/x", "--password-stdin", "--direct-tls"]);
+    command
+        .args(["--connect", &place, "--ca"])
+        .arg(&ca.0)
+        .args(words);
+    (
+        Process::start(&mut command, &format!("secret\n{input}")),
+        ca,
+    )
+}
+
+/// The next request, whose payload is in this namespace.
+async fn request(stream: &mut FakeStream, namespace: &str) -> Stanza {
+    let xml = stream.expect("</iq>").await;
+    let request = Stanza::parse(xml.trim()).expect(&xml);
+    let payload = request.first_element().expect("a payload");
+    assert_eq!(payload.ns(), namespace, "{xml}");
+    request
+}
+
+async fn page(stream: &mut FakeStream, ids: &[&str], is_last: bool) {
+    let asked = request(stream, ns::MAM).await;
+    let query = asked.first_element().expect("a query");
+    let query_id = query.attr("queryid").expect("an id");
+    let mut answer = String::new();
+    for id in ids {
+        answer += &format!(
+            "<message from='ann@a.test' to='ann@a.test/x'><result xmlns='{}' queryid='{query_id}' \
+             id='{id}'><forwarded xmlns='{}'><delay xmlns='{}' stamp='2026-01-02T03:04:0{id}Z'/>\
+             <message xmlns='{}' from='ben@b.test/y' to='ann@a.test' type='chat'><body>number {id}\
+             </body></message></forwarded></result></message>",
+            ns::MAM,
+            ns::FORWARD,
+            ns::DELAY,
+            ns::CLIENT,
+        );
+    }
+    let id = asked.head.id.as_deref().expect("an id");
+    let (first, last) = (ids[0], ids[ids.len() - 1]);
+    answer += &format!(
+        "<iq type='result' id='{id}' to='ann@a.test/x'><fin xmlns='{}' complete='{is_last}'>\
+         <set xmlns='{}'><first>{first}</first><last>{last}</last><count>3</count></set></fin></iq>",
+        ns::MAM,
+        ns::RSM,
+    );
+    stream.say(&answer).await;
+}
+
+async fn closed(mut stream: FakeStream) {
+    stream.expect("</stream:stream>").await;
+    stream.say("</stream:stream>").await;
+    stream.until_closed().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn history_is_exported_page_by_page() {
+    let server = FakeServer::new("a.test").await;
+    let (command, _ca) = at_fake(&server, &["history", "--export", "--json"], "");
+    let mut stream = server.bound("ann@a.test/x").await;
+    page(&mut stream, &["1", "2"], false).await;
+    page(&mut stream, &["3"], true).await;
+    closed(stream).await;
+    let lines = command.ended().well();
+    let all: Vec<Value> = lines
+        .iter()
+        .map(|line| serde_json::from_str(line).expect("an object"))
+        .collect();
+    let ids: Vec<&Value> = all.iter().map(|message| &message["archive_id"]).collect();
+    assert_eq!(ids, ["1", "2", "3"]);
+    assert_eq!(all[2]["body"], "number 3");
+    assert_eq!(all[2]["stamp"], "2026-01-02T03:04:03.000Z");
+
+    // The newest ones come page by page backwards, and are printed forwards.
+    let (command, _ca) = at_fake(&server, &["history", "--limit", "3"], "");
+    let mut stream = server.bound("ann@a.test/x").await;
+    page(&mut stream, &["2", "3"], false).await;
+    page(&mut stream, &["1"], true).await;
+    closed(stream).await;
+    let line = |n| format!("2026-01-02T03:04:0{n}.000Z ben@b.test/y: number {n}");
+    assert_eq!(command.ended().well(), [1, 2, 3].map(line));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_room_is_heard_and_spoken_to() {
+    let server = FakeServer::new("a.test").await;
+    let (command, _ca) = at_fake(&server, &["muc", "r@m.test"], "hello all\n");
+    let mut stream = server.bound("ann@a.test/x").await;
+    let asked = stream.expect("</presence>").await;
+    let asked = Stanza::parse(asked.trim()).expect("a presence");
+    assert_eq!(
+        asked.head.to.as_ref().map(|to| to.as_str()),
+        Some("r@m.test/ann")
+    );
+    let here = |nick: &str, own: &str| {
+        format!(
+            "<presence from='r@m.test/{nick}' to='ann@a.test/x'><x xmlns='{}'>\
+             <item affiliation='none' role='participant'/>{own}</x></presence>",
+            ns::MUC_USER
+        )
+    };
+    stream.say(&here("ben", "")).await;
+    stream.say(&here("ann", "<status code='110'/>")).await;
+    let said = "<message from='r@m.test/ben' to='ann@a.test/x' type='groupchat'>\
+                <body>hi\u{9b}2J</body></message>";
+    stream.say(said).await;
+    let said = stream.expect("</message>").await;
+    assert!(
+        said.contains("hello all") && said.contains("groupchat"),
+        "{said}"
+    );
+    // The end of the input is the end of the visit.
+    let left = stream.expect("type='unavailable'").await;
+    assert!(left.contains("r@m.test/ann"), "{left}");
+    stream
+        .say(&here("ann", "<status code='110'/>").replacen(
+            "<presence ",
+            "<presence type='unavailable' ",
+            1,
+        ))
+        .await;
+    closed(stream).await;
+    let heard = [
+        "* ben is here",
+        "* ann is here",
+        "ben: hi\\u{9b}2J",
+        "* ann is gone",
+    ];
+    assert_eq!(command.ended().well(), heard);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn stanzas_go_out_as_they_are() {
+    let world = World::new().await;
+    let ping = format!("<iq type='get' id='1'><ping xmlns='{}'/></iq>", ns::PING);
+    let lines = world
+        .run("ann@a.test/x", &["raw"], &format!("\n{ping}\n"))
+        .await
+        .well();
+    assert_eq!(lines.len(), 1, "{lines:?}");
+    assert!(lines[0].contains("id='1' type='result'") || lines[0].contains("type='result'"));
+    let words = ["raw", "--json", "<presence/>", &ping];
+    let lines = world.run("ann@a.test/x", &words, "").await.well();
+    let kinds: Vec<Value> = lines
+        .iter()
+        .map(|line| serde_json::from_str::<Value>(line).expect("an object")["kind"].clone())
+        .collect();
+    assert_eq!(kinds, ["presence", "iq"]);
+    let line = world
+        .run("ann@a.test/x", &["raw", "<nonsense"], "")
+        .await
+        .failed();
+    assert_eq!(line, "number 1 is no stanza");
+}

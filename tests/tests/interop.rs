@@ -1,0 +1,72 @@
+//! The client against Prosody and ejabberd as Debian has them, and against our own server.
+//!
+//! Not part of `cargo test`: docs/INTEROP.md says how to run it and what came of it. Every server runs
+//! as an unprivileged process of its own on loopback ports, from a configuration made here, with a
+//! certificate of a CA made here. Each test goes through all scenes and prints a table.
+
+#[path = "interop/cut.rs"]
+mod cut;
+#[path = "interop/messages.rs"]
+mod messages;
+#[path = "interop/peer.rs"]
+mod peer;
+#[path = "interop/pubsub.rs"]
+mod pubsub;
+#[path = "interop/rooms.rs"]
+mod rooms;
+#[path = "interop/stage.rs"]
+mod stage;
+
+use peer::Peer;
+use stage::{Stage, scene};
+
+/// All scenes against one server.
+async fn play(peer: Peer) {
+    let mut stage = Stage::new(peer);
+    scene!(stage, messages::sign_in);
+    scene!(stage, messages::ping);
+    scene!(stage, messages::disco);
+    scene!(stage, messages::chat);
+    scene!(stage, messages::roster_and_presence);
+    scene!(stage, messages::blocking);
+    scene!(stage, messages::carbons);
+    scene!(stage, messages::archive);
+    scene!(stage, rooms::join_speak_leave);
+    scene!(stage, rooms::configure_and_govern);
+    scene!(stage, rooms::invite);
+    scene!(stage, rooms::archive_of_a_room);
+    scene!(stage, pubsub::personal_events);
+    scene!(stage, pubsub::service);
+    scene!(stage, pubsub::bookmarks);
+    scene!(stage, pubsub::upload_slot);
+    stage.finish();
+}
+
+/// One program, three servers, STARTTLS and direct TLS, and a link that is cut twice.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn three_servers() {
+    let peers = [
+        Peer::ours().await,
+        Peer::prosody().await,
+        Peer::ejabberd().await,
+    ];
+    for peer in &peers {
+        cut::play(peer).await;
+        println!("| {} | cut::play | works |", peer.name);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn prosody() {
+    play(Peer::prosody().await).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn ejabberd() {
+    play(Peer::ejabberd().await).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn ours() {
+    play(Peer::ours().await).await;
+}

@@ -1,0 +1,92 @@
+//! Why a command failed, in one line.
+
+use crate::error::{Closed, ConnectError, IqError};
+use crate::ext::RequestError;
+use crate::ext::mam::MamError;
+use crate::ext::muc::JoinError;
+use crate::protocol::RegisterError;
+use std::fmt;
+use std::io;
+use xmpp_stream::error::StanzaError;
+use xmpp_stream::jid::Jid;
+
+#[derive(Debug)]
+pub(crate) enum CliError {
+    Connect(ConnectError),
+    Closed(Closed),
+    Iq(IqError),
+    Request(RequestError),
+    History(MamError),
+    Join(JoinError),
+    Register(RegisterError),
+    /// A message came back.
+    NotDelivered(StanzaError),
+    /// Nobody answered, or not as hoped.
+    NoPong(Jid, Option<StanzaError>),
+    /// We are not in the room any more.
+    OutOfRoom,
+    /// The server does not want to know this.
+    NotAsked(String),
+    /// A line is no stanza.
+    NoStanza(usize),
+    /// Requests have no answer.
+    Unanswered(usize),
+    /// The two passwords typed were not the same.
+    Differ,
+    EmptyPassword,
+    LongPassword,
+    NotUtf8,
+    /// There is no terminal to ask at.
+    NoTerminal,
+    Io(io::Error),
+}
+
+impl fmt::Display for CliError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Connect(error) => write!(f, "{error}"),
+            Self::Closed(error) => write!(f, "{error}"),
+            Self::Iq(error) => write!(f, "{error}"),
+            Self::Request(error) => write!(f, "{error}"),
+            Self::History(error) => write!(f, "no history: {error}"),
+            Self::Join(error) => write!(f, "not joined: {error}"),
+            Self::Register(error) => write!(f, "{error}"),
+            Self::NotDelivered(error) => write!(f, "not delivered: {error}"),
+            Self::NoPong(from, Some(error)) => write!(f, "no pong from {}: {error}", from.as_str()),
+            Self::NoPong(from, None) => write!(f, "no pong from {} in time", from.as_str()),
+            Self::OutOfRoom => f.write_str("no longer in the room"),
+            Self::NotAsked(name) => write!(f, "the server does not ask for {name}"),
+            Self::NoStanza(line) => write!(f, "number {line} is no stanza"),
+            Self::Unanswered(count) => write!(f, "{count} requests were not answered in time"),
+            Self::Differ => f.write_str("the two passwords are not the same"),
+            Self::EmptyPassword => f.write_str("there is no password on standard input"),
+            Self::LongPassword => f.write_str("the line with the password does not end"),
+            Self::NotUtf8 => f.write_str("standard input is not UTF-8"),
+            Self::NoTerminal => {
+                f.write_str("there is no terminal to ask for the password at: --password-stdin")
+            }
+            Self::Io(error) => write!(f, "{error}"),
+        }
+    }
+}
+
+macro_rules! from {
+    ($($name:ident($error:ty),)*) => {
+        $(impl From<$error> for CliError {
+            fn from(error: $error) -> Self {
+                Self::$name(error)
+            }
+        })*
+    };
+}
+
+from! {
+    Connect(ConnectError),
+    Closed(Closed),
+    Iq(IqError),
+    Request(RequestError),
+    History(MamError),
+    Join(JoinError),
+    Register(RegisterError),
+    Io(io::Error),
+}
