@@ -15,7 +15,11 @@ fn main() -> ExitCode {
     let pending = found.iter().filter(|found| is_pending(&found.file)).count();
     let scripts = parts.into_iter().enumerate().map(|(number, part)| {
         let prefix = format!("{}/", folder.display());
-        let name = part.name.strip_prefix(&prefix).unwrap_or(&part.name).to_owned();
+        let name = part
+            .name
+            .strip_prefix(&prefix)
+            .unwrap_or(&part.name)
+            .to_owned();
         Trial::test(name, move || played(&part, number as u64))
     });
     let pages = [
