@@ -35,7 +35,7 @@ const ITERATIONS: u32 = 4096;
 const FIRST_IDLE: usize = 10;
 /// Where the others lie once they are built.
 const TOKIO_XMPP: &str = "tests/peers/tokio-xmpp/target/release/peer-tokio-xmpp";
-const SLIXMPP: &str = "tests/peers/slixmpp/venv/bin/python";
+const SLIXMPP: &str = "target/peers/bin/python";
 const SLIXMPP_WORKS: &str = "tests/peers/slixmpp/works.py";
 
 struct Plan {

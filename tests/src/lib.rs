@@ -5,8 +5,9 @@
 //! * [`pair`]: two machines back to back, with a clock that the test moves.
 //! * [`lab`]: a server in this process, with accounts on demand.
 //! * [`wire`]: raw peers talk to a server and say what they expect, element by element.
-//!   This is what a scripted stanza test is until there is a script language.
 //! * [`fake`]: a server that says what the test tells it, for clients.
+//! * [`script`]: conversations as text, played by `cargo test` and by the command xmpp-script; the
+//!   language is on docs/SCRIPTS.md. A new script is a file under tests/scripts and nothing more.
 //! * [`tree`]: expected XML is written as XML and compared as a tree.
 //!
 //! A failed expectation is a panic with both sides in it; nothing here sleeps, every wait is bounded,
@@ -20,6 +21,7 @@ pub mod login;
 pub mod managed;
 pub mod pair;
 pub mod proxy;
+pub mod script;
 pub mod talk;
 pub mod tree;
 pub mod trust;

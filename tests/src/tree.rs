@@ -9,6 +9,11 @@ use std::collections::BTreeMap;
 use std::fmt::{self, Write};
 use xmpp_stream::ns;
 
+/// The prefix of scripts, and the name of its namespace.
+pub(crate) const SCANSION: &str = "scansion";
+/// Deeper trees are refused: they are dropped and compared by recursion.
+pub(crate) const DEPTH_MAX: usize = 100;
+
 /// One element. Attribute order does not count, nor does white space between elements.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Tree {
@@ -55,6 +60,57 @@ impl Tree {
         }
         assert_eq!(found.len(), 1, "one element is wanted: {xml}");
         found.remove(0)
+    }
+
+    /// Parses elements as they would stand in a client's stream; the prefix `scansion` is bound too.
+    ///
+    /// # Errors
+    /// What is wrong, and at which byte of the text at the latest.
+    pub(crate) fn read_all(xml: &str) -> Result<Vec<Self>, (usize, String)> {
+        let header = format!(
+            "<stream:stream xmlns='{}' xmlns:stream='{}' xmlns:{SCANSION}='{SCANSION}'>",
+            ns::CLIENT,
+            ns::STREAMS
+        );
+        let stream = format!("{header}{xml}</stream:stream>");
+        let mut bytes = stream.as_bytes();
+        let mut parser = rxml::Parser::new();
+        let mut growing = Growing::default();
+        let mut found = Vec::new();
+        let mut ended = false;
+        loop {
+            let result = parser.parse(&mut bytes, true);
+            let at = (stream.len() - bytes.len()).saturating_sub(header.len());
+            let at = at.min(xml.len());
+            match result {
+                Ok(Some(_)) if growing.depth() > DEPTH_MAX => {
+                    return Err((at, "elements are nested too deeply".into()));
+                }
+                Ok(Some(event)) => match growing.push(event) {
+                    Some(Grown::Element(tree)) => found.push(tree),
+                    Some(Grown::Text(text)) if !text.trim().is_empty() => {
+                        return Err((at, format!("text beside an element: {:?}", text.trim())));
+                    }
+                    Some(Grown::Footer) if ended || at < xml.len() => {
+                        return Err((at, "an end tag without its start".into()));
+                    }
+                    Some(Grown::Footer) => ended = true,
+                    _ => {}
+                },
+                Ok(None) => return Ok(found),
+                Err(rxml::error::EndOrError::NeedMoreData) => {
+                    return Err((at, "an element is not closed".into()));
+                }
+                Err(rxml::error::EndOrError::Error(error)) => return Err((at, error.to_string())),
+            }
+        }
+    }
+
+    /// Attributes: namespace (empty: none), name, value.
+    pub(crate) fn attributes(&self) -> impl Iterator<Item = (&str, &str, &str)> {
+        self.attributes
+            .iter()
+            .map(|((ns, name), value)| (ns.as_str(), name.as_str(), value.as_str()))
     }
 
     /// Namespace name.
@@ -258,7 +314,7 @@ impl Tree {
     }
 }
 
-fn escaped(text: &str) -> String {
+pub(crate) fn escaped(text: &str) -> String {
     text.replace('&', "&amp;")
         .replace('<', "&lt;")
         .replace('\'', "&apos;")
@@ -328,6 +384,11 @@ impl Growing {
     /// True once the opening tag has arrived.
     pub(crate) fn is_open(&self) -> bool {
         self.is_open
+    }
+
+    /// How deep the element is that is being received.
+    pub(crate) fn depth(&self) -> usize {
+        self.stack.len()
     }
 
     /// True while an element is half received.

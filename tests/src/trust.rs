@@ -21,16 +21,27 @@ impl Trust {
     /// When the text holds no certificate.
     #[must_use]
     pub fn pem(pem: &str) -> Self {
+        Self::try_pem(pem).unwrap_or_else(|why| panic!("{why}: {pem:?}"))
+    }
+
+    /// The same for a text that somebody else wrote.
+    ///
+    /// # Errors
+    /// What is wrong with it, in words.
+    pub fn try_pem(pem: &str) -> Result<Self, &'static str> {
         let mut roots = RootCertStore::empty();
         for certificate in CertificateDer::pem_slice_iter(pem.as_bytes()) {
+            let certificate = certificate.map_err(|_| "this is no PEM")?;
             roots
-                .add(certificate.expect("a PEM certificate"))
-                .expect("a CA certificate");
+                .add(certificate)
+                .map_err(|_| "a certificate in it is not understood")?;
         }
-        assert!(!roots.is_empty(), "no certificate in {pem:?}");
+        if roots.is_empty() {
+            return Err("it holds no certificate");
+        }
         let roots = Arc::new(roots);
         let config = Arc::new(config(&roots, rustls::ALL_VERSIONS));
-        Self { roots, config }
+        Ok(Self { roots, config })
     }
 
     /// The same, offering this protocol by ALPN.

@@ -18,9 +18,14 @@ use std::fmt;
 use std::io;
 use std::path::PathBuf;
 use std::str::FromStr;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+use tokio::time::Instant;
 use xmpp_stream::tls;
 
+/// How long the system's anchors are taken for known. To read them is most of the work of a
+/// connection (160 files on Debian), and a store of them holds 80 KiB: clients share it.
+const SYSTEM_AGE_MAX: Duration = Duration::from_secs(300);
 /// Names of a wrong certificate that are told; one can have thousands.
 const NAMES_MAX: usize = 8;
 
@@ -40,7 +45,8 @@ pub(crate) struct Handshakes {
 }
 
 impl Trust {
-    /// Reads what there is to read; anew for each connection, so that a changed file holds.
+    /// Reads what there is to read: a file anew for each connection, so that a changed one holds;
+    /// the system's anchors every five minutes.
     pub(crate) fn handshakes(&self) -> Result<Handshakes, ConnectError> {
         let starttls = match self {
             Self::Pins(pins) => pinned(pins)?,
@@ -54,19 +60,50 @@ impl Trust {
         })
     }
 
-    fn roots(&self) -> Result<RootCertStore, ConnectError> {
+    fn roots(&self) -> Result<Arc<RootCertStore>, ConnectError> {
         let pem = match self {
             Self::Pem(pem) => pem.clone(),
             Self::File(path) => std::fs::read_to_string(path)
                 .map_err(|error| ConnectError::CaFile(path.clone(), error))?,
             Self::System | Self::Pins(_) => return system(),
         };
-        tls::roots(&pem).map_err(|_| ConnectError::NoCa)
+        tls::roots(&pem)
+            .map(Arc::new)
+            .map_err(|_| ConnectError::NoCa)
     }
 }
 
+/// The system's anchors as they were last read, shared by all clients of the process.
+static SYSTEM: Mutex<Option<(Instant, Arc<RootCertStore>)>> = Mutex::new(None);
+
+fn system() -> Result<Arc<RootCertStore>, ConnectError> {
+    let mut known = SYSTEM.lock().unwrap_or_else(PoisonError::into_inner);
+    shared(&mut known, Instant::now(), read_system)
+}
+
+/// What is known, read again when that is long ago.
+fn shared(
+    known: &mut Option<(Instant, Arc<RootCertStore>)>,
+    now: Instant,
+    read: impl FnOnce() -> Result<RootCertStore, ConnectError>,
+) -> Result<Arc<RootCertStore>, ConnectError> {
+    if let Some((read, store)) = known
+        && now.saturating_duration_since(*read) < SYSTEM_AGE_MAX
+    {
+        return Ok(Arc::clone(store));
+    }
+    let found = read()?;
+    let store = match known.take() {
+        // Whoever holds the same ones goes on sharing them.
+        Some((_, store)) if store.roots == found.roots => store,
+        _ => Arc::new(found),
+    };
+    *known = Some((now, Arc::clone(&store)));
+    Ok(store)
+}
+
 /// The system's, where SSL_CERT_FILE and SSL_CERT_DIR say nothing else.
-fn system() -> Result<RootCertStore, ConnectError> {
+fn read_system() -> Result<RootCertStore, ConnectError> {
     let found = rustls_native_certs::load_native_certs();
     for error in &found.errors {
         tracing::warn!(%error, "a CA certificate of the system cannot be used");
@@ -292,5 +329,37 @@ mod tests {
         ] {
             assert_eq!(wrong.parse::<Pin>(), Err(PinError), "{wrong}");
         }
+    }
+
+    fn anchors(names: &[&str]) -> RootCertStore {
+        let mut store = RootCertStore::empty();
+        for name in names {
+            let mut ca = rcgen::CertificateParams::new(Vec::new()).expect("parameters");
+            ca.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+            ca.distinguished_name.push(rcgen::DnType::CommonName, *name);
+            let key = rcgen::KeyPair::generate().expect("a key");
+            let ca = ca.self_signed(&key).expect("a certificate");
+            store.add(ca.der().clone()).expect("an anchor");
+        }
+        store
+    }
+
+    #[test]
+    fn anchors_are_shared_until_they_change() {
+        let start = Instant::now();
+        let (first, second) = (anchors(&["a"]), anchors(&["a", "b"]));
+        let mut known = None;
+        let mut at = |seconds, store: &RootCertStore| {
+            let now = start + Duration::from_secs(seconds);
+            shared(&mut known, now, || Ok(store.clone())).expect("anchors")
+        };
+        let one = at(0, &first);
+        assert!(Arc::ptr_eq(&one, &at(299, &second)), "not read again yet");
+        assert!(Arc::ptr_eq(&one, &at(300, &first)), "read again, the same");
+        assert_eq!(at(600, &second).roots, second.roots);
+        let mut known = Some((start, one));
+        let later = start + SYSTEM_AGE_MAX;
+        let failed = shared(&mut known, later, || Err(ConnectError::NoCa));
+        assert!(matches!(failed, Err(ConnectError::NoCa)));
     }
 }

@@ -94,7 +94,10 @@ pub fn roots(pem: &str) -> Result<RootCertStore, TlsError> {
 ///
 /// # Errors
 /// `TlsError::Key` when the provider cannot do TLS 1.2 and 1.3; ours can.
-pub fn client_config(roots: RootCertStore, direct: bool) -> Result<Arc<ClientConfig>, TlsError> {
+pub fn client_config(
+    roots: impl Into<Arc<RootCertStore>>,
+    direct: bool,
+) -> Result<Arc<ClientConfig>, TlsError> {
     let builder = ClientConfig::builder_with_provider(ring_provider())
         .with_safe_default_protocol_versions()
         .map_err(|_| TlsError::Key)?;

@@ -97,7 +97,8 @@ async fn send(server: &Server, n: usize) {
     begin();
     let before = HEAP.stats();
     for _ in 0..n {
-        let message = Message::chat(Some(to.clone())).with_body(String::new(), BODY.to_owned());
+        let message =
+            Message::chat(Some(to.clone())).with_body(Default::default(), BODY.to_owned());
         client.send_stanza(message.into()).await.expect("sent");
     }
     println!("done {}", (HEAP.stats() - before).allocations / n);

@@ -1,0 +1,282 @@
+//! One connection of a character: bytes out, elements in. Every wait is bounded by its caller.
+//!
+//! Like `wire::Wire`, but what is not as expected is a value here and no panic: a script may be wrong
+//! and a server may answer garbage.
+
+use crate::managed::{Droppable, Link};
+use crate::tree::{DEPTH_MAX, Growing, Grown, Tree};
+use crate::trust::Trust;
+use rustls::pki_types::ServerName;
+use rxml::Parse;
+use std::collections::VecDeque;
+use std::io;
+use std::time::Duration;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::time::{Instant, timeout, timeout_at};
+use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
+use xmpp_stream::driver::Transport;
+
+/// One element may have so many bytes.
+const ELEMENT_BYTES_MAX: usize = 16 * 1024 * 1024;
+
+/// What is shown of bytes that are no XML.
+const SAMPLE_BYTES: usize = 200;
+
+/// What arrives.
+#[derive(Clone, Debug)]
+pub(crate) enum Got {
+    /// The opening tag, as an element without content.
+    Header(Tree),
+    Element(Tree),
+    /// The closing tag.
+    Footer,
+    /// The connection has ended.
+    End,
+    /// What is no XML.
+    Garbage(String),
+}
+
+/// A connection.
+pub(crate) struct Peer {
+    pipe: Pipe,
+    link: Link,
+    parser: rxml::Parser,
+    growing: Growing,
+    unparsed: Vec<u8>,
+    /// Bytes read since the last thing was whole.
+    incomplete: usize,
+    /// The first of them, for telling what is no XML.
+    sample: Vec<u8>,
+    /// Received and not asked for yet.
+    inbox: VecDeque<Got>,
+    ended: bool,
+    is_dead: bool,
+    cut_at: Option<usize>,
+    ids: u32,
+}
+
+enum Pipe {
+    Plain(Box<dyn Transport>),
+    Tls(Box<TlsStream<Box<dyn Transport>>>),
+    Gone,
+}
+
+impl Peer {
+    pub(crate) fn over(stream: impl AsyncRead + AsyncWrite + Send + Unpin + 'static) -> Self {
+        let link = Link::default();
+        Self {
+            pipe: Pipe::Plain(Box::new(Droppable::new(stream, &link))),
+            link,
+            parser: rxml::Parser::new(),
+            growing: Growing::default(),
+            unparsed: Vec::new(),
+            incomplete: 0,
+            sample: Vec::new(),
+            inbox: VecDeque::new(),
+            ended: false,
+            is_dead: false,
+            cut_at: None,
+            ids: 0,
+        }
+    }
+
+    /// An id that no script writes.
+    pub(crate) fn new_id(&mut self) -> String {
+        self.ids += 1;
+        format!("script-{}", self.ids)
+    }
+
+    pub(crate) fn has_ended(&self) -> bool {
+        self.ended || matches!(self.pipe, Pipe::Gone)
+    }
+
+    /// The link was dropped.
+    pub(crate) fn is_dead(&self) -> bool {
+        self.is_dead
+    }
+
+    /// It can be left for another one.
+    pub(crate) fn is_gone(&self) -> bool {
+        self.has_ended() || self.is_dead
+    }
+
+    pub(crate) fn is_tls(&self) -> bool {
+        matches!(self.pipe, Pipe::Tls(_))
+    }
+
+    /// From now on nothing gets through; the other side is not told.
+    pub(crate) fn drop_link(&mut self) {
+        self.is_dead = true;
+        self.link.drop_everything();
+    }
+
+    /// The next send ends after so many bytes, and the connection with it.
+    pub(crate) fn cut_at(&mut self, bytes: usize) {
+        self.cut_at = Some(bytes);
+    }
+
+    /// Ends the connection without a word.
+    pub(crate) fn hang_up(&mut self) {
+        self.pipe = Pipe::Gone;
+    }
+
+    /// What follows belongs to a new stream.
+    pub(crate) fn restart(&mut self) {
+        self.parser = rxml::Parser::new();
+        self.growing = Growing::default();
+        self.incomplete = 0;
+        self.sample.clear();
+    }
+
+    pub(crate) async fn send(&mut self, bytes: &[u8], patience: Duration) -> io::Result<()> {
+        let cut = self.cut_at.take();
+        let bytes = bytes.get(..cut.unwrap_or(bytes.len())).unwrap_or(bytes);
+        let write = async {
+            match &mut self.pipe {
+                Pipe::Plain(stream) => {
+                    stream.write_all(bytes).await?;
+                    stream.flush().await
+                }
+                Pipe::Tls(stream) => {
+                    stream.write_all(bytes).await?;
+                    stream.flush().await
+                }
+                Pipe::Gone => Err(io::ErrorKind::NotConnected.into()),
+            }
+        };
+        let sent = timeout(patience, write).await;
+        if cut.is_some() {
+            self.hang_up();
+        }
+        sent.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
+    }
+
+    /// Runs the TLS handshake; without trust there is none.
+    pub(crate) async fn handshake(
+        &mut self,
+        trust: &Trust,
+        domain: &str,
+        patience: Duration,
+    ) -> io::Result<()> {
+        let Pipe::Plain(stream) = std::mem::replace(&mut self.pipe, Pipe::Gone) else {
+            return Err(io::ErrorKind::AlreadyExists.into());
+        };
+        let name = ServerName::try_from(domain.to_owned()).map_err(io::Error::other)?;
+        let connecting = TlsConnector::from(trust.config()).connect(name, stream);
+        let stream = timeout(patience, connecting)
+            .await
+            .map_err(|_| io::ErrorKind::TimedOut)??;
+        self.pipe = Pipe::Tls(Box::new(stream));
+        self.unparsed.clear();
+        self.restart();
+        Ok(())
+    }
+
+    /// Puts something back: it is received next.
+    pub(crate) fn keep(&mut self, passed_over: Vec<Got>) {
+        for got in passed_over.into_iter().rev() {
+            self.inbox.push_front(got);
+        }
+    }
+
+    /// How many things were put back.
+    pub(crate) fn kept(&self) -> usize {
+        self.inbox.len()
+    }
+
+    /// Drops what was put back.
+    pub(crate) fn forget(&mut self) {
+        self.inbox.clear();
+    }
+
+    /// What comes next was put back.
+    pub(crate) fn has_kept(&self) -> bool {
+        !self.inbox.is_empty()
+    }
+
+    /// What arrives next; `None` when nothing does until then.
+    pub(crate) async fn next(&mut self, until: Instant) -> Option<Got> {
+        if let Some(got) = self.inbox.pop_front() {
+            return Some(got);
+        }
+        timeout_at(until, self.read()).await.ok()
+    }
+
+    async fn read(&mut self) -> Got {
+        loop {
+            if let Some(got) = self.parse() {
+                self.incomplete = 0;
+                self.sample.clear();
+                return got;
+            }
+            if self.has_ended() {
+                // before a header the parser waits for `<`, whatever comes
+                if !self.growing.is_open() && !self.sample.is_empty() {
+                    let sample = String::from_utf8_lossy(&self.sample).into_owned();
+                    self.sample.clear();
+                    return Got::Garbage(format!("{sample:?}, and the end of the connection"));
+                }
+                return Got::End;
+            }
+            if self.incomplete > ELEMENT_BYTES_MAX {
+                self.ended = true;
+                return Got::Garbage(format!("an element of over {ELEMENT_BYTES_MAX} bytes"));
+            }
+            let mut buffer = [0; 4096];
+            let read = match &mut self.pipe {
+                Pipe::Plain(stream) => stream.read(&mut buffer).await,
+                Pipe::Tls(stream) => stream.read(&mut buffer).await,
+                Pipe::Gone => Ok(0),
+            };
+            match read {
+                Ok(0) | Err(_) => self.ended = true,
+                Ok(len) => {
+                    self.incomplete += len;
+                    let room = SAMPLE_BYTES.saturating_sub(self.sample.len());
+                    self.sample.extend_from_slice(&buffer[..len.min(room)]);
+                    self.unparsed.extend_from_slice(&buffer[..len]);
+                }
+            }
+        }
+    }
+
+    fn parse(&mut self) -> Option<Got> {
+        loop {
+            let mut rest = self.unparsed.as_slice();
+            let result = self.parser.parse(&mut rest, false);
+            let used = self.unparsed.len() - rest.len();
+            self.unparsed.drain(..used);
+            match result {
+                Ok(Some(event)) => {
+                    let grown = self.growing.push(event);
+                    if self.growing.depth() > DEPTH_MAX {
+                        return Some(self.garbage("elements are nested too deeply".into()));
+                    }
+                    match grown {
+                        Some(Grown::Header(tree)) => return Some(Got::Header(tree)),
+                        Some(Grown::Element(tree)) => return Some(Got::Element(tree)),
+                        Some(Grown::Footer) => return Some(Got::Footer),
+                        Some(Grown::Text(text)) if !text.trim().is_empty() => {
+                            return Some(self.garbage(format!("text between stanzas: {text:?}")));
+                        }
+                        Some(Grown::Text(_)) | None => {}
+                    }
+                }
+                Ok(None) | Err(rxml::error::EndOrError::NeedMoreData) => return None,
+                Err(rxml::error::EndOrError::Error(error)) => {
+                    let rest = String::from_utf8_lossy(&self.unparsed);
+                    let rest: String = rest.chars().take(200).collect();
+                    return Some(self.garbage(format!("{error}, before {rest:?}")));
+                }
+            }
+        }
+    }
+
+    fn garbage(&mut self, what: String) -> Got {
+        self.ended = true;
+        self.unparsed.clear();
+        self.hang_up();
+        Got::Garbage(what)
+    }
+}

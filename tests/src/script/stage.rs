@@ -1,0 +1,425 @@
+//! Where a script is played: a server in this process, or others that are running.
+
+use crate::lab::{LabError, TestLab};
+use crate::script::login::Login;
+use crate::script::model::{Character, CharacterKind, Script};
+use crate::script::peer::Peer;
+use crate::trust::Trust;
+use std::collections::BTreeMap;
+use std::fmt;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::Path;
+use std::sync::atomic::{AtomicU16, Ordering};
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+use tokio::net::TcpStream;
+use tokio::task::AbortHandle;
+use tokio::time::timeout;
+use xmpp_server::config::Config;
+use xmpp_server::store::Store;
+use xmpp_server::users::{UserError, Users};
+use xmpp_stream::jid::{BareJid, FullJid, Jid};
+use xmpp_stream::stream::Password;
+
+/// Bytes in flight in a connection within this process, each way.
+const DUPLEX_BYTES: usize = 64 * 1024;
+
+/// Servers that are running, and how to come by accounts there.
+#[derive(Clone, Debug, Default)]
+pub struct Elsewhere {
+    /// Host and port of each domain.
+    pub servers: BTreeMap<String, String>,
+    /// The CA to trust.
+    pub trust: Option<Trust>,
+    /// Accounts that exist: bare address and password. `None`: they are registered in band.
+    pub accounts: Option<BTreeMap<String, String>>,
+    /// A command that makes an account: `{local}`, `{domain}` and `{password}` are replaced.
+    pub command: Option<Vec<String>>,
+}
+
+/// Why there is no stage, or no connection to it.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct StageError(pub(crate) String);
+
+impl fmt::Display for StageError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for StageError {}
+
+impl From<LabError> for StageError {
+    fn from(error: LabError) -> Self {
+        Self(error.to_string())
+    }
+}
+
+/// A server or several, set up for one script.
+pub(crate) enum Stage {
+    Here(Box<Here>),
+    Elsewhere(Elsewhere),
+}
+
+pub(crate) struct Here {
+    /// `None` only between the end of one and the start of the next.
+    lab: Option<TestLab>,
+    domains: Vec<String>,
+    config: Option<Config>,
+    store: Store,
+    ports: AtomicU16,
+    /// Connections, to be cut when the server is killed.
+    served: Mutex<Vec<AbortHandle>>,
+}
+
+impl Stage {
+    /// A server in this process that hosts every domain and has every account that the script names.
+    pub(crate) async fn here(script: &Script) -> Result<Self, StageError> {
+        let config = match &script.config {
+            None => None,
+            Some((at, text)) => match Config::from_toml_str(text, &script.file) {
+                Ok(config) => Some(config),
+                Err(why) => return Err(StageError(format!("{at}: {why}"))),
+            },
+        };
+        let mut domains: Vec<String> = Vec::new();
+        for one in &script.cast {
+            if !domains.contains(&one.domain) {
+                domains.push(one.domain.clone());
+            }
+        }
+        let store = Store::memory();
+        let ports = AtomicU16::new(1);
+        let served = Mutex::default();
+        let mut here = Here {
+            lab: None,
+            domains,
+            config,
+            store,
+            ports,
+            served,
+        };
+        here.start().await?;
+        for one in script.cast.iter().filter(|one| one.has_account) {
+            here.make_account(one).await?;
+        }
+        Ok(Self::Here(Box::new(here)))
+    }
+
+    /// Whom to trust.
+    pub(crate) fn trust(&self) -> Option<Trust> {
+        match self {
+            Self::Here(here) => here.lab.as_ref().map(|lab| Trust::pem(lab.ca_pem())),
+            Self::Elsewhere(elsewhere) => elsewhere.trust.clone(),
+        }
+    }
+
+    /// A connection in clear to the server of this character.
+    pub(crate) async fn connect(
+        &self,
+        one: &Character,
+        patience: Duration,
+    ) -> Result<Peer, StageError> {
+        match self {
+            Self::Here(here) => here.connect(one.direct_tls),
+            Self::Elsewhere(elsewhere) => elsewhere.connect(one, patience).await,
+        }
+    }
+
+    /// True when nobody else can read what goes to the server.
+    pub(crate) fn is_local(&self, domain: &str) -> bool {
+        match self {
+            Self::Here(_) => true,
+            Self::Elsewhere(elsewhere) => {
+                let host = elsewhere
+                    .servers
+                    .get(domain)
+                    .and_then(|it| it.rsplit_once(':'));
+                host.is_some_and(|(host, _)| ["localhost", "127.0.0.1", "[::1]"].contains(&host))
+            }
+        }
+    }
+
+    /// The server in this process, for what an operator does.
+    pub(crate) fn operator(&mut self) -> Result<&mut Here, StageError> {
+        match self {
+            Self::Here(here) => Ok(here),
+            Self::Elsewhere(_) => Err(StageError("only with a server in this process".into())),
+        }
+    }
+
+    pub(crate) async fn end(self) {
+        if let Self::Here(here) = self
+            && let Some(lab) = here.lab
+        {
+            drop(lab);
+        }
+    }
+}
+
+impl Here {
+    async fn start(&mut self) -> Result<(), StageError> {
+        let (given, domains) = (self.config.clone(), self.domains.clone());
+        let store = self.store.clone();
+        let change = |config: &mut Config| {
+            if let Some(given) = given {
+                // addresses, certificates and the store stay the lab's
+                let mut given = given;
+                let pattern = given.domains.first().cloned();
+                for name in &domains {
+                    if !given.domains.iter().any(|domain| domain.name == *name)
+                        && let Some(mut domain) = pattern.clone()
+                    {
+                        domain.name.clone_from(name);
+                        given.domains.push(domain);
+                    }
+                }
+                given
+                    .domains
+                    .retain(|domain| domains.contains(&domain.name));
+                given.c2s.listen.clone_from(&config.c2s.listen);
+                given.c2s.listen_tls.clone_from(&config.c2s.listen_tls);
+                given.sasl.scram_iterations = config.sasl.scram_iterations;
+                *config = given;
+            }
+            *config = config.clone().store(store);
+        };
+        let names = self.domains.iter().map(String::as_str);
+        self.lab = Some(TestLab::with(names, change).await?);
+        Ok(())
+    }
+
+    fn lab(&self) -> Result<&TestLab, StageError> {
+        self.lab
+            .as_ref()
+            .ok_or_else(|| StageError("the server is not running".into()))
+    }
+
+    fn users(&self) -> Result<Users, StageError> {
+        Ok(Users::Running(self.lab()?.handle().core().clone()))
+    }
+
+    async fn make_account(&self, one: &Character) -> Result<(), StageError> {
+        let (Some(jid), Some(password)) = (&one.jid, &one.password) else {
+            return Ok(());
+        };
+        if one.kind == CharacterKind::Component || !jid.contains('@') {
+            return Ok(());
+        }
+        match self
+            .users()?
+            .add(&bare(jid)?, Password(password.clone()))
+            .await
+        {
+            Ok(()) | Err(UserError::Exists) => Ok(()),
+            Err(why) => Err(StageError(format!(
+                "the account {jid} cannot be made: {why}"
+            ))),
+        }
+    }
+
+    fn connect(&self, direct_tls: bool) -> Result<Peer, StageError> {
+        let (ours, theirs) = tokio::io::duplex(DUPLEX_BYTES);
+        let port = self.ports.fetch_add(1, Ordering::Relaxed);
+        let handle = self.lab()?.handle();
+        let serving = tokio::spawn(async move {
+            let peer = SocketAddr::new(Ipv4Addr::LOCALHOST.into(), port);
+            handle.serve(Box::new(theirs), peer, direct_tls).await;
+        });
+        let mut served = self.served.lock().unwrap_or_else(PoisonError::into_inner);
+        served.push(serving.abort_handle());
+        drop(served);
+        Ok(Peer::over(ours))
+    }
+
+    /// Ends the server, in order or at once, and starts it again with what it had stored.
+    pub(crate) async fn restart(&mut self, in_order: bool) -> Result<(), StageError> {
+        match self.lab.take() {
+            Some(lab) if in_order => lab.shutdown().await,
+            Some(lab) => {
+                let mut served = self.served.lock().unwrap_or_else(PoisonError::into_inner);
+                served.drain(..).for_each(|serving| serving.abort());
+                drop(served);
+                drop(lab);
+            }
+            None => {}
+        }
+        self.store = reopened(&self.store);
+        self.start().await
+    }
+
+    pub(crate) async fn ban(&self, jid: &str) -> Result<(), StageError> {
+        told(self.users()?.ban(&bare(jid)?, None).await)
+    }
+
+    pub(crate) async fn unban(&self, jid: &str) -> Result<(), StageError> {
+        told(self.users()?.unban(&bare(jid)?).await)
+    }
+
+    pub(crate) async fn remove(&self, jid: &str) -> Result<(), StageError> {
+        told(self.users()?.remove(&bare(jid)?).await)
+    }
+
+    pub(crate) async fn kick(&self, jid: &str) -> Result<(), StageError> {
+        let full = FullJid::parse(jid)
+            .map_err(|why| StageError(format!("{jid:?} is no full address: {why}")))?;
+        match self.lab()?.handle().kick(&full).await {
+            true => Ok(()),
+            false => Err(StageError(format!("{jid} has no session"))),
+        }
+    }
+}
+
+/// The store as the next server finds it.
+fn reopened(store: &Store) -> Store {
+    match store {
+        Store::Memory(memory) => memory.reopen(),
+        other => other.clone(),
+    }
+}
+
+fn told(result: Result<(), UserError>) -> Result<(), StageError> {
+    result.map_err(|why| StageError(why.to_string()))
+}
+
+fn bare(jid: &str) -> Result<BareJid, StageError> {
+    let jid = Jid::parse(jid).map_err(|why| StageError(format!("{jid:?}: {why}")))?;
+    Ok(jid.to_bare())
+}
+
+impl Elsewhere {
+    /// Makes the accounts of a script, or finds their passwords.
+    pub(crate) async fn prepare(
+        &self,
+        cast: &mut [Character],
+        patience: Duration,
+    ) -> Result<(), StageError> {
+        let mut made: Vec<String> = Vec::new();
+        for one in cast {
+            let Some(jid) = one.jid.clone().filter(|jid| jid.contains('@')) else {
+                continue;
+            };
+            if let Some(password) = self.accounts.as_ref().and_then(|known| known.get(&jid)) {
+                one.password = Some(password.clone());
+            }
+            if !one.has_account || self.accounts.is_some() || made.contains(&jid) {
+                continue;
+            }
+            made.push(jid.clone());
+            let (local, domain) = jid.split_once('@').unwrap_or_default();
+            let password = one.password.clone().unwrap_or_default();
+            match &self.command {
+                Some(command) => run(command, local, domain, &password, patience).await?,
+                // whether it worked is seen at login: it may be there already
+                None => self.register(one, local, &password, patience).await?,
+            }
+        }
+        Ok(())
+    }
+
+    async fn register(
+        &self,
+        one: &Character,
+        local: &str,
+        password: &str,
+        patience: Duration,
+    ) -> Result<(), StageError> {
+        let mut peer = self.connect(one, patience).await?;
+        let stage = Stage::Elsewhere(self.clone());
+        let is_local = stage.is_local(&one.domain);
+        let trust = self.trust.as_ref();
+        let (peer, domain) = (&mut peer, one.domain.as_str());
+        let mut login = Login {
+            peer,
+            domain,
+            trust,
+            patience,
+            is_local,
+        };
+        if login.open_secure().await.is_ok() {
+            let _ = login.register(local, password).await;
+        }
+        Ok(())
+    }
+
+    async fn connect(&self, one: &Character, patience: Duration) -> Result<Peer, StageError> {
+        let Some(server) = self.servers.get(&one.domain) else {
+            return Err(StageError(format!(
+                "no --server is given for {}",
+                one.domain
+            )));
+        };
+        let connecting = timeout(patience, TcpStream::connect(server)).await;
+        let error = |why: String| StageError(format!("{server} cannot be reached: {why}"));
+        let stream = connecting
+            .map_err(|_| error(format!("no answer in {patience:?}")))?
+            .map_err(|why| error(why.to_string()))?;
+        let _ = stream.set_nodelay(true);
+        Ok(Peer::over(stream))
+    }
+}
+
+/// Runs the command that makes an account. It may fail: the account may be there.
+async fn run(
+    command: &[String],
+    local: &str,
+    domain: &str,
+    password: &str,
+    patience: Duration,
+) -> Result<(), StageError> {
+    let word = |word: &String| {
+        word.replace("{local}", local)
+            .replace("{domain}", domain)
+            .replace("{password}", password)
+    };
+    let words: Vec<String> = command.iter().map(word).collect();
+    let Some((program, arguments)) = words.split_first() else {
+        return Err(StageError("--account-command is empty".into()));
+    };
+    let mut child = std::process::Command::new(program)
+        .args(arguments)
+        .stdin(std::process::Stdio::null())
+        .stdout(std::process::Stdio::null())
+        .stderr(std::process::Stdio::null())
+        .spawn()
+        .map_err(|why| StageError(format!("{program}: {why}")))?;
+    let until = tokio::time::Instant::now() + patience.max(Duration::from_secs(20));
+    let mut tick = tokio::time::interval(Duration::from_millis(10));
+    loop {
+        match child.try_wait() {
+            Ok(Some(_)) | Err(_) => return Ok(()),
+            Ok(None) if tokio::time::Instant::now() > until => {
+                let _ = child.kill();
+                let _ = child.wait();
+                return Err(StageError(format!("{program} does not end")));
+            }
+            Ok(None) => tick.tick().await,
+        };
+    }
+}
+
+/// Reads a list of accounts: `address,password` or `address password` a line, `#` for comments.
+///
+/// # Errors
+/// The line that is wrong, or that the file cannot be read.
+pub fn read_accounts(file: &Path) -> Result<BTreeMap<String, String>, StageError> {
+    let text = std::fs::read_to_string(file)
+        .map_err(|why| StageError(format!("{}: {why}", file.display())))?;
+    let mut accounts = BTreeMap::new();
+    for (index, line) in text.lines().enumerate() {
+        let line = line.trim();
+        if line.is_empty() || line.starts_with('#') {
+            continue;
+        }
+        let Some((jid, password)) = line.split_once([',', ' ', '\t']) else {
+            let what = "an account is `address,password`";
+            return Err(StageError(format!(
+                "{}:{}:1: {what}",
+                file.display(),
+                index + 1
+            )));
+        };
+        accounts.insert(jid.trim().into(), password.trim().into());
+    }
+    Ok(accounts)
+}

@@ -1,0 +1,95 @@
+//! Every script under tests/scripts, each a test of its own: `cargo test --test scripts roster`.
+//!
+//! A script marked `## pending:` runs and must fail. Scripts have a runtime and a server of their own.
+
+use libtest_mimic::{Arguments, Failed, Trial};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use xmpp_testkit::script::{Options, Outcome, find, output, parse_file, parse_text, suite};
+
+fn main() -> ExitCode {
+    let arguments = Arguments::from_args();
+    let folder = folder();
+    let found = find(std::slice::from_ref(&folder)).expect("the folder of scripts is there");
+    let parts = suite::parts(&found);
+    let pending = found.iter().filter(|found| is_pending(&found.file)).count();
+    let scripts = parts.into_iter().enumerate().map(|(number, part)| {
+        let prefix = format!("{}/", folder.display());
+        let name = part
+            .name
+            .strip_prefix(&prefix)
+            .unwrap_or(&part.name)
+            .to_owned();
+        Trial::test(name, move || played(&part, number as u64))
+    });
+    let pages = [
+        Trial::test("docs/HERITAGE.md", heritage),
+        Trial::test("docs/SCRIPTS.md", page),
+    ];
+    let trials = scripts.chain(pages).collect();
+    let conclusion = libtest_mimic::run(&arguments, trials);
+    println!("{pending} scripts are pending");
+    conclusion.exit_code()
+}
+
+fn folder() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("scripts")
+}
+
+fn is_pending(file: &Path) -> bool {
+    parse_file(file).is_ok_and(|script| script.pending().is_some())
+}
+
+fn played(part: &suite::Part, number: u64) -> Result<(), Failed> {
+    let report = suite::play_part(part, &Options::default(), number);
+    if let Outcome::Pending { .. } = &report.outcome {
+        println!("{}", output::line(&report));
+    }
+    match report.outcome.is_good() {
+        true => Ok(()),
+        false => Err(output::line(&report).into()),
+    }
+}
+
+/// The table of capabilities names every script under heritage/, says of each what it shows and why
+/// it is pending, and counts them.
+fn heritage() -> Result<(), Failed> {
+    let docs = folder().join("../../docs/HERITAGE.md");
+    let table = std::fs::read_to_string(docs)?;
+    let found = find(&[folder().join("heritage")])?;
+    let mut pending = 0;
+    for found in &found {
+        let script = parse_file(&found.file)?;
+        let path = found.file.strip_prefix(folder())?.display().to_string();
+        let name = found.file.file_name().map(Path::new).unwrap_or(&found.file);
+        let reason = script.pending().unwrap_or_default();
+        pending += usize::from(!reason.is_empty());
+        let link = format!("[{}](../tests/scripts/{path})", name.display());
+        let row = format!("| {} | {link} | {reason} |", script.title);
+        if !table.contains(&row) {
+            return Err(format!("docs/HERITAGE.md has no row ending in\n{row}").into());
+        }
+    }
+    let count = format!("{} capabilities, {pending} of them pending.", found.len());
+    let rows = table.matches("](../tests/scripts/").count();
+    match table.contains(&count) && rows == found.len() {
+        true => Ok(()),
+        false => Err(format!("docs/HERITAGE.md must say: {count}").into()),
+    }
+}
+
+/// The script shown on the page works.
+fn page() -> Result<(), Failed> {
+    let page = std::fs::read_to_string(folder().join("../../docs/SCRIPTS.md"))?;
+    let shown = page.split("```").nth(1).ok_or("a script on the page")?;
+    parse_text("docs/SCRIPTS.md", shown)?;
+    let file = std::env::temp_dir().join(format!("shown-{}.scs", std::process::id()));
+    std::fs::write(&file, shown)?;
+    let parts = suite::parts(&find(std::slice::from_ref(&file))?);
+    let reports = suite::play(&parts, &Options::default(), &|_| ());
+    std::fs::remove_file(&file)?;
+    match reports.iter().all(|report| report.outcome.is_good()) {
+        true => Ok(()),
+        false => Err(reports.iter().map(output::line).collect::<String>().into()),
+    }
+}
