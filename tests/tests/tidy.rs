@@ -457,7 +457,7 @@ fn files(folder: &Path) -> Vec<PathBuf> {
             .and_then(|name| name.to_str())
             .unwrap_or_default();
         if path.is_dir() {
-            if ![".git", "target", "xmpp-data"].contains(&name) {
+            if ![".git", "certs-dev", "target", "xmpp-data"].contains(&name) {
                 found.extend(files(&path));
             }
         } else if name != ".git" {
