@@ -248,11 +248,8 @@ async fn what_one_sends_the_other_hears() {
     assert!(heard.ends_with(" ann@a.test/x: [news] one"), "{heard}");
     assert_eq!(text.line(), "    two");
     world.lab.kick("ben@a.test/t").await;
-    let lost = text.line();
-    assert_eq!(
-        lost,
-        "the stream is over: closed by the server, policy-violation"
-    );
+    // The other one may be gone before.
+    while text.line() != "the stream is over: closed by the server, policy-violation" {}
     assert!(text.line().starts_with("trying again in "));
     text.signal("TERM");
     assert_eq!(text.ended().code, Some(0));
