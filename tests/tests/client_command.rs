@@ -194,6 +194,12 @@ async fn what_one_sends_the_other_hears() {
     while json.json()["from"] != "ben@a.test/j" {}
     while !text.line().ends_with("ben@a.test/t is available") {}
 
+    let pinged = world.run("ann@a.test/x", &["ping", "ben@a.test/t"], "");
+    assert!(pinged.await.well()[0].starts_with("pong from ben@a.test/t in "));
+    let words = ["disco", "ben@a.test/t"];
+    let found = world.run("ann@a.test/x", &words, "").await.well();
+    assert!(found[0].starts_with("is client/"), "{found:?}");
+
     let sent = world
         .run("ann@a.test/x", &["send", "ben@a.test/j", "to json"], "")
         .await;
@@ -241,6 +247,10 @@ async fn what_one_sends_the_other_hears() {
     };
     assert!(heard.ends_with(" ann@a.test/x: [news] one"), "{heard}");
     assert_eq!(text.line(), "    two");
+    world.lab.kick("ben@a.test/t").await;
+    // The other one may be gone before.
+    while text.line() != "the stream is over: closed by the server, policy-violation" {}
+    assert!(text.line().starts_with("trying again in "));
     text.signal("TERM");
     assert_eq!(text.ended().code, Some(0));
 }
@@ -272,6 +282,7 @@ async fn a_wrong_password_is_one_clear_line_and_no_secret() {
     assert!(loud.stderr.len() > 1);
     let log = loud.stderr.join("\n");
     assert!(!log.contains("a guess"), "{log}");
+    assert!(!log.contains('\u{1b}'), "colours in a pipe: {log}");
     let words = ["--jid", "ann@a.test", "ping"];
     let asked = bare(&words).failed();
     assert_eq!(

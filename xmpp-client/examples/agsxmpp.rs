@@ -4,7 +4,7 @@
 
 use std::error::Error;
 use std::io::BufRead;
-use xmpp_client::{ImEvent, XmppClient, XmppProtocol};
+use xmpp_client::{ImEvent, Step, XmppClient, XmppProtocol};
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), Box<dyn Error>> {
@@ -25,7 +25,9 @@ async fn main() -> Result<(), Box<dyn Error>> {
     // Open: OnAuthError and OnSocketError are its errors, OnLogin that it returns.
     let client = match xmpp.connect().await {
         Ok(client) => client,
-        Err(error) if error.is_final() => return Err(format!("OnAuthError: {error}").into()),
+        Err(error) if error.step() == Step::Authentication => {
+            return Err(format!("OnAuthError: {error}").into());
+        }
         Err(error) => return Err(format!("OnSocketError: {error}").into()),
     };
     println!("OnLogin: {}", client.jid());

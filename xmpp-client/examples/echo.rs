@@ -14,7 +14,8 @@ async fn main() -> Result<(), Box<dyn Error>> {
     std::io::stdin().lock().read_line(&mut password)?;
 
     let builder = XmppClient::builder(&jid).password(password.trim_end_matches(['\r', '\n']));
-    let client = builder.ca_file(ca).connect().await?;
+    let connected = builder.ca_file(ca).connect().await;
+    let client = connected.map_err(|error| error.to_string())?;
     client.send_stanza(Stanza::presence(Ty::None)).await?;
     while let Some(stanza) = client.next_stanza().await {
         let is_message = stanza.kind == Kind::Message && stanza.head.ty != Ty::Error;

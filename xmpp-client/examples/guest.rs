@@ -16,7 +16,8 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let mut guest = XmppClient::builder(&domain)
         .ca_file(ca)
         .connect_guest()
-        .await?;
+        .await
+        .map_err(|error| error.to_string())?;
     let mut asked = guest.questions().await?;
     if let Some(instructions) = &asked.instructions {
         println!("{instructions}");

@@ -16,13 +16,18 @@ async fn main() -> Result<(), Box<dyn Error>> {
     std::io::stdin().lock().read_line(&mut password)?;
 
     let builder = XmppClient::builder(jid).password(password.trim_end_matches(['\r', '\n']));
-    let client = builder.ca_file(ca).connect().await?;
+    let connected = builder.ca_file(ca).connect().await;
+    let client = connected.map_err(|error| error.to_string())?;
     let im = XmppProtocol::new(&client);
     im.go_online().await?;
 
     let room = BareJid::parse(room)?;
     let mut events = client.events();
     let joined = muc::join(&client, &room, nick, &Join::default()).await?;
+    if joined.is_new {
+        // Nobody else can come in before that.
+        muc::accept_defaults(&client, &room).await?;
+    }
     while let Some(stanza) = events.next_stanza().await {
         let Some(RoomEvent::Message {
             nick: Some(who),

@@ -20,7 +20,8 @@ async fn main() -> Result<(), Box<dyn Error>> {
     std::io::stdin().lock().read_line(&mut password)?;
 
     let builder = XmppClient::builder(&jid).password(password.trim_end_matches(['\r', '\n']));
-    let client = builder.ca_file(ca).connect().await?;
+    let connected = builder.ca_file(ca).connect().await;
+    let client = connected.map_err(|error| error.to_string())?;
     let im = XmppProtocol::new(&client);
     im.go_online().await?;
     // Presence comes when it comes: nothing says that all of it is there.

@@ -14,6 +14,9 @@
 //!     .await?;
 //! client.send_stanza(Stanza::presence(xmpp_client::Ty::None)).await?;
 //! while let Some(stanza) = client.next_stanza().await {
+//!     if stanza.head.ty == xmpp_client::Ty::Error {
+//!         continue; // an answer to an error would come back for ever
+//!     }
 //!     if let (Some(from), Some(body)) = (&stanza.head.from, stanza.body()) {
 //!         client.send_stanza(Stanza::chat(from.as_str(), &body)?).await?;
 //!     }
@@ -87,10 +90,13 @@ pub use xmpp_stream::stanza::{Kind, Stanza, Ty};
 pub use xmpp_stream::stream::{CloseReason, Failure};
 pub use xmpp_stream::xml::Element;
 
-/// The snippets of the guides are tested with the code.
+/// The snippets of the guides and of the README are tested with the code.
 #[cfg(doctest)]
 #[doc = include_str!("../../docs/CLIENT.md")]
 mod guide {}
 #[cfg(doctest)]
 #[doc = include_str!("../../docs/AGSXMPP.md")]
 mod agsxmpp {}
+#[cfg(doctest)]
+#[doc = include_str!("../../README.md")]
+mod readme {}

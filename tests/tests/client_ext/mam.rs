@@ -203,13 +203,24 @@ async fn ss_09_a_forgotten_id_is_told_and_ids_are_named_only_where_known() {
     fake.result(&asked, &info("<feature var='urn:xmpp:mam:2'/>"));
     assert_eq!(opening.await.expect("a task"), Err(MamError::NotById));
 
-    let reading = tokio::spawn(async move { read(&client, query, Bounds::default()).await.1 });
+    let reading = tokio::spawn({
+        let client = client.clone();
+        async move { read(&client, query, Bounds::default()).await.1 }
+    });
     let asked = fake.next().await;
     fake.result(&asked, &info("<feature var='urn:xmpp:mam:2#extended'/>"));
     let asked = fake.next().await;
     let missing = "<item-not-found xmlns='urn:ietf:params:xml:ns:xmpp-stanzas'/>";
     fake.error(&asked, "cancel", missing);
     assert_eq!(reading.await.expect("a task"), Err(MamError::UnknownId));
+
+    // Where none is named it is the archive that is not there, such as that of a room that is gone.
+    let all = Query::default();
+    let reading = tokio::spawn(async move { read(&client, all, Bounds::default()).await.1 });
+    let asked = fake.next().await;
+    fake.error(&asked, "cancel", missing);
+    let failed = reading.await.expect("a task");
+    assert!(matches!(failed, Err(MamError::Request(_))), "{failed:?}");
 }
 
 #[tokio::test]

@@ -38,6 +38,12 @@ Where the server is:
   without such records is tried itself on port 5222. Nothing is ever sent without TLS, and the
   certificate has to be good for the domain of the JID.
 
+What --json prints:
+  One object a line. Of a stanza: kind (message, presence, iq), type, from, to, id, stamp, delayed,
+  xml, and where they are there body, subject, thread, show, status, error. muc adds event, history
+  adds archive_id. listen also tells of the connection: kind connected (jid, resumed), disconnected
+  (reason), reconnecting (ms), not-connected (reason).
+
 Exit status:
   0  done
   1  failed; one line on standard error says why

@@ -34,6 +34,8 @@ pub(crate) enum CliError {
     /// The two passwords typed were not the same.
     Differ,
     EmptyPassword,
+    /// Nothing but Enter was typed.
+    NothingTyped,
     LongPassword,
     LongText,
     NotUtf8,
@@ -58,9 +60,11 @@ impl fmt::Display for CliError {
             Self::OutOfRoom => f.write_str("no longer in the room"),
             Self::NotAsked(name) => write!(f, "the server does not ask for {name}"),
             Self::NoStanza(line) => write!(f, "number {line} is no stanza"),
+            Self::Unanswered(1) => f.write_str("a request was not answered in time"),
             Self::Unanswered(count) => write!(f, "{count} requests were not answered in time"),
             Self::Differ => f.write_str("the two passwords are not the same"),
             Self::EmptyPassword => f.write_str("there is no password on standard input"),
+            Self::NothingTyped => f.write_str("no password was typed"),
             Self::LongPassword => f.write_str("the line with the password does not end"),
             Self::LongText => f.write_str("the text on standard input is longer than 1 MiB"),
             Self::NotUtf8 => f.write_str("standard input is not UTF-8"),

@@ -94,7 +94,7 @@ fn prompt(question: &str) -> Result<String, CliError> {
         return Err(CliError::NoTerminal);
     }
     match rpassword::prompt_password(question)? {
-        password if password.is_empty() => Err(CliError::EmptyPassword),
+        password if password.is_empty() => Err(CliError::NothingTyped),
         password => Ok(password),
     }
 }

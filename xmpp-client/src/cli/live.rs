@@ -10,6 +10,7 @@ use crate::error::Closed;
 use crate::event::Event;
 use crate::ext::fresh_id;
 use crate::limits::after;
+use crate::protocol::{Options as Protocol, XmppProtocol};
 use crate::reconnect::Reconnect;
 use serde_json::json;
 use std::collections::HashSet;
@@ -47,6 +48,13 @@ pub(super) async fn listen(
 
 async fn follow(client: &XmppClient, out: &Out, args: &ListenArgs) -> Result<(), CliError> {
     let mut events = client.events();
+    // Others may ask whether we are there, and what we are.
+    let protocol = Protocol {
+        receipts: false,
+        chat_states: false,
+        ..Protocol::default()
+    };
+    let _answers = XmppProtocol::with(client, protocol);
     let mut last = CloseReason::Eof;
     let mut messages = 0;
     let end = interrupted();
@@ -65,9 +73,14 @@ async fn follow(client: &XmppClient, out: &Out, args: &ListenArgs) -> Result<(),
                     out.stanza(&stanza)?;
                 }
             }
-            Some(Event::Disconnected { reason }) => last = reason,
-            Some(event) if !args.messages => tell(&event, out)?,
-            Some(_) => {}
+            Some(event) => {
+                if !args.messages {
+                    tell(&event, out)?;
+                }
+                if let Event::Disconnected { reason } = event {
+                    last = reason;
+                }
+            }
             None => return Err(CliError::Closed(Closed { reason: last })),
         }
     }
@@ -81,12 +94,14 @@ fn tell(event: &Event, out: &Out) -> Result<(), CliError> {
             let value = json!({ "kind": "connected", "jid": jid.as_str(), "resumed": resumed });
             out.line(&value, &format!("connected as {}", plain(jid.as_str())))?;
         }
+        Event::Disconnected { reason } => {
+            let reason = reason.clone();
+            let text = plain(&Closed { reason }.to_string());
+            out.line(&json!({ "kind": "disconnected", "reason": text }), &text)?;
+        }
         Event::Reconnecting { delay, .. } => {
             let value = json!({ "kind": "reconnecting", "ms": delay.as_millis() });
-            let text = format!(
-                "connection lost; trying again in {:.0} s",
-                delay.as_secs_f64()
-            );
+            let text = format!("trying again in {:.1} s", delay.as_secs_f64());
             out.line(&value, &text)?;
         }
         Event::ConnectFailed { reason } => {

@@ -20,7 +20,7 @@ use clap::Parser;
 use error::CliError;
 use input::Input;
 use show::Out;
-use std::io::{self, Write};
+use std::io::{self, IsTerminal, Write};
 use std::process::ExitCode;
 use std::time::Duration;
 use tracing_subscriber::EnvFilter;
@@ -58,8 +58,11 @@ fn start_log(options: &Options) {
     let filter = options.log.as_deref().unwrap_or("error");
     let filter = EnvFilter::try_new(filter).unwrap_or_else(|_| EnvFilter::new("error"));
     let log = tracing_subscriber::fmt().with_env_filter(filter);
+    let log = log
+        .with_writer(io::stderr)
+        .with_ansi(io::stderr().is_terminal());
     // Only who embeds this can have set another one.
-    let _ = log.with_writer(io::stderr).try_init();
+    let _ = log.try_init();
 }
 
 async fn run(cli: Cli) -> Result<(), CliError> {

@@ -122,6 +122,11 @@ fn text(event: &RoomEvent) -> String {
             let body = indented(body.as_deref().unwrap_or_default());
             format!("{}{}: {body}", stamp.unwrap_or_default(), by(nick))
         }
+        // A room without one says so to whoever comes in.
+        RoomEvent::Subject {
+            nick: None,
+            subject,
+        } if subject.is_empty() => String::new(),
         RoomEvent::Subject { nick, subject } => {
             format!("* {} has set the subject: {}", by(nick), plain(subject))
         }

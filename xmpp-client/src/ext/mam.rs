@@ -293,7 +293,15 @@ pub async fn page(
             }
         }
     };
-    let fin = expect(answer?.first_element(), ns::MAM, "fin")?;
+    let names_ids = query.after_id.is_some()
+        || query.before_id.is_some()
+        || matches!(page.from, Some(rsm::From::After(_) | rsm::From::Before(_)));
+    let answer = match answer {
+        // It is not an id that was not found.
+        Err(error) if !names_ids => return Err(MamError::Request(error.into())),
+        answer => answer?,
+    };
+    let fin = expect(answer.first_element(), ns::MAM, "fin")?;
     // What stood before the answer in the stream is there by now.
     while let Some(stanza) = waiting(&mut events).await {
         results.take(&stanza)?;
