@@ -36,3 +36,8 @@ pub use tree::Tree;
 pub use trust::Trust;
 pub use wire::{Place, Received, Wire};
 pub use zone::Zone;
+
+/// The snippets of the README are tested with the code.
+#[cfg(doctest)]
+#[doc = include_str!("../../README.md")]
+mod readme {}

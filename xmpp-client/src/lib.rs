@@ -90,13 +90,10 @@ pub use xmpp_stream::stanza::{Kind, Stanza, Ty};
 pub use xmpp_stream::stream::{CloseReason, Failure};
 pub use xmpp_stream::xml::Element;
 
-/// The snippets of the guides and of the README are tested with the code.
+/// The snippets of the guides are tested with the code; those of the README by the test kit.
 #[cfg(doctest)]
 #[doc = include_str!("../../docs/CLIENT.md")]
 mod guide {}
 #[cfg(doctest)]
 #[doc = include_str!("../../docs/AGSXMPP.md")]
 mod agsxmpp {}
-#[cfg(doctest)]
-#[doc = include_str!("../../README.md")]
-mod readme {}
