@@ -61,10 +61,8 @@ async def send(n):
         client.send_message(mto=f"u0@{DOMAIN}", mbody=BODY, mtype="chat")
         if number % 100 == 99:
             await asyncio.sleep(0)
+    # What is sent waits in a queue of the library, and leaves it while this waits for its end.
     print("done -", flush=True)
-    # What is sent waits in a queue of the library: the work ends when all has left it.
-    while True:
-        await asyncio.sleep(3600)
 
 
 async def receive(n):
