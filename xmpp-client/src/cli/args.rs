@@ -257,7 +257,7 @@ pub(crate) struct RegisterArgs {
 
 #[derive(Args, Clone, Debug)]
 pub(crate) struct RawArgs {
-    /// Stanzas such as "<presence/>"
+    /// Stanzas such as `<presence/>`
     pub(crate) stanzas: Vec<String>,
     /// How many seconds to wait for answers
     #[arg(long, value_name = "SECONDS", default_value_t = 10)]
