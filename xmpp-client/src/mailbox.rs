@@ -18,6 +18,46 @@ pub(crate) trait Weigh {
     fn weight(&self) -> usize;
 }
 
+/// What happened before anybody received; the newest are kept.
+pub(crate) struct Early<T> {
+    events: VecDeque<T>,
+    bytes: usize,
+}
+
+impl<T> Default for Early<T> {
+    fn default() -> Self {
+        Self {
+            events: VecDeque::new(),
+            bytes: 0,
+        }
+    }
+}
+
+impl<T: Weigh> Early<T> {
+    pub(crate) fn keep(&mut self, event: T, limits: &Limits) {
+        self.bytes += event.weight();
+        self.events.push_back(event);
+        while self.events.len() > limits.early_events_max
+            || self.events.len() > 1 && self.bytes > limits.early_bytes_max
+        {
+            let oldest = self.events.pop_front();
+            self.bytes -= oldest.map_or(0, |event| event.weight());
+        }
+    }
+
+    /// The first receiver gets them all.
+    pub(crate) fn pour(&mut self, mailbox: &Mailbox<T>) {
+        for event in std::mem::take(self).events {
+            mailbox.push(event);
+        }
+    }
+
+    #[cfg(test)]
+    pub(crate) fn len(&self) -> usize {
+        self.events.len()
+    }
+}
+
 /// One receiver's queue, shared by who writes it and the receiver.
 pub(crate) struct Mailbox<T = Event> {
     shared: Arc<Shared<T>>,

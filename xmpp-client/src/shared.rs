@@ -3,9 +3,8 @@
 use crate::event::{Event, Events};
 use crate::handlers::Handlers;
 use crate::limits::Limits;
-use crate::mailbox::{Mailbox, Weigh};
+use crate::mailbox::{Early, Mailbox};
 use crate::outbox::Outbox;
-use std::collections::VecDeque;
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::Notify;
@@ -29,8 +28,7 @@ pub(crate) struct Shared {
 #[derive(Default)]
 struct Receivers {
     mailboxes: Vec<Mailbox>,
-    early: VecDeque<Event>,
-    early_bytes: usize,
+    early: Early<Event>,
     ended: bool,
 }
 
@@ -61,10 +59,7 @@ impl Shared {
     pub(crate) fn receive(self: &Arc<Self>) -> Events {
         let mailbox = Mailbox::default();
         let mut receivers = self.lock();
-        for event in std::mem::take(&mut receivers.early) {
-            mailbox.push(event);
-        }
-        receivers.early_bytes = 0;
+        receivers.early.pour(&mailbox);
         if receivers.ended {
             mailbox.close();
         } else {
@@ -98,7 +93,7 @@ impl Shared {
         let mut receivers = self.lock();
         receivers.mailboxes.retain(|mailbox| !mailbox.is_closed());
         if !receivers.mailboxes.is_empty() && !receivers.any_stays() {
-            receivers.keep(event.clone(), &self.limits);
+            receivers.early.keep(event.clone(), &self.limits);
         }
         match receivers.mailboxes.split_last() {
             Some((last, others)) => {
@@ -107,7 +102,7 @@ impl Shared {
                 }
                 last.push(event);
             }
-            None => receivers.keep(event, &self.limits),
+            None => receivers.early.keep(event, &self.limits),
         }
     }
 
@@ -163,18 +158,6 @@ impl Receivers {
     fn any_stays(&self) -> bool {
         let mut mailboxes = self.mailboxes.iter();
         mailboxes.any(|mailbox| !mailbox.is_passing())
-    }
-
-    /// The newest are kept.
-    fn keep(&mut self, event: Event, limits: &Limits) {
-        self.early_bytes += event.weight();
-        self.early.push_back(event);
-        while self.early.len() > limits.early_events_max
-            || self.early.len() > 1 && self.early_bytes > limits.early_bytes_max
-        {
-            let oldest = self.early.pop_front();
-            self.early_bytes -= oldest.map_or(0, |event| event.weight());
-        }
     }
 }
 

@@ -5,8 +5,7 @@ use super::presence::Presence;
 use super::roster::Contact;
 use crate::error::NotAcked;
 use crate::limits::{Limits, after};
-use crate::mailbox::{Mailbox, Weigh};
-use std::collections::VecDeque;
+use crate::mailbox::{Early, Mailbox, Weigh};
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -233,8 +232,7 @@ struct Shared {
 #[derive(Default)]
 struct State {
     mailboxes: Vec<Mailbox<ImEvent>>,
-    early: VecDeque<ImEvent>,
-    early_bytes: usize,
+    early: Early<ImEvent>,
     is_over: bool,
 }
 
@@ -250,10 +248,7 @@ impl Receivers {
     pub(super) fn receive(&self) -> ImEvents {
         let mailbox = Mailbox::default();
         let mut state = self.lock();
-        for event in std::mem::take(&mut state.early) {
-            mailbox.push(event);
-        }
-        state.early_bytes = 0;
+        state.early.pour(&mailbox);
         match state.is_over {
             true => mailbox.close(),
             false => state.mailboxes.push(mailbox.clone()),
@@ -301,7 +296,7 @@ impl Receivers {
         let mut state = self.lock();
         state.mailboxes.retain(|mailbox| !mailbox.is_closed());
         if state.mailboxes.is_empty() {
-            return state.keep(event, &self.limits);
+            return state.early.keep(event, &self.limits);
         }
         for mailbox in &state.mailboxes {
             mailbox.push(event.clone());
@@ -337,20 +332,6 @@ impl Receivers {
 impl Drop for Receivers {
     fn drop(&mut self) {
         self.end();
-    }
-}
-
-impl State {
-    /// The newest are kept.
-    fn keep(&mut self, event: ImEvent, limits: &Limits) {
-        self.early_bytes += event.weight();
-        self.early.push_back(event);
-        while self.early.len() > limits.early_events_max
-            || self.early.len() > 1 && self.early_bytes > limits.early_bytes_max
-        {
-            let oldest = self.early.pop_front();
-            self.early_bytes -= oldest.map_or(0, |event| event.weight());
-        }
     }
 }
 
