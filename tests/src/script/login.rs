@@ -93,7 +93,13 @@ impl Login<'_> {
             return Err(refused("a CA to trust", "none is given: use --ca FILE"));
         };
         let done = self.peer.handshake(trust, self.domain, self.patience).await;
-        done.map_err(|error| refused("a TLS handshake", error.to_string()))
+        done.map_err(|error| {
+            let mut got = error.to_string();
+            if got.contains("UnknownIssuer") {
+                got.push_str(": --ca FILE names the CA to trust");
+            }
+            refused("a TLS handshake", got)
+        })
     }
 
     /// As far as features under TLS, or in clear to a server on this machine that offers no TLS.
