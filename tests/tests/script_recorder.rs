@@ -5,7 +5,7 @@ use std::future::pending;
 use std::io::{BufRead, BufReader, Write};
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, ChildStdout, Command, Output, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 use xmpp_client::{Kind, Stanza, Ty, XmppClient};
@@ -15,7 +15,7 @@ use xmpp_stream::xml::Element;
 use xmpp_testkit::script::record::{Options, RecordError, Recorded, Recorder};
 use xmpp_testkit::script::stage::Elsewhere;
 use xmpp_testkit::script::{self, Report, find, suite};
-use xmpp_testkit::{TestLab, Trust};
+use xmpp_testkit::{Proxy, TestLab, Trust};
 
 const PATIENCE: Duration = Duration::from_secs(10);
 
@@ -185,4 +185,156 @@ async fn a_port_in_use_is_told() {
     options.listen = held.local_addr().expect("an address");
     let error = Recorder::listen(options).await.err().expect("the port is in use");
     assert!(matches!(error, RecordError::Listen(..)), "{error}");
+}
+
+/// The command while it records.
+struct Recording {
+    child: Child,
+    out: BufReader<ChildStdout>,
+    folder: PathBuf,
+    address: SocketAddr,
+    ca: String,
+}
+
+impl Recording {
+    /// With the password on standard input, towards a server of its own unless told otherwise.
+    fn start(more: &[&str], input: &str) -> Self {
+        static NUMBER: AtomicU32 = AtomicU32::new(0);
+        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+        let folder = format!("xmpp-record-{}-{number}", std::process::id());
+        let folder = std::env::temp_dir().join(folder);
+        std::fs::create_dir_all(&folder).expect("a folder");
+        let mut child = Command::new(env!("CARGO_BIN_EXE_xmpp-script"))
+            .args(["--account", "romeo@localhost", "--listen", "127.0.0.1:0"])
+            .arg("--record")
+            .arg(folder.join("recorded.scs"))
+            .arg("--ca-out")
+            .arg(folder.join("ca.pem"))
+            .args(more)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("the command");
+        let mut stdin = child.stdin.take().expect("a pipe");
+        stdin.write_all(input.as_bytes()).expect("it reads");
+        let mut out = BufReader::new(child.stdout.take().expect("a pipe"));
+        let mut address = None;
+        while address.is_none() {
+            let mut line = String::new();
+            assert_ne!(out.read_line(&mut line).expect("text"), 0, "it listens");
+            let rest = line.strip_prefix("listening on ");
+            address = rest.and_then(|rest| rest.split(' ').next()?.parse().ok());
+        }
+        let ca = std::fs::read_to_string(folder.join("ca.pem")).expect("a CA");
+        let address = address.expect("an address");
+        Self { child, out, folder, address, ca }
+    }
+
+    /// Waits for its end: exit code, what it says on standard error, the script.
+    fn end(mut self) -> (i32, String, String) {
+        let mut rest = String::new();
+        std::io::Read::read_to_string(&mut self.out, &mut rest).expect("text");
+        let Output { status, stderr, .. } = self.child.wait_with_output().expect("its end");
+        let script = std::fs::read_to_string(self.folder.join("recorded.scs")).expect("a script");
+        let _ = std::fs::remove_dir_all(&self.folder);
+        let stderr = String::from_utf8(stderr).expect("text");
+        (status.code().expect("an exit code"), stderr, script)
+    }
+
+    fn interrupt(&self) {
+        let pid = self.child.id().to_string();
+        let sent = Command::new("kill").args(["-INT", &pid]).status();
+        assert!(sent.expect("kill").success());
+    }
+}
+
+#[tokio::test]
+async fn the_command_ends_with_the_last_session() {
+    let recording = Recording::start(&[], "secret of romeo\n");
+    let jid = "romeo@localhost/garden";
+    let romeo = client(recording.address, &recording.ca, jid, "secret of romeo").await;
+    say(&romeo, Stanza::presence(Ty::None)).await;
+    hear(&romeo, |it| it.kind == Kind::Presence).await;
+    romeo.disconnect().await.expect("an open stream");
+    let (code, error, script) = recording.end();
+    assert_eq!((code, error.as_str()), (0, ""), "{script}");
+    assert!(!script.contains("secret of"), "{script}");
+    assert_eq!(played(&script).outcome.word(), "passed", "{script}");
+}
+
+/// A login with another password is refused, and not in the script; a connection that ends without a
+/// word ends so in the script.
+#[tokio::test]
+async fn an_interrupt_ends_the_command_in_order() {
+    let recording = Recording::start(&[], "secret of romeo\r\n");
+    let (address, ca) = (recording.address, recording.ca.clone());
+    let builder = XmppClient::builder("romeo@localhost/garden").password("wrong").ca_pem(&ca);
+    let refused = builder.connect_to(&address.to_string()).connect().await;
+    assert!(refused.is_err());
+    let proxy = Proxy::new(address).await;
+    let jid = "romeo@localhost/garden";
+    let romeo = client(proxy.address, &ca, jid, "secret of romeo").await;
+    say(&romeo, Stanza::presence(Ty::None)).await;
+    hear(&romeo, |it| it.kind == Kind::Presence).await;
+    let other = client(address, &ca, "romeo@localhost/balcony", "secret of romeo").await;
+    say(&other, Stanza::presence(Ty::None)).await;
+    hear(&other, |it| it.kind == Kind::Presence).await;
+    proxy.cut();
+    drop(proxy);
+    hear(&other, |it| it.head.ty == Ty::Unavailable).await;
+    recording.interrupt();
+    let (code, error, script) = recording.end();
+    assert_eq!(code, 0, "{error}\n{script}");
+    assert!(error.contains("romeo@localhost cannot sign in: not-authorized"), "{error}");
+    assert_eq!(script.matches(" connects\n").count(), 2, "{script}");
+    assert!(script.contains("Romeo cuts at byte 0\n"), "{script}");
+    assert!(script.contains("Romeo 2 disconnects\n"), "{script}");
+    assert_eq!(played(&script).outcome.word(), "passed", "{script}");
+}
+
+/// Where the server cannot be reached the client is told, and the script is empty: exit code 1.
+#[tokio::test]
+async fn a_server_that_is_not_there_is_told() {
+    let unused = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    let server = format!("localhost={}", unused.local_addr().expect("an address"));
+    drop(unused);
+    let recording = Recording::start(&["--server", &server], "secret\n");
+    let builder = XmppClient::builder("romeo@localhost").password("secret").ca_pem(&recording.ca);
+    let refused = builder.connect_to(&recording.address.to_string()).connect().await;
+    assert!(refused.is_err());
+    recording.interrupt();
+    let (code, error, script) = recording.end();
+    assert_eq!(code, 1, "{error}\n{script}");
+    assert!(error.contains("cannot be reached"), "{error}");
+}
+
+#[test]
+fn a_command_line_that_is_wrong_is_exit_code_2() {
+    let held = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    let address = held.local_addr().expect("an address").to_string();
+    let account = ["--record", "/nonexistent/x.scs", "--account", "romeo@localhost"];
+    for (more, told) in [
+        (&["--listen", &*address][..], "cannot be listened on"),
+        (&["--account", "a@b@c"], "a@b@c"),
+        (&["--cert", "/nonexistent/c.pem", "--key", "/nonexistent/k.pem"], "/nonexistent/c.pem"),
+        (&["--listen", "127.0.0.1:0", "--for", "1ms"], "/nonexistent/x.scs"),
+        (&["some.scs"], "cannot be used with"),
+    ] {
+        let mut child = Command::new(env!("CARGO_BIN_EXE_xmpp-script"))
+            .args(account)
+            .args(more)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("the command");
+        let mut stdin = child.stdin.take().expect("a pipe");
+        let _ = stdin.write_all(b"secret\nsecret\n");
+        drop(stdin);
+        let output = child.wait_with_output().expect("its end");
+        let error = String::from_utf8(output.stderr).expect("text");
+        assert_eq!(output.status.code(), Some(2), "{error}");
+        assert!(error.contains(told), "{told}\n{error}");
+    }
 }
