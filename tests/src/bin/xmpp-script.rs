@@ -32,6 +32,9 @@ struct Arguments {
     /// Play against this server; may be given once for each domain
     #[arg(long, value_name = "DOMAIN=HOST:PORT")]
     server: Vec<String>,
+    /// Where the same server begins with TLS, for characters of `tls: direct`
+    #[arg(long, value_name = "DOMAIN=HOST:PORT", requires = "server")]
+    server_tls: Vec<String>,
     /// The CA to trust there, as PEM; without it those of the system are trusted
     #[arg(long, value_name = "FILE", requires = "server")]
     ca: Option<PathBuf>,
@@ -212,13 +215,8 @@ fn options(arguments: &Arguments) -> Result<Options, String> {
         return Ok(options);
     }
     let mut elsewhere = Elsewhere::default();
-    for server in &arguments.server {
-        let (domain, address) = server
-            .split_once('=')
-            .filter(|(_, address)| address.rsplit_once(':').is_some())
-            .ok_or_else(|| format!("--server {server}: write DOMAIN=HOST:PORT"))?;
-        elsewhere.servers.insert(domain.into(), address.into());
-    }
+    elsewhere.servers = places("--server", &arguments.server)?;
+    elsewhere.servers_tls = places("--server-tls", &arguments.server_tls)?;
     if let Some(file) = &arguments.ca {
         let pem =
             std::fs::read_to_string(file).map_err(|why| format!("{}: {why}", file.display()))?;
@@ -235,6 +233,17 @@ fn options(arguments: &Arguments) -> Result<Options, String> {
     }
     options.elsewhere = Some(elsewhere);
     Ok(options)
+}
+
+fn places(option: &str, given: &[String]) -> Result<BTreeMap<String, String>, String> {
+    let place = |server: &String| {
+        let (domain, address) = server
+            .split_once('=')
+            .filter(|(_, address)| address.rsplit_once(':').is_some())
+            .ok_or_else(|| format!("{option} {server}: write DOMAIN=HOST:PORT"))?;
+        Ok((domain.to_owned(), address.to_owned()))
+    };
+    given.iter().map(place).collect()
 }
 
 /// Different for each run.

@@ -29,6 +29,8 @@ const DUPLEX_BYTES: usize = 64 * 1024;
 pub struct Elsewhere {
     /// Host and port of each domain.
     pub servers: BTreeMap<String, String>,
+    /// The same for characters that begin with TLS.
+    pub servers_tls: BTreeMap<String, String>,
     /// The CA to trust.
     pub trust: Option<Trust>,
     /// Accounts that exist: bare address and password. `None`: they are registered in band.
@@ -324,6 +326,10 @@ impl Elsewhere {
         password: &str,
         patience: Duration,
     ) -> Result<(), StageError> {
+        let one = &Character {
+            direct_tls: false,
+            ..one.clone()
+        };
         let mut peer = self.connect(one, patience).await?;
         let stage = Stage::Elsewhere(self.clone());
         let is_local = stage.is_local(&one.domain);
@@ -343,11 +349,13 @@ impl Elsewhere {
     }
 
     async fn connect(&self, one: &Character, patience: Duration) -> Result<Peer, StageError> {
-        let Some(server) = self.servers.get(&one.domain) else {
-            return Err(StageError(format!(
-                "no --server is given for {}",
-                one.domain
-            )));
+        let (servers, option) = match one.direct_tls {
+            true => (&self.servers_tls, "--server-tls"),
+            false => (&self.servers, "--server"),
+        };
+        let Some(server) = servers.get(&one.domain) else {
+            let domain = &one.domain;
+            return Err(StageError(format!("no {option} is given for {domain}")));
         };
         let connecting = timeout(patience, TcpStream::connect(server)).await;
         let error = |why: String| StageError(format!("{server} cannot be reached: {why}"));

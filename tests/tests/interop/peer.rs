@@ -22,6 +22,22 @@ const NAMES: &[&str] = &[
     "pubsub.localhost",
     "upload.localhost",
 ];
+/// Settings that scansion scripts count on, in the global part of Prosody's configuration.
+const SCANSION: &str = r#"
+storage = "memory"
+admins = { "admin@localhost" }
+hide_os_type = true
+bounce_blocked_messages = true
+contact_info = {
+    abuse = { "mailto:abuse@localhost", "xmpp:abuse@localhost" };
+    admin = { "mailto:admin@localhost", "xmpp:admin@localhost" };
+    feedback = { "http://localhost/feedback.html", "mailto:feedback@localhost", "xmpp:feedback@localhost" };
+    sales = { "xmpp:sales@localhost" };
+    security = { "xmpp:security@localhost" };
+    status = { "gopher://status.localhost" };
+    support = { "https://localhost/support.html", "xmpp:support@localhost" };
+}
+"#;
 /// How long a server may take to start.
 const START_MAX: Duration = Duration::from_secs(60);
 /// `nobody`: servers do not run as root.
@@ -67,6 +83,18 @@ impl Peer {
         let folder = Folder::new("prosody");
         let ports = Ports::free();
         let config = folder.write("prosody.cfg.lua", &prosody_config(&folder, &ports));
+        let mut command = Command::new("prosody");
+        command.arg("--config").arg(config).arg("-F");
+        Self::start("Prosody", command, folder, ports).await
+    }
+
+    /// Prosody with what its own scansion scripts expect beyond that.
+    pub(crate) async fn prosody_for_scansion() -> Self {
+        let folder = Folder::new("prosody-scansion");
+        let ports = Ports::free();
+        let mut config = prosody_config(&folder, &ports);
+        config.insert_str(0, SCANSION);
+        let config = folder.write("prosody.cfg.lua", &config);
         let mut command = Command::new("prosody");
         command.arg("--config").arg(config).arg("-F");
         Self::start("Prosody", command, folder, ports).await
@@ -122,6 +150,11 @@ impl Peer {
         };
         let answered = tokio::time::timeout(START_MAX, tries).await;
         answered.unwrap_or_else(|_| panic!("{} does not start", self.name));
+    }
+
+    /// The CA to trust.
+    pub(crate) fn ca_pem(&self) -> &str {
+        &self.ca_pem
     }
 
     /// A new account.
