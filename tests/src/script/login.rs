@@ -155,14 +155,19 @@ impl Login<'_> {
         self.exchange(mechanism.as_mut()).await
     }
 
-    /// SASL with the password of a character, in a stream that stands at its features: they are asked
-    /// for again by their mechanisms, the best of which every server has.
+    /// SASL with the password of a character, in a stream that stands at its features, which are not
+    /// looked at again: a mechanism that the server does not have is refused, and the next one tried.
     pub(crate) async fn authenticate_as(&mut self, one: &Character) -> Result<(), Refused> {
         let (local, password) = one.credentials();
         let random = |_| refused("a SCRAM client", "no random bytes");
-        let binding = ChannelBinding::None;
-        let scram = Scram::<Sha256>::new(local, password, binding);
-        self.exchange(&mut scram.map_err(random)?).await
+        let better = Scram::<Sha256>::new(local, password, ChannelBinding::None);
+        let done = self.exchange(&mut better.map_err(random)?).await;
+        let condition = done.as_ref().err().and_then(|why| why.condition.as_deref());
+        if condition != Some("invalid-mechanism") {
+            return done;
+        }
+        let other = Scram::<Sha1>::new(local, password, ChannelBinding::None);
+        self.exchange(&mut other.map_err(random)?).await
     }
 
     async fn exchange(&mut self, mechanism: &mut dyn Mechanism) -> Result<(), Refused> {

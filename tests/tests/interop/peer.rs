@@ -357,9 +357,10 @@ https_ssl = {ssl}
 ssl = {ssl}
 modules_enabled = {{
     "roster", "saslauth", "tls", "disco", "carbons", "pep", "blocklist", "bookmarks",
-    "vcard_legacy", "version", "time", "ping", "register", "mam", "csi_simple", "smacks", "private"
+    "vcard_legacy", "version", "time", "ping", "register", "mam", "csi_simple", "smacks", "private", "lastactivity", "server_contact_info"
 }}
 modules_disabled = {{ "s2s" }}
+contact_info = {{ abuse = {{ "mailto:abuse@localhost" }} }}
 authentication = "internal_hashed"
 allow_registration = true
 c2s_require_encryption = true
@@ -412,13 +413,15 @@ modules:
   mod_caps: {{}}
   mod_carboncopy: {{}}
   mod_client_state: {{}}
-  mod_disco: {{}}
+  mod_disco:
+    server_info: [{{modules: all, name: abuse-addresses, urls: ["mailto:abuse@localhost"]}}]
   mod_http_upload:
     access: all
     put_url: "https://@HOST@:{https}/upload"
     docroot: "{folder}/upload"
     max_size: 1048576
   mod_last: {{}}
+  mod_time: {{}}
   mod_mam: {{default: always, assume_mam_usage: true}}
   mod_muc:
     access: all

@@ -244,7 +244,10 @@ impl<'a> Writer<'a> {
             let _ = write!(head, " xmlns='{}'", escaped(tree.ns()));
         }
         for (index, (namespace, name, value)) in tree.attributes().enumerate() {
-            if is_left_out(tree, namespace, name, said) {
+            let is_stanza = tree.ns() == ns::CLIENT && parent_ns == ns::CLIENT;
+            let is_to_receiver = is_stanza && name == "to" && said != Said::ByClient;
+            if is_to_receiver || is_left_out(tree, namespace, name, said) {
+                // that it came says to whom; servers differ in whether they name the resource
                 continue;
             }
             let is_made = is_made_by_server(tree, name) || is_time(value);
