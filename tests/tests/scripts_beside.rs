@@ -27,11 +27,13 @@ fn folder() -> PathBuf {
 }
 
 /// What came of each script, by its name below the folder.
-fn played(folder: &Path, peer: Option<&Peer>) -> BTreeMap<String, Report> {
-    let parts = suite::parts(&find(&[folder.to_owned()]).expect("the folder of scripts"));
+type Reports = BTreeMap<String, Report>;
+
+fn played(folder: &Path, path: &Path, peer: Option<&Peer>, fresh: bool) -> Reports {
+    let parts = suite::parts(&find(&[path.to_owned()]).expect("scripts"));
     let options = Options {
         elsewhere: peer.map(elsewhere),
-        fresh: peer.is_some(),
+        fresh,
         seed: u64::from(std::process::id()) << 16,
         patience: Some(PATIENCE),
         at_a_time: 4,
@@ -66,9 +68,21 @@ fn word(report: &Report) -> &'static str {
 }
 
 /// Plays in a thread of its own: the runner has its own runtimes, a peer lives in this one.
-async fn beside(folder: PathBuf, peer: Option<Peer>) -> BTreeMap<String, Report> {
-    let playing = tokio::task::spawn_blocking(move || played(&folder, peer.as_ref()));
-    playing.await.expect("no panic")
+async fn beside(folder: PathBuf, peer: Option<Peer>) -> Reports {
+    let fresh = peer.is_some();
+    let playing = move || played(&folder, &folder, peer.as_ref(), fresh);
+    tokio::task::spawn_blocking(playing).await.expect("no panic")
+}
+
+/// A new Prosody for each script, as scripts of others count on accounts without a past.
+async fn one_by_one(folder: PathBuf) -> Reports {
+    let mut all = Reports::new();
+    for found in find(std::slice::from_ref(&folder)).expect("the folder") {
+        let (peer, folder) = (Peer::prosody_for_scansion().await, folder.clone());
+        let playing = move || played(&folder, &found.file, Some(&peer), false);
+        all.extend(tokio::task::spawn_blocking(playing).await.expect("no panic"));
+    }
+    all
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -90,7 +104,7 @@ async fn our_scripts() {
                 None => {}
             }
         }
-        let other = |reports: &BTreeMap<String, Report>| reports.get(name).map_or("·", word);
+        let other = |reports: &Reports| reports.get(name).map_or("·", word);
         let (prosody, ejabberd) = (other(&prosody), other(&ejabberd));
         let (ours, why) = (word(report), why.join(" "));
         println!("| {name} | {ours} | {prosody} | {ejabberd} | {why} |");
@@ -102,7 +116,7 @@ async fn our_scripts() {
     assert!(unexplained.is_empty(), "without a reason:\n{unexplained}");
 }
 
-fn count(reports: &BTreeMap<String, Report>) -> String {
+fn count(reports: &Reports) -> String {
     let count = |wanted: &str| reports.values().filter(|it| word(it) == wanted).count();
     let counts = ["passes", "fails", "pending", "·"].map(|it| format!("{} {it}", count(it)));
     counts.join(", ")
@@ -116,7 +130,7 @@ async fn scansion() {
         return;
     };
     let ours = beside(folder.clone(), None).await;
-    let prosody = beside(folder, Some(Peer::prosody_for_scansion().await)).await;
+    let prosody = one_by_one(folder).await;
     println!("| script | ours | Prosody |\n|---|---|---|");
     for (name, report) in &ours {
         let other = prosody.get(name).map_or("·", word);

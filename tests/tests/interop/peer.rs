@@ -22,7 +22,9 @@ const NAMES: &[&str] = &[
     "pubsub.localhost",
     "upload.localhost",
 ];
-/// Settings that scansion scripts count on, in the global part of Prosody's configuration.
+/// Whom to write to, in Prosody's configuration.
+const CONTACT: &str = r#"contact_info = { abuse = { "mailto:abuse@localhost" } }"#;
+/// What scansion scripts count on instead.
 const SCANSION: &str = r#"
 storage = "memory"
 admins = { "admin@localhost" }
@@ -92,8 +94,7 @@ impl Peer {
     pub(crate) async fn prosody_for_scansion() -> Self {
         let folder = Folder::new("prosody-scansion");
         let ports = Ports::free();
-        let mut config = prosody_config(&folder, &ports);
-        config.insert_str(0, SCANSION);
+        let config = prosody_config(&folder, &ports).replace(CONTACT, SCANSION);
         let config = folder.write("prosody.cfg.lua", &config);
         let mut command = Command::new("prosody");
         command.arg("--config").arg(config).arg("-F");
@@ -360,7 +361,7 @@ modules_enabled = {{
     "vcard_legacy", "version", "time", "ping", "register", "mam", "csi_simple", "smacks", "private", "lastactivity", "server_contact_info"
 }}
 modules_disabled = {{ "s2s" }}
-contact_info = {{ abuse = {{ "mailto:abuse@localhost" }} }}
+{CONTACT}
 authentication = "internal_hashed"
 allow_registration = true
 c2s_require_encryption = true
