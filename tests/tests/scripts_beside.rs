@@ -12,6 +12,7 @@ mod reasons;
 
 use peer::{DOMAIN, Peer};
 use std::collections::BTreeMap;
+use std::fmt::Write;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 use xmpp_testkit::Trust;
@@ -57,7 +58,7 @@ fn elsewhere(peer: &Peer) -> Elsewhere {
     }
 }
 
-/// One word for the table. A pending script that passes elsewhere is what it waits for.
+/// One word for the table. A pending script may pass elsewhere.
 fn word(report: &Report) -> &'static str {
     match &report.outcome {
         Outcome::Passed | Outcome::Surprise(_) => "passes",
@@ -91,7 +92,7 @@ async fn our_scripts() {
     let prosody = beside(folder(), Some(Peer::prosody().await)).await;
     let ejabberd = beside(folder(), Some(Peer::ejabberd().await)).await;
     let mut unexplained = Vec::new();
-    println!("| script | ours | Prosody | ejabberd | why |\n|---|---|---|---|---|");
+    let mut table = "| script | ours | Prosody | ejabberd | why |\n|---|---|---|---|---|\n".to_owned();
     for (name, report) in &ours {
         let mut why = Vec::new();
         for (peer, reports) in [("Prosody", &prosody), ("ejabberd", &ejabberd)] {
@@ -107,19 +108,30 @@ async fn our_scripts() {
         let other = |reports: &Reports| reports.get(name).map_or("·", word);
         let (prosody, ejabberd) = (other(&prosody), other(&ejabberd));
         let (ours, why) = (word(report), why.join(" "));
-        println!("| {name} | {ours} | {prosody} | {ejabberd} | {why} |");
+        let _ = writeln!(table, "| {name} | {ours} | {prosody} | {ejabberd} | {why} |");
     }
-    for (name, reports) in [("ours", &ours), ("Prosody", &prosody), ("ejabberd", &ejabberd)] {
-        println!("{name}: {}", count(reports));
-    }
+    let (ours, prosody, ejabberd) = (count(&ours), count(&prosody), count(&ejabberd));
+    let _ = writeln!(table, "| {} | {ours} | {prosody} | {ejabberd} | |", "**sum**");
+    write_down("our scripts", &table);
     let unexplained = unexplained.join("\n");
     assert!(unexplained.is_empty(), "without a reason:\n{unexplained}");
 }
 
 fn count(reports: &Reports) -> String {
-    let count = |wanted: &str| reports.values().filter(|it| word(it) == wanted).count();
-    let counts = ["passes", "fails", "pending", "·"].map(|it| format!("{} {it}", count(it)));
-    counts.join(", ")
+    let passes = reports.values().filter(|it| word(it) == "passes").count();
+    format!("{passes} of {}", reports.len())
+}
+
+/// Prints a table, and puts it in its place on the page.
+fn write_down(name: &str, table: &str) {
+    println!("{table}");
+    let page = folder().join("../../docs/BESIDE.md");
+    let text = std::fs::read_to_string(&page).expect("docs/BESIDE.md");
+    let (start, end) = (format!("<!-- {name} -->\n"), format!("<!-- end of {name} -->"));
+    let (before, rest) = text.split_once(&start).expect("the place of the table");
+    let (_, after) = rest.split_once(&end).expect("the end of the table");
+    let text = format!("{before}{start}{table}{end}{after}");
+    std::fs::write(&page, text).expect("docs/BESIDE.md");
 }
 
 /// Scripts of others: the folder is in SCANSION.
@@ -131,13 +143,15 @@ async fn scansion() {
     };
     let ours = beside(folder.clone(), None).await;
     let prosody = one_by_one(folder).await;
-    println!("| script | ours | Prosody |\n|---|---|---|");
+    let mut table = "| script | ours | Prosody | why |\n|---|---|---|---|\n".to_owned();
     for (name, report) in &ours {
         let other = prosody.get(name).map_or("·", word);
-        println!("| {name} | {} | {other} |", word(report));
+        let why = reasons::of_scansion(name).unwrap_or_default();
+        let _ = writeln!(table, "| {name} | {} | {other} | {why} |", word(report));
     }
+    let _ = writeln!(table, "| **sum** | {} | {} | |", count(&ours), count(&prosody));
+    write_down("scansion", &table);
     for (name, reports) in [("ours", &ours), ("Prosody", &prosody)] {
-        println!("{name}: {}", count(reports));
         for report in reports.values().filter(|report| !report.outcome.is_good()) {
             println!("{name} {}", output::line(report));
         }

@@ -358,7 +358,7 @@ https_ssl = {ssl}
 ssl = {ssl}
 modules_enabled = {{
     "roster", "saslauth", "tls", "disco", "carbons", "pep", "blocklist", "bookmarks",
-    "vcard_legacy", "version", "time", "ping", "register", "mam", "csi_simple", "smacks", "private", "lastactivity", "server_contact_info"
+    "vcard_legacy", "version", "time", "ping", "register", "mam", "csi_simple", "smacks", "private", "lastactivity", "server_contact_info", "uptime"
 }}
 modules_disabled = {{ "s2s" }}
 {CONTACT}
