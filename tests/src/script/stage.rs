@@ -24,6 +24,9 @@ use xmpp_stream::stream::Password;
 /// Bytes in flight in a connection within this process, each way.
 const DUPLEX_BYTES: usize = 64 * 1024;
 
+/// A command that makes an account may take this long at least: some start a runtime for it.
+const COMMAND_MIN: Duration = Duration::from_secs(10);
+
 /// Servers that are running, and how to come by accounts there.
 #[derive(Clone, Debug, Default)]
 pub struct Elsewhere {
@@ -391,7 +394,7 @@ async fn run(
         .stderr(std::process::Stdio::null())
         .spawn()
         .map_err(|why| StageError(format!("{program}: {why}")))?;
-    let until = tokio::time::Instant::now() + patience.max(Duration::from_secs(20));
+    let until = tokio::time::Instant::now() + patience.max(COMMAND_MIN);
     let mut tick = tokio::time::interval(Duration::from_millis(10));
     loop {
         match child.try_wait() {
