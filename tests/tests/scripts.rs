@@ -7,6 +7,9 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use xmpp_testkit::script::{Options, Outcome, find, output, parse_file, parse_text, suite};
 
+/// What they show is asked by a document whose rows are not listed.
+const WITHOUT_ROW: [&str; 1] = ["xep-0359/forged.scs"];
+
 fn main() -> ExitCode {
     let arguments = Arguments::from_args();
     let folder = folder();
@@ -25,6 +28,7 @@ fn main() -> ExitCode {
     let pages = [
         Trial::test("docs/HERITAGE.md", heritage),
         Trial::test("docs/SCRIPTS.md", page),
+        Trial::test("docs/ROWS.md", rows),
     ];
     let trials = scripts.chain(pages).collect();
     let conclusion = libtest_mimic::run(&arguments, trials);
@@ -75,6 +79,30 @@ fn heritage() -> Result<(), Failed> {
     match table.contains(&count) && rows == found.len() {
         true => Ok(()),
         false => Err(format!("docs/HERITAGE.md must say: {count}").into()),
+    }
+}
+
+/// Scripts of documents say which rows they show, and the rows are there.
+fn rows() -> Result<(), Failed> {
+    let known = std::fs::read_to_string(folder().join("../../docs/ROWS.md"))?;
+    let mut wrong = String::new();
+    for found in find(&[folder()])? {
+        let text = std::fs::read_to_string(&found.file)?;
+        let named = text.lines().find_map(|line| line.strip_prefix("# row "));
+        let path = found.file.strip_prefix(folder())?.display().to_string();
+        let is_of_document = path.starts_with("rfc") || path.starts_with("xep-");
+        if named.is_none() && is_of_document && !WITHOUT_ROW.contains(&&*path) {
+            wrong += &format!("{path} has no line `# row …`\n");
+        }
+        for row in named.iter().flat_map(|rows| rows.split(", ")) {
+            if !known.contains(&format!("| `{row}` |")) {
+                wrong += &format!("{path}: docs/ROWS.md has no {row}\n");
+            }
+        }
+    }
+    match wrong.is_empty() {
+        true => Ok(()),
+        false => Err(wrong.into()),
     }
 }
 
