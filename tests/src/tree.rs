@@ -194,7 +194,10 @@ impl Tree {
             out.push_str(&match ns.as_str() {
                 "" => format!(" {name}='{value}'"),
                 ns::XML => format!(" xml:{name}='{value}'"),
-                ns => format!(" xmlns:n{index}='{}' n{index}:{name}='{value}'", escaped(ns)),
+                ns => format!(
+                    " xmlns:n{index}='{}' n{index}:{name}='{value}'",
+                    escaped(ns)
+                ),
             });
         }
         if self.nodes.is_empty() {

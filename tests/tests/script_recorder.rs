@@ -55,7 +55,9 @@ async fn hear(client: &XmppClient, is_it: impl Fn(&Stanza) -> bool) -> Stanza {
             }
         }
     };
-    tokio::time::timeout(PATIENCE, hearing).await.expect("it comes in time")
+    tokio::time::timeout(PATIENCE, hearing)
+        .await
+        .expect("it comes in time")
 }
 
 fn roster(ty: Ty, item: Option<Element>) -> Stanza {
@@ -72,19 +74,36 @@ fn to(stanza: Stanza, jid: &str) -> Stanza {
 async fn conversation(address: SocketAddr, ca: &str, passwords: &[String; 2]) {
     let romeo = client(address, ca, "romeo@localhost/garden", &passwords[0]).await;
     let juliet = client(address, ca, "juliet@localhost", &passwords[1]).await;
-    romeo.send_iq(roster(Ty::Get, None)).await.expect("a roster");
+    romeo
+        .send_iq(roster(Ty::Get, None))
+        .await
+        .expect("a roster");
     say(&romeo, Stanza::presence(Ty::None)).await;
     say(&juliet, Stanza::presence(Ty::None)).await;
     let item = Element::new("jabber:iq:roster", "item").with_attr("jid", "juliet@localhost");
-    romeo.send_iq(roster(Ty::Set, Some(item))).await.expect("a contact");
-    say(&romeo, to(Stanza::presence(Ty::Subscribe), "juliet@localhost")).await;
+    romeo
+        .send_iq(roster(Ty::Set, Some(item)))
+        .await
+        .expect("a contact");
+    say(
+        &romeo,
+        to(Stanza::presence(Ty::Subscribe), "juliet@localhost"),
+    )
+    .await;
     hear(&juliet, |it| it.head.ty == Ty::Subscribe).await;
-    say(&juliet, to(Stanza::presence(Ty::Subscribed), "romeo@localhost")).await;
+    say(
+        &juliet,
+        to(Stanza::presence(Ty::Subscribed), "romeo@localhost"),
+    )
+    .await;
     hear(&romeo, |it| it.head.ty == Ty::Subscribed).await;
     let chat = Stanza::chat("juliet@localhost", "Good ${evening},\n'Juliet' <3").expect("a chat");
     say(&romeo, chat.with_id("m1")).await;
     let heard = hear(&juliet, |it| it.kind == Kind::Message).await;
-    assert_eq!(heard.body().as_deref(), Some("Good ${evening},\n'Juliet' <3"));
+    assert_eq!(
+        heard.body().as_deref(),
+        Some("Good ${evening},\n'Juliet' <3")
+    );
     let version = Element::new("jabber:iq:version", "query");
     let asked = to(Stanza::iq(Ty::Get, "v1"), "localhost").with_child(&version);
     juliet.send_iq(asked).await.expect("a version");
@@ -117,7 +136,9 @@ async fn recorded(options: Options, passwords: [String; 2]) -> Recorded {
         let talking = conversation(address, &ca, &passwords);
         tokio::join!(recording, talking).0
     };
-    tokio::time::timeout(6 * PATIENCE, both).await.expect("it ends with the last session")
+    tokio::time::timeout(6 * PATIENCE, both)
+        .await
+        .expect("it ends with the last session")
 }
 
 /// What every recording of the conversation has to be.
@@ -138,11 +159,21 @@ fn check(recorded: &Recorded) {
         assert!(text.contains(wanted), "{wanted}\n{text}");
     }
     // neither the real passwords nor what is true of this run only
-    for unwanted in ["secret of", "stream:", "urn:ietf:params:xml:ns:xmpp-bind", "0.1.0"] {
+    for unwanted in [
+        "secret of",
+        "stream:",
+        "urn:ietf:params:xml:ns:xmpp-bind",
+        "0.1.0",
+    ] {
         assert!(!text.contains(unwanted), "{unwanted}\n{text}");
     }
     let report = played(text);
-    assert_eq!(report.outcome.word(), "passed", "{:?}\n{text}", report.outcome.why());
+    assert_eq!(
+        report.outcome.word(),
+        "passed",
+        "{:?}\n{text}",
+        report.outcome.why()
+    );
     for (is, other) in [
         ("subscription='to'", "subscription='from'"),
         ("<body>Good &#36;{evening}", "<body>Good morning"),
@@ -164,7 +195,11 @@ async fn a_session_with_a_server_elsewhere_is_recorded_and_played() {
         lab.account("juliet@localhost").await,
     ];
     let elsewhere = Elsewhere {
-        servers: [("localhost".into(), lab.place("localhost").address.to_string())].into(),
+        servers: [(
+            "localhost".into(),
+            lab.place("localhost").address.to_string(),
+        )]
+        .into(),
         trust: Some(Trust::pem(lab.ca_pem())),
         ..Elsewhere::default()
     };
@@ -183,7 +218,10 @@ async fn a_port_in_use_is_told() {
     let held = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
     let mut options = options(None, ["a".into(), "b".into()]);
     options.listen = held.local_addr().expect("an address");
-    let error = Recorder::listen(options).await.err().expect("the port is in use");
+    let error = Recorder::listen(options)
+        .await
+        .err()
+        .expect("the port is in use");
     assert!(matches!(error, RecordError::Listen(..)), "{error}");
 }
 
@@ -228,7 +266,13 @@ impl Recording {
         }
         let ca = std::fs::read_to_string(folder.join("ca.pem")).expect("a CA");
         let address = address.expect("an address");
-        Self { child, out, folder, address, ca }
+        Self {
+            child,
+            out,
+            folder,
+            address,
+            ca,
+        }
     }
 
     /// Waits for its end: exit code, what it says on standard error, the script.
@@ -269,7 +313,9 @@ async fn the_command_ends_with_the_last_session() {
 async fn an_interrupt_ends_the_command_in_order() {
     let recording = Recording::start(&[], "secret of romeo\r\n");
     let (address, ca) = (recording.address, recording.ca.clone());
-    let builder = XmppClient::builder("romeo@localhost/garden").password("wrong").ca_pem(&ca);
+    let builder = XmppClient::builder("romeo@localhost/garden")
+        .password("wrong")
+        .ca_pem(&ca);
     let refused = builder.connect_to(&address.to_string()).connect().await;
     assert!(refused.is_err());
     let proxy = Proxy::new(address).await;
@@ -286,7 +332,10 @@ async fn an_interrupt_ends_the_command_in_order() {
     recording.interrupt();
     let (code, error, script) = recording.end();
     assert_eq!(code, 0, "{error}\n{script}");
-    assert!(error.contains("romeo@localhost cannot sign in: not-authorized"), "{error}");
+    assert!(
+        error.contains("romeo@localhost cannot sign in: not-authorized"),
+        "{error}"
+    );
     assert_eq!(script.matches(" connects\n").count(), 2, "{script}");
     assert!(script.contains("Romeo cuts at byte 0\n"), "{script}");
     assert!(script.contains("Romeo 2 disconnects\n"), "{script}");
@@ -300,8 +349,13 @@ async fn a_server_that_is_not_there_is_told() {
     let server = format!("localhost={}", unused.local_addr().expect("an address"));
     drop(unused);
     let recording = Recording::start(&["--server", &server], "secret\n");
-    let builder = XmppClient::builder("romeo@localhost").password("secret").ca_pem(&recording.ca);
-    let refused = builder.connect_to(&recording.address.to_string()).connect().await;
+    let builder = XmppClient::builder("romeo@localhost")
+        .password("secret")
+        .ca_pem(&recording.ca);
+    let refused = builder
+        .connect_to(&recording.address.to_string())
+        .connect()
+        .await;
     assert!(refused.is_err());
     recording.interrupt();
     let (code, error, script) = recording.end();
@@ -313,12 +367,28 @@ async fn a_server_that_is_not_there_is_told() {
 fn a_command_line_that_is_wrong_is_exit_code_2() {
     let held = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
     let address = held.local_addr().expect("an address").to_string();
-    let account = ["--record", "/nonexistent/x.scs", "--account", "romeo@localhost"];
+    let account = [
+        "--record",
+        "/nonexistent/x.scs",
+        "--account",
+        "romeo@localhost",
+    ];
     for (more, told) in [
         (&["--listen", &*address][..], "cannot be listened on"),
         (&["--account", "a@b@c"], "a@b@c"),
-        (&["--cert", "/nonexistent/c.pem", "--key", "/nonexistent/k.pem"], "/nonexistent/c.pem"),
-        (&["--listen", "127.0.0.1:0", "--for", "1ms"], "/nonexistent/x.scs"),
+        (
+            &[
+                "--cert",
+                "/nonexistent/c.pem",
+                "--key",
+                "/nonexistent/k.pem",
+            ],
+            "/nonexistent/c.pem",
+        ),
+        (
+            &["--listen", "127.0.0.1:0", "--for", "1ms"],
+            "/nonexistent/x.scs",
+        ),
         (&["some.scs"], "cannot be used with"),
     ] {
         let mut child = Command::new(env!("CARGO_BIN_EXE_xmpp-script"))

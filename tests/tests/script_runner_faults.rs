@@ -74,7 +74,10 @@ async fn after_login<F: Future<Output = ()>>(then: impl FnOnce(FakeStream) -> F)
     };
     let ((code, said), ()) = tokio::join!(playing, serving);
     assert_eq!(code, 1, "{said}");
-    assert!(said.contains("script.scs:6:1: "), "the step is named: {said}");
+    assert!(
+        said.contains("script.scs:6:1: "),
+        "the step is named: {said}"
+    );
     said
 }
 

@@ -4,7 +4,10 @@
 //! Not part of `cargo test`: docs/BESIDE.md says how to run it and holds the tables. Servers are
 //! started as tests/interop.rs does it. A difference without a written reason is a failure.
 
-#[allow(dead_code, reason = "shared with the target interop, which uses the rest")]
+#[allow(
+    dead_code,
+    reason = "shared with the target interop, which uses the rest"
+)]
 #[path = "interop/peer.rs"]
 mod peer;
 #[path = "beside/reasons.rs"]
@@ -44,7 +47,10 @@ fn played(folder: &Path, path: &Path, peer: Option<&Peer>, fresh: bool) -> Repor
         let path = Path::new(&report.name).strip_prefix(folder);
         path.expect("below the folder").display().to_string()
     };
-    reports.into_iter().map(|report| (name(&report), report)).collect()
+    reports
+        .into_iter()
+        .map(|report| (name(&report), report))
+        .collect()
 }
 
 fn elsewhere(peer: &Peer) -> Elsewhere {
@@ -72,7 +78,9 @@ fn word(report: &Report) -> &'static str {
 async fn beside(folder: PathBuf, peer: Option<Peer>) -> Reports {
     let fresh = peer.is_some();
     let playing = move || played(&folder, &folder, peer.as_ref(), fresh);
-    tokio::task::spawn_blocking(playing).await.expect("no panic")
+    tokio::task::spawn_blocking(playing)
+        .await
+        .expect("no panic")
 }
 
 /// A new Prosody for each script, as scripts of others count on accounts without a past.
@@ -81,7 +89,11 @@ async fn one_by_one(folder: PathBuf) -> Reports {
     for found in find(std::slice::from_ref(&folder)).expect("the folder") {
         let (peer, folder) = (Peer::prosody_for_scansion().await, folder.clone());
         let playing = move || played(&folder, &found.file, Some(&peer), false);
-        all.extend(tokio::task::spawn_blocking(playing).await.expect("no panic"));
+        all.extend(
+            tokio::task::spawn_blocking(playing)
+                .await
+                .expect("no panic"),
+        );
     }
     all
 }
@@ -92,11 +104,14 @@ async fn our_scripts() {
     let prosody = beside(folder(), Some(Peer::prosody().await)).await;
     let ejabberd = beside(folder(), Some(Peer::ejabberd().await)).await;
     let mut unexplained = Vec::new();
-    let mut table = "| script | ours | Prosody | ejabberd | why |\n|---|---|---|---|---|\n".to_owned();
+    let mut table =
+        "| script | ours | Prosody | ejabberd | why |\n|---|---|---|---|---|\n".to_owned();
     for (name, report) in &ours {
         let mut why = Vec::new();
         for (peer, reports) in [("Prosody", &prosody), ("ejabberd", &ejabberd)] {
-            let Some(other) = reports.get(name) else { continue };
+            let Some(other) = reports.get(name) else {
+                continue;
+            };
             let is_other = !matches!(word(other), "passes" | "·") && word(other) != word(report);
             match reasons::of(name, peer) {
                 Some(reason) if word(other) != "passes" => why.push(format!("{peer}: {reason}")),
@@ -108,10 +123,17 @@ async fn our_scripts() {
         let other = |reports: &Reports| reports.get(name).map_or("·", word);
         let (prosody, ejabberd) = (other(&prosody), other(&ejabberd));
         let (ours, why) = (word(report), why.join(" "));
-        let _ = writeln!(table, "| {name} | {ours} | {prosody} | {ejabberd} | {why} |");
+        let _ = writeln!(
+            table,
+            "| {name} | {ours} | {prosody} | {ejabberd} | {why} |"
+        );
     }
     let (ours, prosody, ejabberd) = (count(&ours), count(&prosody), count(&ejabberd));
-    let _ = writeln!(table, "| {} | {ours} | {prosody} | {ejabberd} | |", "**sum**");
+    let _ = writeln!(
+        table,
+        "| {} | {ours} | {prosody} | {ejabberd} | |",
+        "**sum**"
+    );
     write_down("our scripts", &table);
     let unexplained = unexplained.join("\n");
     assert!(unexplained.is_empty(), "without a reason:\n{unexplained}");
@@ -127,7 +149,10 @@ fn write_down(name: &str, table: &str) {
     println!("{table}");
     let page = folder().join("../../docs/BESIDE.md");
     let text = std::fs::read_to_string(&page).expect("docs/BESIDE.md");
-    let (start, end) = (format!("<!-- {name} -->\n"), format!("<!-- end of {name} -->"));
+    let (start, end) = (
+        format!("<!-- {name} -->\n"),
+        format!("<!-- end of {name} -->"),
+    );
     let (before, rest) = text.split_once(&start).expect("the place of the table");
     let (_, after) = rest.split_once(&end).expect("the end of the table");
     let text = format!("{before}{start}{table}{end}{after}");
@@ -149,7 +174,12 @@ async fn scansion() {
         let why = reasons::of_scansion(name).unwrap_or_default();
         let _ = writeln!(table, "| {name} | {} | {other} | {why} |", word(report));
     }
-    let _ = writeln!(table, "| **sum** | {} | {} | |", count(&ours), count(&prosody));
+    let _ = writeln!(
+        table,
+        "| **sum** | {} | {} | |",
+        count(&ours),
+        count(&prosody)
+    );
     write_down("scansion", &table);
     for (name, reports) in [("ours", &ours), ("Prosody", &prosody)] {
         for report in reports.values().filter(|report| !report.outcome.is_good()) {

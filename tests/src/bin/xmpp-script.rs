@@ -94,7 +94,12 @@ struct Arguments {
     #[arg(long, value_name = "FILE", requires = "cert")]
     key: Option<PathBuf>,
     /// Write the CA of the certificate that is made, for the client to trust
-    #[arg(long, value_name = "FILE", requires = "record", conflicts_with = "cert")]
+    #[arg(
+        long,
+        value_name = "FILE",
+        requires = "record",
+        conflicts_with = "cert"
+    )]
     ca_out: Option<PathBuf>,
     /// Record for this long; else until every account has had its session, or an interrupt
     #[arg(long = "for", value_name = "TIME", requires = "record", value_parser = duration)]

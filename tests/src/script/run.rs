@@ -514,9 +514,8 @@ impl<'a> Playing<'a> {
         })?;
         // of `Juliet's phone's full JID` the longest name is meant
         let longer = |(_, one): &(usize, &Character)| {
-            name.strip_prefix(one.name.as_str()).is_some_and(|rest| {
-                OF_SOMEBODY.contains(&rest)
-            })
+            name.strip_prefix(one.name.as_str())
+                .is_some_and(|rest| OF_SOMEBODY.contains(&rest))
         };
         let (who, property) = match self.script.cast.iter().enumerate().find(longer) {
             Some((who, one)) => (who, name.get(one.name.len()..)?),

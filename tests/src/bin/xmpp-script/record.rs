@@ -31,14 +31,20 @@ pub(crate) fn record(
         certificate: certificate(arguments)?,
         patience: arguments.patience.unwrap_or(PATIENCE),
     };
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build();
     let runtime = runtime.map_err(|why| why.to_string())?;
     runtime.block_on(all(arguments, file, options))
 }
 
 async fn all(arguments: &Arguments, file: &Path, options: Options) -> Result<bool, String> {
     let told = |error: RecordError| error.to_string();
-    let names: Vec<String> = options.accounts.iter().map(|(jid, _)| jid.to_string()).collect();
+    let names: Vec<String> = options
+        .accounts
+        .iter()
+        .map(|(jid, _)| jid.to_string())
+        .collect();
     let recorder = Recorder::listen(options).await.map_err(told)?;
     let address: SocketAddr = recorder.address().map_err(|why| why.to_string())?;
     if let (Some(pem), Some(file)) = (recorder.ca_pem(), &arguments.ca_out) {
@@ -123,7 +129,9 @@ fn password(jid: &str) -> Result<String, String> {
     }
     let line = String::from_utf8(line).map_err(|_| format!("the password of {jid} is no text"))?;
     match line.trim_end_matches('\r') {
-        "" => Err(format!("the password of {jid} is asked for on standard input")),
+        "" => Err(format!(
+            "the password of {jid} is asked for on standard input"
+        )),
         password => Ok(password.into()),
     }
 }

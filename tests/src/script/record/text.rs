@@ -112,7 +112,9 @@ fn names(notes: &Notes) -> Vec<String> {
         };
         let numbered = (2..).map(|number| format!("{name} {number}"));
         let mut free = std::iter::once(name.clone()).chain(numbered);
-        let name = free.find(|name| !names.contains(name)).unwrap_or(name.clone());
+        let name = free
+            .find(|name| !names.contains(name))
+            .unwrap_or(name.clone());
         names.push(name);
     }
     names
@@ -198,27 +200,29 @@ impl<'a> Writer<'a> {
     /// Elements on lines of their own, unless there is text between them.
     fn element(&mut self, tree: &'a Tree, parent_ns: &str, depth: usize, said: Said) {
         let indent = "\t".repeat(depth);
-        let head = self.head(tree, parent_ns, said);
         let is_blank = |text: &str| text.trim().is_empty();
         let has_children = tree.children().next().is_some();
-        if self.is_of_itself(tree, said) {
-            self.line(&format!("{indent}<{head} scansion:strict='false'/>"));
-        } else if has_children && tree.nodes().filter_map(Result::err).all(is_blank) {
-            let mark = self.out.len();
-            self.line(&format!("{indent}<{head}>"));
-            let inside = self.out.len();
-            for child in tree.children().filter(|child| !is_for_people(tree, child, said)) {
-                self.element(child, tree.ns(), depth + 1, said);
-            }
-            if self.out.len() == inside {
-                self.out.truncate(mark);
-                self.line(&format!("{indent}<{head}/>"));
-            } else {
-                self.line(&format!("{indent}</{}>", tree.name()));
-            }
-        } else {
+        let is_of_itself = self.is_of_itself(tree, said);
+        if !is_of_itself && !(has_children && tree.nodes().filter_map(Result::err).all(is_blank)) {
             let text = self.inline(tree, parent_ns, said);
-            self.line(&format!("{indent}{text}"));
+            return self.line(&format!("{indent}{text}"));
+        }
+        // once only: a value is captured where it is written first
+        let head = self.head(tree, parent_ns, said);
+        if is_of_itself {
+            return self.line(&format!("{indent}<{head} scansion:strict='false'/>"));
+        }
+        let mark = self.out.len();
+        self.line(&format!("{indent}<{head}>"));
+        let inside = self.out.len();
+        for child in tree.children().filter(|it| !is_for_people(tree, it, said)) {
+            self.element(child, tree.ns(), depth + 1, said);
+        }
+        if self.out.len() == inside {
+            self.out.truncate(mark);
+            self.line(&format!("{indent}<{head}/>"));
+        } else {
+            self.line(&format!("{indent}</{}>", tree.name()));
         }
     }
 
@@ -299,7 +303,11 @@ impl<'a> Writer<'a> {
     }
 
     fn of_client(&self, value: &str) -> String {
-        let whose = self.notes.accounts.iter().find(|(_, password)| password == value);
+        let whose = self
+            .notes
+            .accounts
+            .iter()
+            .find(|(_, password)| password == value);
         let actor = whose.and_then(|(account, _)| {
             let mut cast = self.notes.actors.iter().zip(&self.names);
             cast.find(|(actor, _)| actor.account == *account)
@@ -339,7 +347,11 @@ fn is_made_by_server(tree: &Tree, name: &str) -> bool {
 
 /// A date and a time as XEP-0082 and XEP-0091 write them.
 fn is_time(text: &str) -> bool {
-    let shape: String = text.chars().take(20).map(|c| if c.is_ascii_digit() { '0' } else { c }).collect();
+    let shape: String = text
+        .chars()
+        .take(20)
+        .map(|c| if c.is_ascii_digit() { '0' } else { c })
+        .collect();
     shape.starts_with("0000-00-00T00:00:00") || shape.starts_with("00000000T00:00:00")
 }
 
@@ -351,3 +363,6 @@ fn literal(text: &str) -> String {
         .replace('\r', "&#13;")
         .replace('\t', "&#9;")
 }
+
+#[cfg(test)]
+mod tests;
