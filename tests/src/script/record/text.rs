@@ -114,7 +114,7 @@ fn names(notes: &Notes) -> Vec<String> {
         let mut free = std::iter::once(name.clone()).chain(numbered);
         let name = free
             .find(|name| !names.contains(name))
-            .unwrap_or(name.clone());
+            .unwrap_or_else(|| name.clone());
         names.push(name);
     }
     names
@@ -203,7 +203,8 @@ impl<'a> Writer<'a> {
         let is_blank = |text: &str| text.trim().is_empty();
         let has_children = tree.children().next().is_some();
         let is_of_itself = self.is_of_itself(tree, said);
-        if !is_of_itself && !(has_children && tree.nodes().filter_map(Result::err).all(is_blank)) {
+        let is_laid_out = has_children && tree.nodes().filter_map(Result::err).all(is_blank);
+        if !is_of_itself && !is_laid_out {
             let text = self.inline(tree, parent_ns, said);
             return self.line(&format!("{indent}{text}"));
         }
