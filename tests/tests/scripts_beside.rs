@@ -18,6 +18,9 @@ use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
+use xmpp_client::{Stanza, Ty};
+use xmpp_stream::stream::Password;
+use xmpp_testkit::script::record::{self, Recorder};
 use xmpp_testkit::script::report::{Outcome, Report};
 use xmpp_testkit::script::stage::Elsewhere;
 use xmpp_testkit::script::{Options, find, output, play, suite};
@@ -198,6 +201,57 @@ async fn scansion() {
     for (name, reports) in [("ours", &ours), ("Prosody", &prosody)] {
         for report in reports.values().filter(|report| !report.outcome.is_good()) {
             println!("{name} {}", output::line(report));
+        }
+    }
+}
+
+/// A session with each server, through the recorder, and played against the same server.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn recorded() {
+    for peer in [Peer::prosody().await, Peer::ejabberd().await] {
+        let account = peer.account().await;
+        let recorder = Recorder::listen(record::Options {
+            listen: ([127, 0, 0, 1], 0).into(),
+            elsewhere: Some(elsewhere(&peer)),
+            accounts: vec![(account.jid.clone(), Password(account.password.clone()))],
+            certificate: None,
+            patience: PATIENCE,
+        });
+        let recorder = recorder.await.expect("a recorder");
+        let address = recorder.address().expect("an address").to_string();
+        let ca = recorder.ca_pem().expect("a CA").to_owned();
+        let builder = peer.builder(&account, "desk").ca_pem(&ca);
+        let talking = async {
+            let client = builder.connect_to(&address).connect().await;
+            let client = client.expect("a session");
+            let available = client.send_stanza(Stanza::presence(Ty::None)).await;
+            available.expect("the stream is open");
+            let text = Stanza::chat(account.jid.as_jid().as_str(), "to myself").expect("a chat");
+            client.send_stanza(text).await.expect("the stream is open");
+            while !client
+                .next_stanza()
+                .await
+                .expect("a message")
+                .body()
+                .is_some()
+            {}
+            client.disconnect().await.expect("the stream is open");
+        };
+        let recorded = tokio::join!(recorder.record(std::future::pending()), talking).0;
+        let folder = std::env::temp_dir().join(format!("recorded-{}", std::process::id()));
+        std::fs::create_dir_all(&folder).expect("a folder");
+        std::fs::write(folder.join("recorded.scs"), &recorded.script).expect("a file");
+        let name = peer.name;
+        let reports = beside(folder.clone(), Some(peer)).await;
+        std::fs::remove_dir_all(&folder).expect("our folder");
+        assert!(recorded.remarks.is_empty(), "{:?}", recorded.remarks);
+        for report in reports.values() {
+            let told = output::line(report);
+            assert!(
+                report.outcome.is_good(),
+                "{name} {told}\n{}",
+                recorded.script
+            );
         }
     }
 }

@@ -51,9 +51,15 @@ async fn all(arguments: &Arguments, file: &Path, options: Options) -> Result<boo
         .collect();
     let recorder = Recorder::listen(options).await.map_err(told)?;
     let address: SocketAddr = recorder.address().map_err(|why| why.to_string())?;
-    if let (Some(pem), Some(file)) = (recorder.ca_pem(), &arguments.ca_out) {
-        crate::write(file, pem)?;
-        println!("clients must trust {}", file.display());
+    match (recorder.ca_pem(), &arguments.ca_out) {
+        (Some(pem), Some(file)) => {
+            crate::write(file, pem)?;
+            println!("clients must trust {}", file.display());
+        }
+        (Some(_), None) => {
+            eprintln!("xmpp-script: no client can trust this recorder without --ca-out FILE");
+        }
+        (None, _) => {}
     }
     println!("listening on {address} for {}", names.join(", "));
     let stop = stopped(arguments.for_time).map_err(|why| why.to_string())?;
