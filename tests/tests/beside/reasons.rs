@@ -117,7 +117,7 @@ const REASONS: &[(&str, &str, &str)] = &[
         "answers with a result (XEP-0054 3.2: a set for another has to be an error)",
     ),
     (
-        "xep-0077/removed",
+        "xep-0077/removed.scs",
         "ejabberd",
         "ends the subscriptions before the sessions, so that the contact is not told that the \
          resource goes",
@@ -130,11 +130,7 @@ const REASONS: &[(&str, &str, &str)] = &[
     ),
     ("xep-0440/", "Prosody", "0.12 has no XEP-0440"),
     ("xep-0440/", "ejabberd", "23.01 has no XEP-0440"),
-    (
-        "xep-0474/",
-        "Prosody",
-        "0.12 has no XEP-0474, and refuses SCRAM for an account that there is not at once",
-    ),
+    ("xep-0474/", "Prosody", "0.12 has no XEP-0474"),
     ("xep-0474/", "ejabberd", "23.01 has no XEP-0474"),
     ("xep-0478/", "Prosody", "0.12 has no XEP-0478"),
     ("xep-0478/", "ejabberd", "23.01 has no XEP-0478"),
