@@ -3,6 +3,7 @@
 //! DESIGN 1 (addresses, certificates), 9 (unauthenticated connections). RFC 6120 section 13.12.
 
 use crate::c2s;
+use crate::config::Config;
 use crate::limits::Limits;
 use rustls::ServerConfig;
 use rustls::pki_types::CertificateDer;
@@ -27,6 +28,10 @@ pub enum ListenerKind {
     C2sStartTls,
     /// Clients, direct TLS (XEP-0368).
     C2sTls,
+    /// Servers, STARTTLS.
+    S2sStartTls,
+    /// Servers, direct TLS (XEP-0368).
+    S2sTls,
 }
 
 impl ListenerKind {
@@ -36,7 +41,30 @@ impl ListenerKind {
         match self {
             Self::C2sStartTls => "c2s-starttls",
             Self::C2sTls => "c2s-tls",
+            Self::S2sStartTls => "s2s-starttls",
+            Self::S2sTls => "s2s-tls",
         }
+    }
+
+    /// TLS comes first.
+    #[must_use]
+    pub const fn is_direct(self) -> bool {
+        matches!(self, Self::C2sTls | Self::S2sTls)
+    }
+
+    /// What a configuration wants listened on.
+    #[must_use]
+    pub fn wanted(config: &Config) -> Vec<(Self, SocketAddr)> {
+        let (c2s, s2s) = (&config.c2s, &config.s2s);
+        let mut wanted: Vec<_> = [(Self::C2sStartTls, &c2s.listen), (Self::C2sTls, &c2s.listen_tls)]
+            .into_iter()
+            .flat_map(|(kind, list)| list.iter().map(move |address| (kind, *address)))
+            .collect();
+        if s2s.enabled {
+            wanted.extend(s2s.listen.iter().map(|address| (Self::S2sStartTls, *address)));
+            wanted.extend(s2s.listen_tls.iter().map(|address| (Self::S2sTls, *address)));
+        }
+        wanted
     }
 }
 

@@ -303,18 +303,8 @@ async fn follow_system_clock(shared: Arc<Shared>) {
 async fn bind_all(
     config: &Config,
 ) -> Result<Vec<(ListenerKind, tokio::net::TcpListener)>, StartError> {
-    let starttls = config
-        .c2s
-        .listen
-        .iter()
-        .map(|address| (ListenerKind::C2sStartTls, *address));
-    let direct = config
-        .c2s
-        .listen_tls
-        .iter()
-        .map(|address| (ListenerKind::C2sTls, *address));
     let mut listeners = Vec::new();
-    for (kind, address) in starttls.chain(direct) {
+    for (kind, address) in ListenerKind::wanted(config) {
         match listener::bind(address).await {
             Ok(Some(listener)) => listeners.push((kind, listener)),
             Ok(None) => {}
