@@ -116,5 +116,6 @@ pub(crate) fn to_start(error: SettingsError) -> StartError {
     match error {
         SettingsError::Domain(error) => StartError::Domain(error),
         SettingsError::Module(error) => StartError::Module(error),
+        SettingsError::Network(error) => StartError::Network(error),
     }
 }

@@ -12,6 +12,7 @@ use crate::datadir::{DataDir, DataDirError};
 use crate::listener::{self, Certificates, Gate, ListenerKind};
 use crate::modules::{self, Module, RegisterError};
 use crate::reload::{self, Reload};
+use crate::s2s::NetworkError;
 use crate::settings::Settings;
 use crate::store::{Store, StoreError, StoreLimits};
 use std::collections::BTreeMap;
@@ -73,6 +74,8 @@ pub enum StartError {
     Domain(JidError),
     /// Two modules want the same query.
     Module(RegisterError),
+    /// Anchors of other servers' certificates.
+    Network(NetworkError),
     /// The store.
     Store(StoreError),
     /// Certificate and key of a domain.
@@ -327,6 +330,7 @@ impl fmt::Display for StartError {
                 "modules {} and {} both want queries in {}",
                 error.first, error.second, error.ns
             ),
+            Self::Network(error) => write!(f, "{error}"),
             Self::Store(error) => write!(f, "store: {error}"),
             Self::Tls { domain, error } => write!(f, "certificate of {domain}: {error}"),
             Self::TlsFile(path, error) => write!(f, "{}: {error}", path.display()),

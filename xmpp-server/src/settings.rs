@@ -6,6 +6,7 @@ use crate::core::Core;
 use crate::host::{Host, Policy};
 use crate::modules::{self, Module, ModuleSet, RegisterError};
 use crate::router::HostMap;
+use crate::s2s::{Network, NetworkError};
 use crate::store::StoreError;
 use std::collections::HashMap;
 use std::sync::{Arc, PoisonError};
@@ -25,6 +26,8 @@ pub struct Settings {
     /// Modules by the names of those that are off: most domains have the same, and what a module
     /// remembers stays over a reload.
     pub(crate) sets: HashMap<Vec<String>, Arc<ModuleSet>>,
+    /// How other domains are found; `None`: there are no links.
+    pub(crate) network: Option<Arc<Network>>,
 }
 
 /// Why a configuration makes no settings.
@@ -35,6 +38,8 @@ pub enum SettingsError {
     Domain(JidError),
     /// Two modules want the same query.
     Module(RegisterError),
+    /// Anchors of other servers' certificates.
+    Network(NetworkError),
 }
 
 impl Settings {
@@ -71,7 +76,16 @@ impl Settings {
             let host = Host::new(policy).map_err(SettingsError::Domain)?;
             hosts.insert(host.domain.clone(), Arc::new(host));
         }
+        let network = match config.s2s.enabled {
+            true => {
+                let before = before.and_then(|before| before.network.as_deref());
+                let network = Network::new(&config, before).map_err(SettingsError::Network)?;
+                Some(Arc::new(network))
+            }
+            false => None,
+        };
         Ok(Self {
+            network,
             stream_limits: Arc::new(config.limits.stream),
             config,
             hosts,
@@ -115,6 +129,7 @@ impl Core {
             config: new.config,
             hosts,
             sets: new.sets,
+            network: new.network,
         };
         let mut place = self
             .settings

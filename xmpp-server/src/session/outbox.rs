@@ -266,6 +266,11 @@ impl Outbox {
         self.lock().take_sent(is_meant)
     }
 
+    /// The peer does not count after all: what is written is taken.
+    pub(crate) fn uncount(&self) {
+        self.lock().uncount();
+    }
+
     /// Takes everything out.
     pub(crate) fn drain(&self) -> Vec<OutItem> {
         self.lock().drain()

@@ -525,6 +525,10 @@ impl OutQ {
         });
     }
 
+    pub(super) fn uncount(&mut self) {
+        self.sm = None;
+    }
+
     /// Takes out those that were sent over any transport and are like this.
     pub(super) fn take_sent(&mut self, is_meant: impl Fn(&OutItem) -> bool) -> Vec<OutItem> {
         let fixed = self.fixed().min(self.items.len());
