@@ -235,6 +235,8 @@ limits! {
     s2s_wait_max: Time = Duration::from_secs(60),
     /// From the first question to DNS to an established stream, all addresses tried.
     s2s_connect_max: Time = Duration::from_secs(60),
+    /// Streams of other servers whose connection was lost and whose count is kept for `sm_resume`.
+    s2s_resumable_max: Count = 1000,
     /// The same failure of a link is logged again after so long.
     s2s_log_again: Time = Duration::from_secs(3600),
 

@@ -139,9 +139,11 @@ impl Server {
             .await
             .map_err(StartError::Store)?;
         let (shutdown, down) = watch::channel(false);
+        let certificates = Arc::new(certificates);
+        core.s2s.show(Arc::clone(&certificates));
         let shared = Arc::new(Shared {
             core,
-            certificates: Arc::new(certificates),
+            certificates,
             shutdown: down,
         });
         let reload = Arc::new(Reload {
@@ -169,13 +171,18 @@ impl Running {
         &mut self,
         listeners: Vec<(ListenerKind, tokio::net::TcpListener)>,
     ) -> Result<(), StartError> {
-        let gate = Arc::new(Gate::default());
+        // Strangers at one door do not shut the other.
+        let (clients, servers) = (Arc::new(Gate::default()), Arc::new(Gate::default()));
         for (kind, listener) in listeners {
             if let Ok(address) = listener.local_addr() {
                 self.addresses.entry(kind).or_default().push(address);
             }
             let shared = Arc::clone(&self.handle.shared);
-            let accepting = listener::accept(listener, kind, shared, Arc::clone(&gate));
+            let gate = match kind {
+                ListenerKind::C2sStartTls | ListenerKind::C2sTls => &clients,
+                ListenerKind::S2sStartTls | ListenerKind::S2sTls => &servers,
+            };
+            let accepting = listener::accept(listener, kind, shared, Arc::clone(gate));
             self.accepting.push(tokio::spawn(accepting));
         }
         self.accepting
@@ -241,6 +248,8 @@ impl Running {
             // Their connections end with them.
             self.accepting.iter().for_each(JoinHandle::abort);
         }
+        // Last words of sessions are on their way to other servers.
+        core.s2s.close(rest).await;
         if let Some(admin) = self.admin.take() {
             admin.abort();
         }
@@ -288,6 +297,7 @@ impl Drop for Running {
         for task in self.accepting.drain(..).chain(self.admin.take()) {
             task.abort();
         }
+        self.handle.shared.core.s2s.abort();
     }
 }
 

@@ -12,7 +12,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, PoisonError};
 use xmpp_stream::error::StreamCondition;
 use xmpp_stream::jid::JidError;
-use xmpp_stream::limits::Limits as StreamLimits;
+use xmpp_stream::limits::{Limits as StreamLimits, XmlLimits};
 
 /// Configuration and domains in force.
 #[derive(Debug)]
@@ -23,6 +23,8 @@ pub struct Settings {
     pub hosts: HostMap,
     /// Bounds of new streams.
     pub(crate) stream_limits: Arc<StreamLimits>,
+    /// The same for streams of other servers.
+    pub(crate) s2s_limits: Arc<StreamLimits>,
     /// Modules by the names of those that are off: most domains have the same, and what a module
     /// remembers stays over a reload.
     pub(crate) sets: HashMap<Vec<String>, Arc<ModuleSet>>,
@@ -86,6 +88,10 @@ impl Settings {
         };
         Ok(Self {
             network,
+            s2s_limits: Arc::new(StreamLimits {
+                after_auth: XmlLimits::s2s(),
+                ..config.limits.stream
+            }),
             stream_limits: Arc::new(config.limits.stream),
             config,
             hosts,
@@ -126,6 +132,7 @@ impl Core {
         }
         let settings = Settings {
             stream_limits: new.stream_limits,
+            s2s_limits: new.s2s_limits,
             config: new.config,
             hosts,
             sets: new.sets,

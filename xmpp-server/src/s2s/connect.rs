@@ -5,8 +5,9 @@
 //! `s2s check`, which shows the steps as they go.
 
 use super::cause::Cause;
+use super::incoming::rule;
 use super::link::Step;
-use crate::config::Dialback as DialbackRule;
+use super::trust;
 use crate::core::Core;
 use crate::random;
 use crate::settings::Settings;
@@ -19,7 +20,7 @@ use xmpp_stream::driver::{Driver, Transport};
 use xmpp_stream::resolve::{Candidate, Found, Service, Unanswered, Way};
 use xmpp_stream::stream::s2s::Link as Negotiated;
 use xmpp_stream::stream::s2s::{
-    Answer, Caller, CallerConfig, Dialback, Event, KeyCheck, Manage, Pair, Purpose,
+    Answer, Caller, CallerConfig, Dialback, Event, KeyCheck, Manage, Pair, PeerVerdict, Purpose,
 };
 use xmpp_stream::stream::{CloseReason, Failure, Machine, Output, TlsRule};
 
@@ -39,7 +40,7 @@ pub(super) trait Watcher: Sync {
     /// The next step begins.
     fn step(&self, step: Step);
     /// Something came of it.
-    fn told(&self, _line: &dyn std::fmt::Display) {}
+    fn told(&self, _line: &dyn fmt::Display) {}
 }
 
 impl<F: Fn(Step) + Sync> Watcher for F {
@@ -218,7 +219,11 @@ impl Opening<'_> {
                 match output {
                     Output::StartTls { .. } => self.tls(&mut driver, false).await?,
                     Output::Server(Event::CheckPeer { peer, .. }) => {
-                        let verdict = self.judge(&driver, &peer);
+                        let tls = driver.machine.tls();
+                        let verdict = trust::verdict(self.core, self.settings, tls, &peer);
+                        if let PeerVerdict::Untrusted(cause) = &verdict {
+                            self.watcher.told(cause);
+                        }
                         driver.machine.peer_checked(verdict, self.core.clock.now());
                     }
                     Output::Server(Event::Established(link)) => {
@@ -252,11 +257,7 @@ impl Opening<'_> {
             What::Stanzas(manage) => (Purpose::Stanzas, manage.clone()),
             What::Verify(_) => (Purpose::Verify, Manage::Off),
         };
-        let dialback = match s2s.dialback {
-            DialbackRule::Never => Dialback::Never,
-            DialbackRule::Tls => Dialback::Tls,
-            DialbackRule::Always => Dialback::Always,
-        };
+        let dialback = rule(s2s.dialback);
         CallerConfig {
             pair: self.pair.clone(),
             purpose,
@@ -281,7 +282,7 @@ impl Opening<'_> {
         let config = self.core.s2s.client_tls(&self.pair.from, direct);
         let config = config.ok_or_else(|| failed(&"this server has no certificate"))?;
         let name = xmpp_stream::tls::server_name(&self.pair.to);
-        let name = name.ok_or_else(|| failed(&"the domain cannot stand in a certificate"))?;
+        let name = name.map_err(|error| failed(&error))?;
         let info = driver.connect_tls(config, name).await;
         let info = info.map_err(|error| failed(&error))?;
         self.watcher.told(&format_args!("{} with {}", info.version, info.cipher));

@@ -22,7 +22,7 @@ use xmpp_stream::stanza::{Class, Item, Kind, Rendered, Stanza, To};
 use xmpp_stream::stream::s2s::Pair;
 
 /// The way from one domain to another.
-pub struct Link {
+pub(crate) struct Link {
     /// From a domain of ours to another.
     pub pair: Pair,
     /// What waits and what is not acknowledged.
@@ -274,6 +274,14 @@ impl Link {
         state.phase = Phase::Waiting;
         state.busy = false;
         self.take_out(core, state, Outbox::drain)
+    }
+
+    /// The next stanza is tried at once.
+    pub(super) fn forget_failure(&self) {
+        let mut state = self.lock();
+        if !state.busy {
+            state.failed = None;
+        }
     }
 
     /// Somebody uses it, or has to know what happened to it.

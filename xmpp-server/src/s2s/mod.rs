@@ -5,6 +5,7 @@
 //! treated by the core like what any sender without an account here sends.
 
 pub mod cause;
+mod arrived;
 mod connect;
 pub mod incoming;
 mod link;
@@ -13,20 +14,24 @@ mod network;
 mod outgoing;
 mod policy;
 mod receive;
+mod resume;
 mod send;
+mod trust;
 mod verify;
 
 pub use cause::Cause;
-pub use link::Link;
 pub(crate) use network::Network;
 pub use network::NetworkError;
 
 use crate::limits::Limits;
+use crate::listener::Certificates;
 use crate::random;
+use link::Link;
+use rustls::ClientConfig;
 use std::collections::HashMap;
 use std::future::Future;
 use std::sync::atomic::AtomicUsize;
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -44,6 +49,10 @@ pub struct Federation {
     pub(crate) secret: Secret,
     /// Streams that come in, for operators.
     pub(crate) arrivals: list::Arrivals,
+    /// Those of them that may be resumed.
+    pub(crate) resumable: resume::Resumable,
+    /// What our domains show; there from the start of a server on.
+    certificates: OnceLock<Arc<Certificates>>,
 }
 
 #[derive(Default)]
@@ -63,7 +72,19 @@ impl Federation {
             down: watch::Sender::new(false),
             secret: Secret::new(secret),
             arrivals: list::Arrivals::default(),
+            resumable: resume::Resumable::default(),
+            certificates: OnceLock::new(),
         }
+    }
+
+    /// What our domains show to others.
+    pub(crate) fn show(&self, certificates: Arc<Certificates>) {
+        let _ = self.certificates.set(certificates);
+    }
+
+    /// How a domain of ours calls others.
+    fn client_tls(&self, domain: &str, direct: bool) -> Option<Arc<ClientConfig>> {
+        self.certificates.get()?.call(domain, direct)
     }
 
     /// The way from one domain to another, if somebody has used it lately.

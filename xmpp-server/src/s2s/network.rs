@@ -16,7 +16,7 @@ use xmpp_stream::tls::{self, TlsError};
 
 /// What links need of the world.
 #[derive(Clone)]
-pub struct Network {
+pub(crate) struct Network {
     /// Finds a domain's servers.
     pub(crate) resolver: Resolver,
     /// Whose signatures are believed.

@@ -203,7 +203,7 @@ fn begin(
     let facts = Arc::new(Facts::of(core, connected));
     info!(
         address = %facts.address,
-        tls = facts.tls.as_deref(),
+        tls = facts.tls.version,
         proof = facts.proof,
         resumed = connected.link.resumed.is_some(),
         "link up"

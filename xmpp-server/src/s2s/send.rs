@@ -102,6 +102,13 @@ impl Core {
         link.ok_or(Cause::Full)
     }
 
+    /// A domain has proven itself to us: what was wrong with the way to it may be over.
+    pub(super) fn peer_lives(&self, pair: &Pair) {
+        if let Some(link) = self.s2s.known(&pair.from, &pair.to) {
+            link.forget_failure();
+        }
+    }
+
     /// Has somebody see to a link that was idle.
     pub(crate) fn see_to(self: &Arc<Self>, link: &Arc<Link>) {
         let task = outgoing::run(Arc::clone(self), Arc::clone(link));
