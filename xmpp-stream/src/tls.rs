@@ -15,7 +15,9 @@ use rustls::{
 use std::fmt;
 use std::sync::Arc;
 
+pub mod s2s;
 pub(crate) mod server;
+pub mod trust;
 
 /// ALPN name of client streams (XEP-0368 section 4).
 pub const ALPN_CLIENT: &[u8] = b"xmpp-client";
