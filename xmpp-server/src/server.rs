@@ -115,7 +115,7 @@ impl Server {
         };
         // Before anything is made: a start that finds a port taken leaves no traces.
         let listeners = bind_all(&config).await?;
-        let clock = Clock::start();
+        let clock = config.given.clock.clone().unwrap_or_else(Clock::start);
         let limits = StoreLimits::from(&config.limits);
         let store = match (config.store.clone(), config.storage, &data_dir) {
             (Some(store), ..) => Ok(store),
@@ -125,7 +125,10 @@ impl Server {
         let store = store.map_err(StartError::Store)?;
         let secret = store.secret().await.map_err(StartError::Store)?;
         let newest = store.newest().await.map_err(StartError::Store)?;
-        let mut source = Source::new(data_dir.as_ref().map(DataDir::path));
+        let mut source = Source::new(
+            data_dir.as_ref().map(DataDir::path),
+            config.given.authority.clone(),
+        );
         let by_domain = source.load(&config, clock.system_now())?;
         let ca_pem = source.ca_pem().map(str::to_owned);
         let certificates = Certificates::new(by_domain, reload::fallback(&config));

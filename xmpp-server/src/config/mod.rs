@@ -13,13 +13,17 @@ mod tests;
 pub use error::{ConfigError, Position, Problem};
 pub(crate) use value::Slot;
 
+use crate::clock::Clock;
 use crate::limits::Limits;
 use crate::store::Store;
 use error::nearest;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use value::Choose;
+use xmpp_certs::DevCa;
+use xmpp_stream::dial::Dialer;
 use xmpp_stream::jid::{BareJid, Jid, JidError};
 
 /// Everything a server is told at start.
@@ -41,6 +45,8 @@ pub struct Config {
     pub store: Option<Store>,
     /// How other domains are found.
     pub dns: Dns,
+    /// For whoever embeds the server: what it would else make itself.
+    pub given: Given,
     /// Bounds.
     pub limits: Limits,
     /// Feature modules.
@@ -53,6 +59,17 @@ pub struct Config {
     seen: BTreeSet<String>,
     /// No domain was named: `domains` holds localhost.
     domain_implied: bool,
+}
+
+/// What an embedding program may hand in; a file cannot.
+#[derive(Clone, Debug, Default)]
+pub struct Given {
+    /// Issues the certificates of domains that have none, without a data directory.
+    pub authority: Option<Arc<DevCa>>,
+    /// The clock, say one that several servers share.
+    pub clock: Option<Clock>,
+    /// How connections to other servers are made.
+    pub dialer: Dialer,
 }
 
 /// One served domain.
@@ -292,6 +309,7 @@ impl Config {
             storage: Storage::Sqlite,
             store: None,
             dns: Dns::default(),
+            given: Given::default(),
             limits: Limits::default(),
             modules: Modules::default(),
             log: Log {
