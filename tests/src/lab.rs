@@ -343,7 +343,7 @@ impl TestLab {
 
     fn index(&self, domain: &str) -> usize {
         let mut nodes = self.nodes.iter();
-        let found = nodes.position(|node| node.domains().any(|name| name == domain));
+        let found = nodes.position(|node| node.serves(domain));
         found.unwrap_or_else(|| panic!("{domain} is not in this lab"))
     }
 

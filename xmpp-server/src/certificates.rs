@@ -48,10 +48,10 @@ struct Read {
 type Stamp = [Option<(u64, u64, i64, i64)>; 2];
 
 impl Source {
-    /// `given` is used where there is no directory.
+    /// Where an authority is given, the directory has none.
     pub(crate) fn new(dir: Option<&Path>, given: Option<Arc<DevCa>>) -> Self {
         Self {
-            dir: dir.map(Path::to_owned),
+            dir: dir.filter(|_| given.is_none()).map(Path::to_owned),
             ca: given,
             read: HashMap::new(),
         }

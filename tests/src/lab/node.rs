@@ -14,7 +14,7 @@ use xmpp_server::store::Store;
 use xmpp_server::{Handle, Running, Server, StartError};
 use xmpp_stream::driver::Transport;
 
-/// How often a port is tried that the server before has just left.
+/// How often, and how far apart, a port is tried that the server before has just left.
 const BIND_TRIES: usize = 40;
 const BIND_REST: Duration = Duration::from_millis(5);
 
@@ -68,6 +68,15 @@ impl Node {
 
     pub(crate) fn domains(&self) -> impl Iterator<Item = &str> {
         self.domains.iter().map(String::as_str)
+    }
+
+    /// Also one that a reload has added.
+    pub(crate) fn serves(&self, domain: &str) -> bool {
+        self.domains().any(|name| name == domain)
+            || self.lock().up.as_ref().is_some_and(|up| {
+                let handle = up.running.handle();
+                handle.core().settings().hosts.contains_key(domain)
+            })
     }
 
     pub(crate) fn is_up(&self) -> bool {
@@ -182,10 +191,11 @@ impl Node {
 
 /// Its listeners may still be held for a moment by a server that has just ended.
 async fn started(config: &Config) -> Result<Running, LabError> {
+    let mut rests = tokio::time::interval(BIND_REST);
     for _ in 0..BIND_TRIES {
         match Server::start(config.clone()).await {
             Err(StartError::Bind(_, error)) if error.kind() == io::ErrorKind::AddrInUse => {
-                tokio::time::sleep(BIND_REST).await;
+                rests.tick().await;
             }
             other => return other.map_err(LabError::Start),
         }

@@ -64,7 +64,7 @@ pub struct Config {
 /// What an embedding program may hand in; a file cannot.
 #[derive(Clone, Debug, Default)]
 pub struct Given {
-    /// Issues the certificates of domains that have none, without a data directory.
+    /// Issues the certificates of domains that have none, in place of the data directory's.
     pub authority: Option<Arc<DevCa>>,
     /// The clock, say one that several servers share.
     pub clock: Option<Clock>,
