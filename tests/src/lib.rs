@@ -3,7 +3,7 @@
 //! Five recipes, from small to large:
 //!
 //! * [`pair`]: two machines back to back, with a clock that the test moves.
-//! * [`lab`]: a server in this process, with accounts on demand.
+//! * [`lab`]: servers in this process, with accounts on demand and links that fail; docs/TESTLAB.md.
 //! * [`wire`]: raw peers talk to a server and say what they expect, element by element.
 //! * [`fake`]: a server that says what the test tells it, for clients.
 //! * [`script`]: conversations as text, played by `cargo test` and by the command xmpp-script; the
@@ -43,3 +43,8 @@ pub use zone::Zone;
 #[cfg(doctest)]
 #[doc = include_str!("../../README.md")]
 mod readme {}
+
+/// So are those of the guide to labs.
+#[cfg(doctest)]
+#[doc = include_str!("../../docs/TESTLAB.md")]
+mod testlab_guide {}
