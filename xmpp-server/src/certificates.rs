@@ -30,7 +30,7 @@ pub(crate) type ByDomain = HashMap<Box<str>, Arc<DomainTls>>;
 pub(crate) struct Source {
     /// The data directory; without one the development CA lives in memory.
     dir: Option<PathBuf>,
-    ca: Option<DevCa>,
+    ca: Option<Arc<DevCa>>,
     read: HashMap<Box<str>, Read>,
 }
 
@@ -48,17 +48,18 @@ struct Read {
 type Stamp = [Option<(u64, u64, i64, i64)>; 2];
 
 impl Source {
-    pub(crate) fn new(dir: Option<&Path>) -> Self {
+    /// Where an authority is given, the directory has none.
+    pub(crate) fn new(dir: Option<&Path>, given: Option<Arc<DevCa>>) -> Self {
         Self {
-            dir: dir.map(Path::to_owned),
-            ca: None,
+            dir: dir.filter(|_| given.is_none()).map(Path::to_owned),
+            ca: given,
             read: HashMap::new(),
         }
     }
 
     /// The development CA's certificate, once some domain needed it.
     pub(crate) fn ca_pem(&self) -> Option<&str> {
-        self.ca.as_ref().map(DevCa::pem)
+        self.ca.as_deref().map(DevCa::pem)
     }
 
     /// False when all was issued in memory: then nothing can change.
@@ -131,7 +132,7 @@ impl Source {
         let ca = DevCa::load_or_create(&dir.join("ca"), now).map_err(StartError::Certificate)?;
         let made = ca.ensure_domain(&dir.join("certs"), &domain.name, now);
         let made = made.map_err(StartError::Certificate)?;
-        self.ca = Some(ca);
+        self.ca = Some(Arc::new(ca));
         Ok(Some(CertificateFiles {
             certificate: made.certificate,
             key: made.key,
@@ -145,7 +146,8 @@ impl Source {
         now: SystemTime,
     ) -> Result<Read, StartError> {
         if self.ca.is_none() {
-            self.ca = Some(DevCa::new(now).map_err(StartError::Certificate)?);
+            let ca = DevCa::new(now).map_err(StartError::Certificate)?;
+            self.ca = Some(Arc::new(ca));
         }
         let issued = self.read.get(domain).filter(|one| one.files.is_none());
         let tls = match (issued, &self.ca) {
@@ -205,7 +207,12 @@ fn stamp_of(files: &CertificateFiles) -> Stamp {
     })
 }
 
-fn domain_tls(domain: &str, chain: &str, key: &str, s2s: bool) -> Result<DomainTls, StartError> {
+pub(crate) fn domain_tls(
+    domain: &str,
+    chain: &str,
+    key: &str,
+    s2s: bool,
+) -> Result<DomainTls, StartError> {
     let error = |error| StartError::Tls {
         domain: domain.into(),
         error,

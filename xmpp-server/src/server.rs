@@ -12,7 +12,7 @@ use crate::datadir::{DataDir, DataDirError};
 use crate::listener::{self, Certificates, Gate, ListenerKind};
 use crate::modules::{self, Module, RegisterError};
 use crate::reload::{self, Reload};
-use crate::s2s::NetworkError;
+use crate::s2s::{NetworkError, incoming};
 use crate::settings::Settings;
 use crate::store::{Store, StoreError, StoreLimits};
 use std::collections::BTreeMap;
@@ -118,7 +118,7 @@ impl Server {
         };
         // Before anything is made: a start that finds a port taken leaves no traces.
         let listeners = bind_all(&config).await?;
-        let clock = Clock::start();
+        let clock = config.given.clock.clone().unwrap_or_else(Clock::start);
         let limits = StoreLimits::from(&config.limits);
         let store = match (config.store.clone(), config.storage, &data_dir) {
             (Some(store), ..) => Ok(store),
@@ -128,7 +128,10 @@ impl Server {
         let store = store.map_err(StartError::Store)?;
         let secret = store.secret().await.map_err(StartError::Store)?;
         let newest = store.newest().await.map_err(StartError::Store)?;
-        let mut source = Source::new(data_dir.as_ref().map(DataDir::path));
+        let mut source = Source::new(
+            data_dir.as_ref().map(DataDir::path),
+            config.given.authority.clone(),
+        );
         let by_domain = source.load(&config, clock.system_now())?;
         let ca_pem = source.ca_pem().map(str::to_owned);
         let certificates = Certificates::new(by_domain, reload::fallback(&config));
@@ -269,6 +272,23 @@ impl Handle {
     /// Serves one connection over any transport, e.g. an in-memory pipe in tests.
     pub async fn serve(&self, transport: Box<dyn Transport>, peer: SocketAddr, direct_tls: bool) {
         c2s::serve(Arc::clone(&self.shared), transport, peer, direct_tls, || ()).await;
+    }
+
+    /// Serves one connection of another server over any transport.
+    pub async fn serve_server(
+        &self,
+        transport: Box<dyn Transport>,
+        peer: SocketAddr,
+        direct_tls: bool,
+    ) {
+        incoming::serve(
+            Arc::clone(&self.shared),
+            transport,
+            peer,
+            direct_tls,
+            || (),
+        )
+        .await;
     }
 
     /// Ends a session with a stream error; false when there is none of this address.

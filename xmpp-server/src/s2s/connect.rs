@@ -15,7 +15,7 @@ use std::fmt;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
-use xmpp_stream::dial::{Pace, dial, tcp};
+use xmpp_stream::dial::{Pace, dial};
 use xmpp_stream::driver::{Driver, Transport};
 use xmpp_stream::resolve::{Candidate, Found, Service, Unanswered, Way};
 use xmpp_stream::stream::s2s::Link as Negotiated;
@@ -175,9 +175,11 @@ async fn dial_one(
     for address in &addresses {
         watcher.told(&format_args!("trying {address}"));
     }
-    let dialed = dial(&addresses, Pace::default(), tcp).await;
+    let dialer = &network.dialer;
+    let connect = |address| dialer.connect(address);
+    let dialed = dial(&addresses, Pace::default(), connect).await;
     match dialed.connected {
-        Some((address, stream)) => Ok((address, Box::new(stream))),
+        Some((address, stream)) => Ok((address, stream)),
         None => {
             let missed = dialed.missed.iter();
             let missed = missed.map(|missed| (missed.address, missed.error.kind()));

@@ -11,6 +11,7 @@ use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 use tracing::warn;
+use xmpp_stream::dial::Dialer;
 use xmpp_stream::resolve::{Candidate, Host, NameServers, Resolver};
 use xmpp_stream::tls::{self, TlsError};
 
@@ -21,6 +22,8 @@ pub(crate) struct Network {
     pub(crate) resolver: Resolver,
     /// Whose signatures are believed.
     pub(crate) anchors: Arc<RootCertStore>,
+    /// Makes connections.
+    pub(crate) dialer: Dialer,
     /// What the resolver was made of.
     dns: Dns,
 }
@@ -54,8 +57,9 @@ impl Network {
     pub(crate) fn new(config: &Config, before: Option<&Self>) -> Result<Self, NetworkError> {
         let same = before.filter(|before| before.dns == config.dns);
         Ok(Self {
-            resolver: same.map_or_else(|| resolver(&config.dns), |same| same.resolver.clone()),
-            anchors: Arc::new(anchors(&config.s2s.ca)?),
+            resolver: same.map_or_else(|| resolver(config), |same| same.resolver.clone()),
+            anchors: Arc::new(anchors(config)?),
+            dialer: config.given.dialer.clone(),
             dns: config.dns.clone(),
         })
     }
@@ -67,9 +71,10 @@ impl fmt::Debug for Network {
     }
 }
 
-fn resolver(dns: &Dns) -> Resolver {
-    let resolver = Resolver::new(Arc::new(NameServers::new(&dns.servers)));
-    let overrides = dns.overrides.iter();
+fn resolver(config: &Config) -> Resolver {
+    let servers = || Resolver::new(Arc::new(NameServers::new(&config.dns.servers)));
+    let resolver = config.given.resolver.clone().unwrap_or_else(servers);
+    let overrides = config.dns.overrides.iter();
     overrides.fold(resolver, |resolver, (domain, place)| {
         let candidate = Candidate {
             host: Host::Address(place.addr.ip()),
@@ -81,14 +86,17 @@ fn resolver(dns: &Dns) -> Resolver {
 }
 
 /// The system's and those of `s2s.ca`. A system without any is no error: then only these count.
-fn anchors(files: &[PathBuf]) -> Result<RootCertStore, NetworkError> {
+fn anchors(config: &Config) -> Result<RootCertStore, NetworkError> {
     let mut store = RootCertStore::empty();
     let system = rustls_native_certs::load_native_certs();
     for error in &system.errors {
         warn!(%error, "an anchor of the system is left out");
     }
     store.add_parsable_certificates(system.certs);
-    for path in files {
+    if let Some(authority) = &config.given.authority {
+        store.add_parsable_certificates([authority.der().to_vec().into()]);
+    }
+    for path in &config.s2s.ca {
         let read = |error| NetworkError::Read(path.clone(), error);
         let text = crate::certificates::read_pem(path).map_err(read)?;
         let own = tls::roots(&text).map_err(|error| NetworkError::Anchor(path.clone(), error))?;
