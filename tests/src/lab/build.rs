@@ -11,6 +11,7 @@ use std::sync::{Arc, Mutex};
 use xmpp_certs::DevCa;
 use xmpp_server::clock::Clock;
 use xmpp_server::config::{Config, Storage};
+use xmpp_server::modules::Module;
 
 /// Least iterations that clients accept (RFC 7677 section 4): a lab signs in all the time.
 pub(crate) const SCRAM_ITERATIONS: u32 = 4096;
@@ -23,6 +24,9 @@ type Change<'a> = Box<dyn FnMut(&mut Config) + 'a>;
 pub struct LabBuilder<'a> {
     servers: Vec<Vec<String>>,
     changes: Vec<Change<'a>>,
+    modules: Vec<&'static dyn Module>,
+    authority: Option<Arc<DevCa>>,
+    joined: Vec<(String, SocketAddr)>,
     is_in_memory: bool,
 }
 
@@ -50,6 +54,27 @@ impl<'a> LabBuilder<'a> {
         self
     }
 
+    /// A module of the caller's for every server.
+    #[must_use]
+    pub fn module(mut self, module: &'static dyn Module) -> Self {
+        self.modules.push(module);
+        self
+    }
+
+    /// Certificates are from this authority instead of a fresh one.
+    #[must_use]
+    pub fn authority(mut self, authority: Arc<DevCa>) -> Self {
+        self.authority = Some(authority);
+        self
+    }
+
+    /// A domain whose server runs already, at this address.
+    #[must_use]
+    pub fn join(mut self, domain: &str, address: SocketAddr) -> Self {
+        self.joined.push((domain.into(), address));
+        self
+    }
+
     /// No sockets: clients and servers talk by pipes in memory, also on a paused clock.
     #[must_use]
     pub fn in_memory(mut self) -> Self {
@@ -63,15 +88,19 @@ impl<'a> LabBuilder<'a> {
     /// `LabError::Start`, `LabError::Certificate` and `LabError::Io`.
     pub async fn start(mut self) -> Result<TestLab, LabError> {
         let clock = Clock::start();
-        let ca = DevCa::new(clock.system_now()).map_err(LabError::Certificate)?;
+        let ca = match self.authority.take() {
+            Some(ca) => ca,
+            None => Arc::new(DevCa::new(clock.system_now()).map_err(LabError::Certificate)?),
+        };
         let mut lab = TestLab {
             nodes: Vec::new(),
             trust: Trust::pem(ca.pem()),
-            ca: Arc::new(ca),
+            ca,
             clock,
             net: Net::default(),
             is_in_memory: self.is_in_memory,
             links: BTreeMap::new(),
+            joined: std::mem::take(&mut self.joined),
             client_links: Mutex::default(),
             in_memory_peers: AtomicU16::new(1),
             folder: Folder::default(),
@@ -82,7 +111,7 @@ impl<'a> LabBuilder<'a> {
                 change(&mut config);
             }
             let net = self.is_in_memory.then(|| lab.net.clone());
-            lab.nodes.push(Node::new(config, net));
+            lab.nodes.push(Node::new(config, net, self.modules.clone()));
             lab.nodes[index].start().await?;
         }
         lab.point_links();

@@ -10,6 +10,7 @@ use tokio::task::JoinSet;
 use xmpp_certs::Leaf;
 use xmpp_server::config::Config;
 use xmpp_server::listener::ListenerKind;
+use xmpp_server::modules::Module;
 use xmpp_server::store::Store;
 use xmpp_server::{Handle, Running, Server, StartError};
 use xmpp_stream::driver::Transport;
@@ -22,6 +23,7 @@ const BIND_REST: Duration = Duration::from_millis(5);
 pub(crate) struct Node {
     /// `None`: it listens on sockets.
     net: Option<Net>,
+    modules: Vec<&'static dyn Module>,
     state: Mutex<State>,
     domains: Vec<String>,
 }
@@ -51,7 +53,7 @@ pub(crate) struct Addresses {
 }
 
 impl Node {
-    pub(crate) fn new(config: Config, net: Option<Net>) -> Self {
+    pub(crate) fn new(config: Config, net: Option<Net>, modules: Vec<&'static dyn Module>) -> Self {
         let domains = config.domains.iter();
         let domains = domains.map(|domain| domain.name.clone()).collect();
         let state = State {
@@ -61,6 +63,7 @@ impl Node {
         };
         Self {
             net,
+            modules,
             state: Mutex::new(state),
             domains,
         }
@@ -94,6 +97,14 @@ impl Node {
         state.up.as_ref().expect("the server is up").addresses
     }
 
+    pub(crate) fn listeners(&self) -> Vec<(ListenerKind, SocketAddr)> {
+        let state = self.lock();
+        let up = state.up.as_ref().expect("the server is up");
+        let all = up.running.addresses().iter();
+        all.flat_map(|(kind, list)| list.iter().map(|address| (*kind, *address)))
+            .collect()
+    }
+
     /// Where other servers reach it; `None`: not at all.
     pub(crate) fn server_address(&self) -> Option<SocketAddr> {
         self.lock().up.as_ref()?.addresses.s2s
@@ -101,7 +112,7 @@ impl Node {
 
     pub(crate) async fn start(&self) -> Result<(), LabError> {
         let config = self.lock().config.clone();
-        let running = started(&config).await?;
+        let running = started(&config, &self.modules).await?;
         let handle = running.handle();
         let mut served = JoinSet::new();
         let addresses = match &self.net {
@@ -190,17 +201,19 @@ impl Node {
 }
 
 /// Its listeners may still be held for a moment by a server that has just ended.
-async fn started(config: &Config) -> Result<Running, LabError> {
+async fn started(config: &Config, modules: &[&'static dyn Module]) -> Result<Running, LabError> {
     let mut rests = tokio::time::interval(BIND_REST);
     for _ in 0..BIND_TRIES {
-        match Server::start(config.clone()).await {
+        match Server::start_with(config.clone(), modules).await {
             Err(StartError::Bind(_, error)) if error.kind() == io::ErrorKind::AddrInUse => {
                 rests.tick().await;
             }
             other => return other.map_err(LabError::Start),
         }
     }
-    Server::start(config.clone()).await.map_err(LabError::Start)
+    Server::start_with(config.clone(), modules)
+        .await
+        .map_err(LabError::Start)
 }
 
 fn keep_ports(config: &mut Config, running: &Running) {
