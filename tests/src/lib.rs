@@ -15,6 +15,7 @@
 
 pub mod chat;
 pub mod fake;
+pub mod federated;
 pub mod lab;
 pub mod lab_cli;
 pub mod load;
@@ -31,6 +32,7 @@ pub mod wire;
 pub mod zone;
 
 pub use fake::{FakeServer, FakeStream};
+pub use federated::Federated;
 pub use lab::{LabClient, LabError, TestLab};
 pub use managed::{Link, Lost, Over};
 pub use proxy::Proxy;

@@ -7,7 +7,7 @@
 use crate::check::Level;
 use crate::check::certificates::{Pair, service_hosts};
 use crate::config::{CertificateFiles, Config, DomainConfig};
-use crate::listener::DomainTls;
+use crate::listener::{DomainTls, ServerTls};
 use crate::server::StartError;
 use std::collections::HashMap;
 use std::fs::File;
@@ -77,11 +77,11 @@ impl Source {
         for domain in &config.domains {
             let one = match self.files(domain, now)? {
                 Some(files) => {
-                    let one = read_pair(&domain.name, files)?;
+                    let one = read_pair(&domain.name, files, config.s2s.enabled)?;
                     report(config, &domain.name, &one, now);
                     one
                 }
-                None => self.in_memory(&domain.name, now)?,
+                None => self.in_memory(&domain.name, config.s2s.enabled, now)?,
             };
             read.insert(Box::from(domain.name.as_str()), one);
         }
@@ -101,7 +101,7 @@ impl Source {
             if stamp == one.stamp {
                 continue;
             }
-            match read_pair(domain, files.clone()) {
+            match read_pair(domain, files.clone(), config.s2s.enabled) {
                 Ok(new) => {
                     report(config, domain, &new, now);
                     changed.insert(domain.clone(), Arc::clone(&new.tls));
@@ -139,7 +139,12 @@ impl Source {
         }))
     }
 
-    fn in_memory(&mut self, domain: &str, now: SystemTime) -> Result<Read, StartError> {
+    fn in_memory(
+        &mut self,
+        domain: &str,
+        s2s: bool,
+        now: SystemTime,
+    ) -> Result<Read, StartError> {
         if self.ca.is_none() {
             let ca = DevCa::new(now).map_err(StartError::Certificate)?;
             self.ca = Some(Arc::new(ca));
@@ -150,7 +155,7 @@ impl Source {
             (None, Some(ca)) => {
                 let leaf = ca.issue_for_domain(domain, now);
                 let leaf = leaf.map_err(StartError::Certificate)?;
-                Arc::new(domain_tls(domain, &leaf.chain_pem, &leaf.key_pem)?)
+                Arc::new(domain_tls(domain, &leaf.chain_pem, &leaf.key_pem, s2s)?)
             }
             (None, None) => return Err(StartError::Certificate(xmpp_certs::CertError::Sign)),
         };
@@ -163,12 +168,12 @@ impl Source {
     }
 }
 
-fn read_pair(domain: &str, files: CertificateFiles) -> Result<Read, StartError> {
+fn read_pair(domain: &str, files: CertificateFiles, s2s: bool) -> Result<Read, StartError> {
     // Before the reading: what is written meanwhile is read again.
     let stamp = stamp_of(&files);
     let (chain, key) = (text(&files.certificate)?, text(&files.key)?);
     Ok(Read {
-        tls: Arc::new(domain_tls(domain, &chain, &key)?),
+        tls: Arc::new(domain_tls(domain, &chain, &key, s2s)?),
         files: Some(files),
         stamp,
         refused: None,
@@ -202,17 +207,31 @@ fn stamp_of(files: &CertificateFiles) -> Stamp {
     })
 }
 
-pub(crate) fn domain_tls(domain: &str, chain: &str, key: &str) -> Result<DomainTls, StartError> {
+pub(crate) fn domain_tls(
+    domain: &str,
+    chain: &str,
+    key: &str,
+    s2s: bool,
+) -> Result<DomainTls, StartError> {
     let error = |error| StartError::Tls {
         domain: domain.into(),
         error,
     };
     let (starttls, leaf) = tls::server_config(chain, key, false).map_err(error)?;
     let (direct, _) = tls::server_config(chain, key, true).map_err(error)?;
+    let between = || {
+        let accept = |direct| Ok(tls::s2s::server_config(chain, key, direct)?.0);
+        let call = |direct| tls::s2s::client_config(chain, key, direct);
+        Ok(ServerTls {
+            accept: [accept(false)?, accept(true)?],
+            call: [call(false)?, call(true)?],
+        })
+    };
     Ok(DomainTls {
         starttls,
         direct,
         leaf,
+        s2s: s2s.then(between).transpose().map_err(error)?,
     })
 }
 

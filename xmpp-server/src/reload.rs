@@ -64,7 +64,8 @@ impl Handle {
         chain_pem: &str,
         key_pem: &str,
     ) -> Result<(), StartError> {
-        let tls = certificates::domain_tls(domain, chain_pem, key_pem)?;
+        let s2s = self.shared.core.settings().config.s2s.enabled;
+        let tls = certificates::domain_tls(domain, chain_pem, key_pem, s2s)?;
         self.shared.certificates.renew(domain, Arc::new(tls));
         Ok(())
     }
@@ -131,5 +132,6 @@ pub(crate) fn to_start(error: SettingsError) -> StartError {
     match error {
         SettingsError::Domain(error) => StartError::Domain(error),
         SettingsError::Module(error) => StartError::Module(error),
+        SettingsError::Network(error) => StartError::Network(error),
     }
 }
