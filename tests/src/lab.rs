@@ -53,7 +53,7 @@ pub struct TestLab {
     net: Net,
     is_in_memory: bool,
     /// From server to server, both by index.
-    links: BTreeMap<(usize, usize), Proxy>,
+    links: BTreeMap<(usize, usize), Arc<Proxy>>,
     /// Domains served elsewhere; their numbers follow those of the servers.
     joined: Vec<(String, SocketAddr)>,
     /// From a client, by the address it was asked for.
@@ -190,7 +190,7 @@ impl TestLab {
             return link.unwrap_or_else(|| panic!("{from} is no client of this lab"));
         }
         let ends = (self.index(from), self.index(to));
-        let link = self.links.get(&ends).map(Proxy::relay);
+        let link = self.links.get(&ends).map(|link| link.relay());
         link.unwrap_or_else(|| panic!("{from} and {to} have no link: they are one server's"))
     }
 
@@ -222,6 +222,21 @@ impl TestLab {
     #[must_use]
     pub fn is_up(&self, domain: &str) -> bool {
         self.node(domain).is_up()
+    }
+
+    /// Where a domain's server is reached by other servers, past the links of the lab.
+    ///
+    /// # Panics
+    /// It is not a domain of this lab, or its server is down or alone.
+    #[must_use]
+    pub fn server_place(&self, domain: &str) -> Place {
+        let addresses = self.node(domain).addresses();
+        Place {
+            domain: domain.into(),
+            address: addresses.s2s.expect("a server that has links"),
+            address_tls: addresses.s2s_tls,
+            trust: self.trust.clone(),
+        }
     }
 
     /// Where a domain's server listens.
@@ -418,10 +433,10 @@ impl TestLab {
         }
     }
 
-    async fn proxy(&self, target: SocketAddr) -> Proxy {
+    async fn proxy(&self, target: SocketAddr) -> Result<Proxy, LabError> {
         match self.is_in_memory {
-            true => Proxy::in_memory(&self.net, target),
-            false => Proxy::new(target).await,
+            true => Ok(Proxy::in_memory(&self.net, target)),
+            false => Ok(Proxy::at(SocketAddr::from(([127, 0, 0, 1], 0)), target).await?),
         }
     }
 }

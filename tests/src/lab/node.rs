@@ -122,8 +122,8 @@ impl Node {
                     .address(ListenerKind::C2sStartTls)
                     .unwrap_or(SocketAddr::from(([127, 0, 0, 1], 0))),
                 c2s_tls: running.address(ListenerKind::C2sTls),
-                s2s: None,
-                s2s_tls: None,
+                s2s: running.address(ListenerKind::S2sStartTls),
+                s2s_tls: running.address(ListenerKind::S2sTls),
             },
         };
         let mut state = self.lock();
@@ -220,10 +220,12 @@ fn keep_ports(config: &mut Config, running: &Running) {
     let of = |kind| running.addresses().get(&kind).cloned().unwrap_or_default();
     config.c2s.listen = of(ListenerKind::C2sStartTls);
     config.c2s.listen_tls = of(ListenerKind::C2sTls);
+    config.s2s.listen = of(ListenerKind::S2sStartTls);
+    config.s2s.listen_tls = of(ListenerKind::S2sTls);
 }
 
 fn listen(net: &Net, handle: &Handle, served: &mut JoinSet<()>) -> Addresses {
-    let mut door = |direct_tls| {
+    let mut door = |from_server: bool, direct_tls: bool| {
         let (address, mut arrivals) = net.listen_any();
         let handle = handle.clone();
         served.spawn(async move {
@@ -232,18 +234,21 @@ fn listen(net: &Net, handle: &Handle, served: &mut JoinSet<()>) -> Addresses {
                 while connections.try_join_next().is_some() {}
                 let handle = handle.clone();
                 connections.spawn(async move {
-                    let stream = Box::new(arrival.stream);
-                    handle.serve(stream, arrival.peer, direct_tls).await;
+                    let (stream, peer) = (Box::new(arrival.stream), arrival.peer);
+                    match from_server {
+                        true => handle.serve_server(stream, peer, direct_tls).await,
+                        false => handle.serve(stream, peer, direct_tls).await,
+                    }
                 });
             }
         });
         address
     };
     Addresses {
-        c2s: door(false),
-        c2s_tls: Some(door(true)),
-        s2s: None,
-        s2s_tls: None,
+        c2s: door(false, false),
+        c2s_tls: Some(door(false, true)),
+        s2s: Some(door(true, false)),
+        s2s_tls: Some(door(true, true)),
     }
 }
 
