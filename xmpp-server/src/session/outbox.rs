@@ -276,6 +276,31 @@ impl Outbox {
         self.lock().rewind();
     }
 
+    /// A new stream to the peer begins: everything is to be sent over it, and stays until it was
+    /// acknowledged (`counted`) or written.
+    pub(crate) fn begin(&self, counted: bool) {
+        self.lock().begin(counted);
+    }
+
+    /// After the end of a stream: what becomes of those that were sent over it. In their places stands
+    /// what `remake` makes of them; those that it gives back as errors are taken out.
+    pub(crate) fn remake_sent(
+        &self,
+        remake: impl Fn(OutItem) -> Result<OutItem, OutItem>,
+    ) -> Vec<OutItem> {
+        self.lock().remake_sent(remake)
+    }
+
+    /// The peer does not count after all: what is written is taken.
+    pub(crate) fn uncount(&self) {
+        self.lock().uncount();
+    }
+
+    /// Takes everything out.
+    pub(crate) fn drain(&self) -> Vec<OutItem> {
+        self.lock().drain()
+    }
+
     /// Sequence number behind the last item that was sent, counted from the session's begin.
     pub fn sent_until(&self) -> u64 {
         self.lock().sent_until()
