@@ -172,6 +172,9 @@ async fn one_stream(
         state.up_at = Some(now);
         state.failed = None;
         state.logged = None;
+    } else if state.failed.is_none() || state.up_at.is_none() {
+        // It was there all the same: what waits is not given up at the first loss.
+        state.up_at = Some(now);
     }
     drop(state);
     match ended {
