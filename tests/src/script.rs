@@ -8,6 +8,7 @@ pub mod matcher;
 pub mod model;
 pub mod output;
 pub mod parse;
+pub mod record;
 pub mod report;
 pub mod run;
 pub mod stage;

@@ -183,6 +183,41 @@ impl Tree {
         differ(expected, self, &expected.name)
     }
 
+    /// As it stands in a stream of this content namespace, on one line.
+    pub(crate) fn xml(&self, parent_ns: &str) -> String {
+        let mut out = format!("<{}", self.name);
+        if self.ns != parent_ns {
+            out.push_str(&format!(" xmlns='{}'", escaped(&self.ns)));
+        }
+        for (index, ((ns, name), value)) in self.attributes.iter().enumerate() {
+            let value = escaped(value).replace('\n', "&#10;").replace('\t', "&#9;");
+            out.push_str(&match ns.as_str() {
+                "" => format!(" {name}='{value}'"),
+                ns::XML => format!(" xml:{name}='{value}'"),
+                ns => format!(" xmlns:n{index}='{}' n{index}:{name}='{value}'", escaped(ns)),
+            });
+        }
+        if self.nodes.is_empty() {
+            return out + "/>";
+        }
+        out.push('>');
+        for node in &self.nodes {
+            match node {
+                Node::Tree(tree) => out.push_str(&tree.xml(&self.ns)),
+                Node::Text(text) => out.push_str(&escaped(text).replace('\r', "&#13;")),
+            }
+        }
+        out + &format!("</{}>", self.name)
+    }
+
+    /// Its nodes in order: an element, or a text.
+    pub(crate) fn nodes(&self) -> impl Iterator<Item = Result<&Self, &str>> {
+        self.nodes.iter().map(|node| match node {
+            Node::Tree(tree) => Ok(tree),
+            Node::Text(text) => Err(text.as_str()),
+        })
+    }
+
     fn is_blank(&self) -> bool {
         self.text().chars().all(char::is_whitespace)
     }

@@ -93,7 +93,13 @@ impl Login<'_> {
             return Err(refused("a CA to trust", "none is given: use --ca FILE"));
         };
         let done = self.peer.handshake(trust, self.domain, self.patience).await;
-        done.map_err(|error| refused("a TLS handshake", error.to_string()))
+        done.map_err(|error| {
+            let mut got = error.to_string();
+            if got.contains("UnknownIssuer") {
+                got.push_str(": --ca FILE names the CA to trust");
+            }
+            refused("a TLS handshake", got)
+        })
     }
 
     /// As far as features under TLS, or in clear to a server on this machine that offers no TLS.
@@ -149,14 +155,19 @@ impl Login<'_> {
         self.exchange(mechanism.as_mut()).await
     }
 
-    /// SASL with the password of a character, in a stream that stands at its features: they are asked
-    /// for again by their mechanisms, the best of which every server has.
+    /// SASL with the password of a character, in a stream that stands at its features, which are not
+    /// looked at again: a mechanism that the server does not have is refused, and the next one tried.
     pub(crate) async fn authenticate_as(&mut self, one: &Character) -> Result<(), Refused> {
         let (local, password) = one.credentials();
         let random = |_| refused("a SCRAM client", "no random bytes");
-        let binding = ChannelBinding::None;
-        let scram = Scram::<Sha256>::new(local, password, binding);
-        self.exchange(&mut scram.map_err(random)?).await
+        let better = Scram::<Sha256>::new(local, password, ChannelBinding::None);
+        let done = self.exchange(&mut better.map_err(random)?).await;
+        let condition = done.as_ref().err().and_then(|why| why.condition.as_deref());
+        if condition != Some("invalid-mechanism") {
+            return done;
+        }
+        let other = Scram::<Sha1>::new(local, password, ChannelBinding::None);
+        self.exchange(&mut other.map_err(random)?).await
     }
 
     async fn exchange(&mut self, mechanism: &mut dyn Mechanism) -> Result<(), Refused> {

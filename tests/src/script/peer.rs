@@ -206,13 +206,15 @@ impl Peer {
     async fn read(&mut self) -> Got {
         loop {
             if let Some(got) = self.parse() {
-                self.incomplete = 0;
-                self.sample.clear();
+                // what has arrived with it belongs to the next thing
+                self.incomplete = self.unparsed.len();
+                let rest = self.unparsed.iter().take(SAMPLE_BYTES);
+                self.sample = rest.copied().collect();
                 return got;
             }
             if self.has_ended() {
-                // before a header the parser waits for `<`, whatever comes
-                if !self.growing.is_open() && !self.sample.is_empty() {
+                // outside of elements the parser waits for `<`, whatever comes
+                if !self.growing.is_mid_element() && !self.sample.trim_ascii().is_empty() {
                     let sample = String::from_utf8_lossy(&self.sample).into_owned();
                     self.sample.clear();
                     return Got::Garbage(format!("{sample:?}, and the end of the connection"));

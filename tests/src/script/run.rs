@@ -18,6 +18,15 @@ const EVENTS_MAX: usize = 10_000;
 /// How long to look for what else has arrived once a script has failed.
 const AFTERWARDS: Duration = Duration::from_millis(50);
 
+/// What is known of a character.
+const OF_SOMEBODY: [&str; 5] = [
+    "'s full JID",
+    "'s JID",
+    "'s password",
+    "'s domain",
+    "'s username",
+];
+
 /// Turns that other tasks get before the clock is moved: far more than a stanza needs.
 const SETTLE_TURNS: usize = 200;
 
@@ -506,7 +515,7 @@ impl<'a> Playing<'a> {
         // of `Juliet's phone's full JID` the longest name is meant
         let longer = |(_, one): &(usize, &Character)| {
             name.strip_prefix(one.name.as_str()).is_some_and(|rest| {
-                ["'s full JID", "'s JID", "'s password", "'s domain"].contains(&rest)
+                OF_SOMEBODY.contains(&rest)
             })
         };
         let (who, property) = match self.script.cast.iter().enumerate().find(longer) {
@@ -519,6 +528,7 @@ impl<'a> Playing<'a> {
             "'s JID" => one.jid.clone()?,
             "'s password" => one.password.clone()?,
             "'s domain" => one.domain.clone(),
+            "'s username" => one.credentials().0.to_owned(),
             _ => return None,
         };
         Some(Value::Plain(value))

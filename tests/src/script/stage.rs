@@ -16,11 +16,16 @@ use xmpp_server::users::{UserError, Users};
 use xmpp_stream::jid::{BareJid, FullJid, Jid};
 use xmpp_stream::stream::Password;
 
+/// A command that makes an account may take this long at least: some start a runtime for it.
+const COMMAND_MIN: Duration = Duration::from_secs(10);
+
 /// Servers that are running, and how to come by accounts there.
 #[derive(Clone, Debug, Default)]
 pub struct Elsewhere {
     /// Host and port of each domain.
     pub servers: BTreeMap<String, String>,
+    /// The same for characters that begin with TLS.
+    pub servers_tls: BTreeMap<String, String>,
     /// The CA to trust.
     pub trust: Option<Trust>,
     /// Accounts that exist: bare address and password. `None`: they are registered in band.
@@ -269,6 +274,10 @@ impl Elsewhere {
         password: &str,
         patience: Duration,
     ) -> Result<(), StageError> {
+        let one = &Character {
+            direct_tls: false,
+            ..one.clone()
+        };
         let mut peer = self.connect(one, patience).await?;
         let stage = Stage::Elsewhere(self.clone());
         let is_local = stage.is_local(&one.domain);
@@ -288,11 +297,13 @@ impl Elsewhere {
     }
 
     async fn connect(&self, one: &Character, patience: Duration) -> Result<Peer, StageError> {
-        let Some(server) = self.servers.get(&one.domain) else {
-            return Err(StageError(format!(
-                "no --server is given for {}",
-                one.domain
-            )));
+        let (servers, option) = match one.direct_tls {
+            true => (&self.servers_tls, "--server-tls"),
+            false => (&self.servers, "--server"),
+        };
+        let Some(server) = servers.get(&one.domain) else {
+            let domain = &one.domain;
+            return Err(StageError(format!("no {option} is given for {domain}")));
         };
         let connecting = timeout(patience, TcpStream::connect(server)).await;
         let error = |why: String| StageError(format!("{server} cannot be reached: {why}"));
@@ -328,7 +339,7 @@ async fn run(
         .stderr(std::process::Stdio::null())
         .spawn()
         .map_err(|why| StageError(format!("{program}: {why}")))?;
-    let until = tokio::time::Instant::now() + patience.max(Duration::from_secs(20));
+    let until = tokio::time::Instant::now() + patience.max(COMMAND_MIN);
     let mut tick = tokio::time::interval(Duration::from_millis(10));
     loop {
         match child.try_wait() {
