@@ -292,6 +292,10 @@ impl<F: FnOnce() + Send> Incoming<F> {
                 let wait = self.core.limits.ticket_max;
                 let _ = tokio::time::timeout(wait, self.settle()).await;
                 let h = self.arrived.is_managed().then(|| self.arrived.h());
+                if h.is_some() && self.arrived.is_done() {
+                    // Its sender knows what was handled, and sends nothing of it again.
+                    self.core.ended.closed(self.known.stream(), &self.core.limits);
+                }
                 self.driver.machine.finish_close(h);
             }
             Output::Closed(reason) => {
