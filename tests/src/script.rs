@@ -18,6 +18,7 @@ pub mod template;
 mod lines;
 mod login;
 mod peer;
+mod server;
 
 pub use model::{Script, ScriptError};
 pub use parse::{parse_file, parse_text};

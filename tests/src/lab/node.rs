@@ -167,13 +167,19 @@ impl Node {
         stream: impl Transport + 'static,
         peer: SocketAddr,
         direct_tls: bool,
+        from_server: bool,
     ) {
         let mut state = self.lock();
         let up = state.up.as_mut().expect("the server is up");
         let handle = up.running.handle();
         while up.served.try_join_next().is_some() {}
-        up.served
-            .spawn(async move { handle.serve(Box::new(stream), peer, direct_tls).await });
+        up.served.spawn(async move {
+            let stream = Box::new(stream);
+            match from_server {
+                true => handle.serve_server(stream, peer, direct_tls).await,
+                false => handle.serve(stream, peer, direct_tls).await,
+            }
+        });
     }
 
     pub(crate) fn show(&self, domain: &str, leaf: Leaf) {

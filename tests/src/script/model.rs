@@ -1,5 +1,6 @@
 //! A script as a value: who takes part, and what they do, in order.
 
+use crate::lab::Variant;
 use crate::script::template::Template;
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -99,7 +100,9 @@ impl Script {
                     | Action::Unban(_)
             )
         };
-        self.steps.iter().any(only_here)
+        let is_beside =
+            |one: &Character| matches!(one.kind, CharacterKind::Component | CharacterKind::Server);
+        self.steps.iter().any(only_here) || self.cast.iter().any(is_beside)
     }
 
     /// True when its clock stands still unless the script moves it.
@@ -134,6 +137,22 @@ pub struct Character {
     pub has_account: bool,
     /// TLS from the first byte.
     pub direct_tls: bool,
+    /// Of a `[Server]`: the certificate it shows; `None`: a good one.
+    pub certificate: Option<Variant>,
+    /// Of a `[Server]`: how it proves its domain.
+    pub proof: Proof,
+}
+
+/// How a `[Server]` proves its domain.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub enum Proof {
+    /// SASL EXTERNAL.
+    #[default]
+    Certificate,
+    /// XEP-0220.
+    Dialback,
+    /// Step by step, as the script says.
+    None,
 }
 
 impl Character {
@@ -150,11 +169,11 @@ impl Character {
 pub enum CharacterKind {
     /// `[Client]`: signs in when it connects.
     Client,
-    /// `[Component]`: an external component (XEP-0114). Parsed, not played yet.
+    /// `[Component]`: an external component (XEP-0114).
     Component,
     /// `[Raw]`: a connection without a plan.
     Raw,
-    /// `[Server]`: another server. Parsed, not played yet.
+    /// `[Server]`: another server.
     Server,
 }
 

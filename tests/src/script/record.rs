@@ -140,7 +140,10 @@ impl Recorder {
         if accounts.is_empty() {
             return Err(RecordError::NoAccount);
         }
-        if let Some((jid, _)) = accounts.iter().find(|(jid, _)| jid.as_jid().local().is_none()) {
+        if let Some((jid, _)) = accounts
+            .iter()
+            .find(|(jid, _)| jid.as_jid().local().is_none())
+        {
             return Err(RecordError::NotAnAccount(jid.clone()));
         }
         let (ca_pem, chain, key) = match certificate {
@@ -234,7 +237,10 @@ impl Recorder {
 
 /// A CA and a certificate for all domains.
 fn made(accounts: &[(BareJid, Password)]) -> Result<(String, String, String), CertError> {
-    #[expect(clippy::disallowed_methods, reason = "certificates are checked by the real clock")]
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "certificates are checked by the real clock"
+    )]
     let now = SystemTime::now();
     let mut names: Vec<&str> = accounts.iter().map(|(jid, _)| jid.domain()).collect();
     names.sort_unstable();
@@ -266,7 +272,10 @@ fn play_of(accounts: &[(BareJid, Password)]) -> Script {
         title: String::new(),
         tags: Vec::new(),
         config: None,
-        cast: accounts.iter().map(|(jid, password)| character(jid, &password.0)).collect(),
+        cast: accounts
+            .iter()
+            .map(|(jid, password)| character(jid, &password.0))
+            .collect(),
         steps: Vec::new(),
         cases: Vec::new(),
     }
@@ -288,5 +297,7 @@ fn character(jid: &BareJid, password: &str) -> Character {
         connect: (None, None),
         has_account: true,
         direct_tls: false,
+        certificate: None,
+        proof: crate::script::model::Proof::default(),
     }
 }

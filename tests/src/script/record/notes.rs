@@ -23,7 +23,10 @@ pub(super) struct Actor {
 /// What happened.
 #[derive(Debug)]
 pub(super) enum Event {
-    Connects { who: usize, jid: String },
+    Connects {
+        who: usize,
+        jid: String,
+    },
     Sends(usize, Tree),
     Receives(usize, Tree),
     /// A stream error from the server, and the end.
@@ -117,9 +120,8 @@ impl Notes {
 
     /// Every account has had a session, and nobody is left.
     pub(super) fn is_complete(&self) -> bool {
-        let has_come = |(jid, _): &(String, String)| {
-            self.actors.iter().any(|actor| actor.account == *jid)
-        };
+        let has_come =
+            |(jid, _): &(String, String)| self.actors.iter().any(|actor| actor.account == *jid);
         self.accounts.iter().all(has_come) && !self.actors.iter().any(|actor| actor.is_online)
     }
 

@@ -46,7 +46,11 @@ pub(super) async fn serve(shared: Arc<Shared>, tcp: TcpStream, end: watch::Recei
     let config = ResponderConfig {
         hosts: host.clone(),
         limits: Arc::new(limits()),
-        tls: if direct { TlsRule::Direct } else { TlsRule::Required },
+        tls: if direct {
+            TlsRule::Direct
+        } else {
+            TlsRule::Required
+        },
         downgrade_protection: true,
         manage: false,
     };
@@ -164,7 +168,9 @@ impl Session {
                 self.driver.machine.verdict(verdict, now());
             }
             Output::Note(Note::LoggedIn { account, .. }) => self.sign_in(&account).await,
-            Output::Note(Note::LoginFailed { account, condition, .. }) => {
+            Output::Note(Note::LoginFailed {
+                account, condition, ..
+            }) => {
                 let account = account.map_or_else(|| "somebody".into(), |it| it.to_string());
                 self.remark(&format_args!("{account} cannot sign in"), &condition);
             }
@@ -219,15 +225,25 @@ impl Session {
                 self.host.set_features(&features);
             }
             Err(why) => {
-                self.remark(&format_args!("{account} cannot sign in at the server"), &why);
+                self.remark(
+                    &format_args!("{account} cannot sign in at the server"),
+                    &why,
+                );
                 self.give_up(StreamCondition::RemoteConnectionFailed);
             }
         }
     }
 
     async fn signed_in(&self, account: &BareJid) -> Result<(Peer, Tree), String> {
-        let Shared { stage, patience, accounts, .. } = &*self.shared;
-        let password = accounts.get(account.as_str()).map_or("", |known| &known.password.0);
+        let Shared {
+            stage,
+            patience,
+            accounts,
+            ..
+        } = &*self.shared;
+        let password = accounts
+            .get(account.as_str())
+            .map_or("", |known| &known.password.0);
         let one = character(account, password);
         let connected = stage.connect(&one, *patience).await;
         let mut peer = connected.map_err(|why| why.to_string())?;
@@ -277,7 +293,9 @@ impl Session {
         };
         let xml = stanza.to_xml();
         if let Some(tree) = Tree::read_all(&xml).ok().and_then(|mut trees| trees.pop()) {
-            self.shared.notes().stanza(Event::Sends(who, tree), xml.len());
+            self.shared
+                .notes()
+                .stanza(Event::Sends(who, tree), xml.len());
         }
         let sent = server.send(xml.as_bytes(), self.shared.patience).await;
         if let Err(error) = sent {
@@ -288,7 +306,10 @@ impl Session {
     /// What could not be read as a stanza has not reached the server.
     fn refuse(&mut self, refused: &Refused) {
         let condition = refused.condition;
-        self.remark(&"a stanza of the client was refused by the recorder", &condition);
+        self.remark(
+            &"a stanza of the client was refused by the recorder",
+            &condition,
+        );
         let error = StanzaError::from(condition).to_element();
         let mut answer = Stanza::new(refused.kind, Ty::Error).with_child(&error);
         answer.head.id.clone_from(&refused.head.id);
@@ -307,7 +328,9 @@ impl Session {
             }
             Some(Got::Element(tree)) => {
                 let xml = tree.xml(ns::CLIENT);
-                self.shared.notes().stanza(Event::Receives(who, tree), xml.len());
+                self.shared
+                    .notes()
+                    .stanza(Event::Receives(who, tree), xml.len());
                 let item = Item::<()>::Nonza(xml.into_bytes().into());
                 self.driver.machine.send(&item);
             }

@@ -112,7 +112,9 @@ fn names(notes: &Notes) -> Vec<String> {
         };
         let numbered = (2..).map(|number| format!("{name} {number}"));
         let mut free = std::iter::once(name.clone()).chain(numbered);
-        let name = free.find(|name| !names.contains(name)).unwrap_or(name.clone());
+        let name = free
+            .find(|name| !names.contains(name))
+            .unwrap_or(name.clone());
         names.push(name);
     }
     names
@@ -207,7 +209,10 @@ impl<'a> Writer<'a> {
             let mark = self.out.len();
             self.line(&format!("{indent}<{head}>"));
             let inside = self.out.len();
-            for child in tree.children().filter(|child| !is_for_people(tree, child, said)) {
+            for child in tree
+                .children()
+                .filter(|child| !is_for_people(tree, child, said))
+            {
                 self.element(child, tree.ns(), depth + 1, said);
             }
             if self.out.len() == inside {
@@ -299,7 +304,11 @@ impl<'a> Writer<'a> {
     }
 
     fn of_client(&self, value: &str) -> String {
-        let whose = self.notes.accounts.iter().find(|(_, password)| password == value);
+        let whose = self
+            .notes
+            .accounts
+            .iter()
+            .find(|(_, password)| password == value);
         let actor = whose.and_then(|(account, _)| {
             let mut cast = self.notes.actors.iter().zip(&self.names);
             cast.find(|(actor, _)| actor.account == *account)
@@ -339,7 +348,11 @@ fn is_made_by_server(tree: &Tree, name: &str) -> bool {
 
 /// A date and a time as XEP-0082 and XEP-0091 write them.
 fn is_time(text: &str) -> bool {
-    let shape: String = text.chars().take(20).map(|c| if c.is_ascii_digit() { '0' } else { c }).collect();
+    let shape: String = text
+        .chars()
+        .take(20)
+        .map(|c| if c.is_ascii_digit() { '0' } else { c })
+        .collect();
     shape.starts_with("0000-00-00T00:00:00") || shape.starts_with("00000000T00:00:00")
 }
 
