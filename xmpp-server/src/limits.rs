@@ -240,6 +240,13 @@ limits! {
     /// The same failure of a link is logged again after so long.
     s2s_log_again: Time = Duration::from_secs(3600),
 
+    // Components.
+
+    /// Stanzas waiting to be written to one component: a gateway's busy second.
+    component_pending_max: Count = 4096,
+    /// The same in bytes.
+    component_pending_bytes_max: Bytes = 8 * MIB,
+
     // Operators.
 
     /// Connections to the control socket: operators and a monitor.

@@ -8,6 +8,7 @@
 use super::arrived::Arrived;
 use super::connect::FLUSH;
 use super::list::Arrival;
+use super::receive::Origin;
 use super::resent::{Known, Look};
 use super::resume::{Parked, Place};
 use super::trust;
@@ -46,7 +47,11 @@ struct Served(Arc<Core>);
 
 impl Domains for Served {
     fn is_served(&self, domain: &str) -> bool {
-        self.0.host(domain).is_some_and(|host| !host.is_leaving())
+        let host = self.0.host(domain);
+        host.map_or_else(
+            || self.0.settings().components.contains_key(domain),
+            |host| !host.is_leaving(),
+        )
     }
 
     fn fallback(&self) -> Box<str> {
@@ -417,7 +422,7 @@ impl<F: FnOnce() + Send> Incoming<F> {
             Look::Known => return self.arrived.push(Default::default(), bytes),
             Look::New(sent) => sent,
         };
-        let received = Box::pin(core.from_remote(stanza, sent)).await;
+        let received = Box::pin(core.from_remote(stanza, sent, Origin::Server)).await;
         self.arrived.push(received.owed, bytes);
         if received.soft {
             tokio::time::sleep(core.limits.outbox_pause_max).await;

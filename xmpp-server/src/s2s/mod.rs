@@ -6,7 +6,7 @@
 
 pub mod cause;
 pub mod check;
-mod arrived;
+pub(crate) mod arrived;
 mod connect;
 pub mod incoming;
 mod link;
@@ -14,7 +14,7 @@ pub mod list;
 mod network;
 mod outgoing;
 mod policy;
-mod receive;
+pub(crate) mod receive;
 mod resent;
 mod restore;
 mod resume;
