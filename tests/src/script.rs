@@ -15,6 +15,7 @@ pub mod stage;
 pub mod suite;
 pub mod template;
 
+mod component;
 mod lines;
 mod login;
 mod peer;

@@ -19,6 +19,14 @@ use xmpp_stream::driver::Transport;
 const BIND_TRIES: usize = 40;
 const BIND_REST: Duration = Duration::from_millis(5);
 
+/// Who is at the other end of a connection.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum From {
+    Client,
+    Component,
+    Server,
+}
+
 /// A server, up or down.
 pub(crate) struct Node {
     /// `None`: it listens on sockets.
@@ -167,7 +175,7 @@ impl Node {
         stream: impl Transport + 'static,
         peer: SocketAddr,
         direct_tls: bool,
-        from_server: bool,
+        from: From,
     ) {
         let mut state = self.lock();
         let up = state.up.as_mut().expect("the server is up");
@@ -175,9 +183,10 @@ impl Node {
         while up.served.try_join_next().is_some() {}
         up.served.spawn(async move {
             let stream = Box::new(stream);
-            match from_server {
-                true => handle.serve_server(stream, peer, direct_tls).await,
-                false => handle.serve(stream, peer, direct_tls).await,
+            match from {
+                From::Client => handle.serve(stream, peer, direct_tls).await,
+                From::Component => handle.serve_component(stream, peer).await,
+                From::Server => handle.serve_server(stream, peer, direct_tls).await,
             }
         });
     }

@@ -2,6 +2,7 @@
 
 use crate::lab::TestLab;
 use crate::lab::net::DUPLEX_BYTES;
+use crate::lab::node::From;
 use crate::managed::{Droppable, Link};
 use crate::wire::Wire;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -47,7 +48,7 @@ impl TestLab {
         let (ours, theirs) = tokio::io::duplex(DUPLEX_BYTES);
         let theirs = Droppable::new(theirs, link);
         let peer = self.peer(address);
-        self.node(domain).serve(theirs, peer, false, false);
+        self.node(domain).serve(theirs, peer, false, From::Client);
         Wire::over(Droppable::new(ours, link), domain).trusting(self.trust.clone())
     }
 
@@ -56,7 +57,8 @@ impl TestLab {
     pub fn connect(&self, domain: &str, direct_tls: bool) -> DuplexStream {
         let (ours, theirs) = tokio::io::duplex(DUPLEX_BYTES);
         let peer = self.peer(Ipv4Addr::LOCALHOST.into());
-        self.node(domain).serve(theirs, peer, direct_tls, false);
+        self.node(domain)
+            .serve(theirs, peer, direct_tls, From::Client);
         ours
     }
 
@@ -65,7 +67,18 @@ impl TestLab {
     pub fn connect_server(&self, domain: &str, direct_tls: bool) -> DuplexStream {
         let (ours, theirs) = tokio::io::duplex(DUPLEX_BYTES);
         let peer = self.peer(Ipv4Addr::LOCALHOST.into());
-        self.node(domain).serve(theirs, peer, direct_tls, true);
+        self.node(domain)
+            .serve(theirs, peer, direct_tls, From::Server);
+        ours
+    }
+
+    /// The same for components (XEP-0114).
+    #[must_use]
+    pub fn connect_component(&self, domain: &str) -> DuplexStream {
+        let (ours, theirs) = tokio::io::duplex(DUPLEX_BYTES);
+        let peer = self.peer(Ipv4Addr::LOCALHOST.into());
+        self.node(domain)
+            .serve(theirs, peer, false, From::Component);
         ours
     }
 

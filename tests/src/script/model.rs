@@ -156,6 +156,11 @@ pub enum Proof {
 }
 
 impl Character {
+    /// It is no client: it has a domain of its own.
+    pub(crate) fn is_beside(&self) -> bool {
+        matches!(self.kind, CharacterKind::Component | CharacterKind::Server)
+    }
+
     /// Local part and password.
     pub(crate) fn credentials(&self) -> (&str, &str) {
         let jid = self.jid.as_deref().unwrap_or_default();

@@ -2,6 +2,7 @@
 
 mod receive;
 
+use crate::script::component::Attach;
 use crate::script::login::{Login, Refused, refused, shown};
 use crate::script::matcher::Captures;
 use crate::script::model::{Action, Case, Character, CharacterKind, Script, Step};
@@ -222,10 +223,7 @@ impl<'a> Playing<'a> {
             Some(who) => {
                 let kind = self.script.cast.get(who).map(|one| one.kind);
                 match kind {
-                    Some(CharacterKind::Client | CharacterKind::Raw | CharacterKind::Server) => {
-                        self.act(step, who).await
-                    }
-                    Some(kind) => Err(fail(step, format!("a [{kind}] cannot be played yet"))),
+                    Some(_) => self.act(step, who).await,
                     None => Err(fail(step, "nobody does this")),
                 }
             }
@@ -307,7 +305,7 @@ impl<'a> Playing<'a> {
     /// The steps of signing in, one by one.
     async fn negotiate(&mut self, step: &Step, who: usize) -> Result<(), Box<Failure>> {
         let one = self.one(step, who)?.clone();
-        if one.kind == CharacterKind::Server {
+        if one.is_beside() {
             self.peer(step, who)?.forget();
             let peer = self.peers.get_mut(who).and_then(Option::take);
             let mut peer = peer.unwrap_or_else(Peer::gone);
@@ -370,7 +368,7 @@ impl<'a> Playing<'a> {
                 *slot = Some(jid);
             }
         } else {
-            if one.kind == CharacterKind::Server {
+            if one.is_beside() {
                 let called = self.call(&mut peer, &one, &Action::Connects).await;
                 called.map_err(|refused| refusal(step, &refused))?;
             }
@@ -392,7 +390,7 @@ impl<'a> Playing<'a> {
         let one = self.one(step, who)?.clone();
         let mut peer = self.dial(step, &one).await?;
         let signed_in = match one.kind {
-            CharacterKind::Server => {
+            CharacterKind::Server | CharacterKind::Component => {
                 let called = self.call(&mut peer, &one, &Action::Connects).await;
                 called.map(|()| one.domain.clone())
             }
@@ -428,8 +426,17 @@ impl<'a> Playing<'a> {
         Ok(peer)
     }
 
-    /// What a server does to prove its domain, all of it or a step.
+    /// What a server or a component does to prove its domain, all of it or a step.
     async fn call(&self, peer: &mut Peer, one: &Character, what: &Action) -> Result<(), Refused> {
+        let patience = self.play.patience;
+        if one.kind == CharacterKind::Component {
+            let mut attach = Attach {
+                peer,
+                one,
+                patience,
+            };
+            return attach.step(what).await;
+        }
         let speaker = match &self.stage {
             Some(Stage::Here(here)) => here.speaker(one),
             _ => None,
@@ -444,7 +451,7 @@ impl<'a> Playing<'a> {
             peer,
             speaker: &speaker,
             one,
-            patience: self.play.patience,
+            patience,
         };
         match what {
             Action::OpensStream => call.open().await.map(drop),

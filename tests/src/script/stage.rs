@@ -14,11 +14,12 @@ use std::time::Duration;
 use tokio::net::TcpStream;
 use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::time::timeout;
-use xmpp_server::config::Config;
+use xmpp_server::config::{AllowedComponent, Config};
 use xmpp_server::users::{UserError, Users};
 use xmpp_stream::jid::{BareJid, FullJid, Jid};
 use xmpp_stream::ns;
 use xmpp_stream::stream::Password;
+use xmpp_stream::stream::component::Secret;
 
 /// A command that makes an account may take this long at least: some start a runtime for it.
 const COMMAND_MIN: Duration = Duration::from_secs(10);
@@ -178,6 +179,7 @@ impl Here {
                 given.storage = config.storage;
                 *config = given;
             }
+            config.component.allow.extend(components(cast));
         };
         let names = domains.iter().map(String::as_str);
         let net = Net::default();
@@ -245,6 +247,10 @@ impl Here {
                 let stream = self.lab.connect_server(&one.domain, one.direct_tls);
                 Peer::over(stream).speaking(ns::SERVER)
             }
+            CharacterKind::Component => {
+                let stream = self.lab.connect_component(&self.domain);
+                Peer::over(stream).speaking(ns::COMPONENT)
+            }
             _ => Peer::over(self.lab.connect(&self.domain, one.direct_tls)),
         }
     }
@@ -284,6 +290,25 @@ impl Here {
 fn servers(cast: &[Character]) -> impl Iterator<Item = (&str, &Character)> {
     let servers = cast.iter().filter(|one| one.kind == CharacterKind::Server);
     servers.filter_map(|one| Some((one.jid.as_deref()?, one)))
+}
+
+/// Those that are components, each domain once: the first secret is the right one.
+fn components(cast: &[Character]) -> Vec<AllowedComponent> {
+    let mut allowed: Vec<AllowedComponent> = Vec::new();
+    let components = cast
+        .iter()
+        .filter(|one| one.kind == CharacterKind::Component);
+    for one in components.filter(|one| one.has_account) {
+        if let (Some(domain), Some(secret)) = (&one.jid, &one.password)
+            && !allowed.iter().any(|known| *known.domain == **domain)
+        {
+            allowed.push(AllowedComponent {
+                domain: domain.as_str().into(),
+                secret: Secret::new(secret),
+            });
+        }
+    }
+    allowed
 }
 
 fn told(result: Result<(), UserError>) -> Result<(), StageError> {
