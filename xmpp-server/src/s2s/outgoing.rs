@@ -106,14 +106,19 @@ async fn failed(core: &Arc<Core>, link: &Arc<Link>, cause: Cause) -> Option<Dura
         next: now + delay,
     };
     match policy::next(what, core.limits.s2s_wait_max, chance()) {
-        // Nobody waits for it.
-        Next::Retry(delay) if !link.is_empty() => {
+        Next::Retry(delay) => {
+            // Nobody waits for it: what comes is tried at once.
+            let rests = link.rest();
             let mut state = link.lock();
+            if rests {
+                state.failed = Some(failed(Duration::ZERO));
+                return None;
+            }
             state.failed = Some(failed(delay));
             state.phase = Phase::Waiting;
             Some(delay)
         }
-        Next::Retry(delay) | Next::GiveUp(delay) => {
+        Next::GiveUp(delay) => {
             let stanzas = link.give_up(core, failed(delay));
             let _ = core.bounce_all(stanzas, &cause).await;
             None
@@ -177,6 +182,9 @@ async fn one_stream(
         state.up_at = Some(now);
         state.failed = None;
         state.logged = None;
+    } else if state.failed.is_none() || state.up_at.is_none() {
+        // It was there all the same: what waits is not given up at the first loss.
+        state.up_at = Some(now);
     }
     drop(state);
     match ended {
