@@ -23,23 +23,7 @@ const NAMES: &[&str] = &[
     "upload.localhost",
 ];
 /// Whom to write to, in Prosody's configuration.
-const CONTACT: &str = r#"contact_info = { abuse = { "mailto:abuse@localhost" } }"#;
-/// What scansion scripts count on instead.
-const SCANSION: &str = r#"
-storage = "memory"
-admins = { "admin@localhost" }
-hide_os_type = true
-bounce_blocked_messages = true
-contact_info = {
-    abuse = { "mailto:abuse@localhost", "xmpp:abuse@localhost" };
-    admin = { "mailto:admin@localhost", "xmpp:admin@localhost" };
-    feedback = { "http://localhost/feedback.html", "mailto:feedback@localhost", "xmpp:feedback@localhost" };
-    sales = { "xmpp:sales@localhost" };
-    security = { "xmpp:security@localhost" };
-    status = { "gopher://status.localhost" };
-    support = { "https://localhost/support.html", "xmpp:support@localhost" };
-}
-"#;
+pub(crate) const CONTACT: &str = r#"contact_info = { abuse = { "mailto:abuse@localhost" } }"#;
 /// How long a server may take to start.
 const START_MAX: Duration = Duration::from_secs(60);
 /// `nobody`: servers do not run as root.
@@ -82,19 +66,14 @@ impl Peer {
 
     /// Prosody.
     pub(crate) async fn prosody() -> Self {
-        let folder = Folder::new("prosody");
-        let ports = Ports::free();
-        let config = folder.write("prosody.cfg.lua", &prosody_config(&folder, &ports));
-        let mut command = Command::new("prosody");
-        command.arg("--config").arg(config).arg("-F");
-        Self::start("Prosody", command, folder, ports).await
+        Self::prosody_with("prosody", |config| config).await
     }
 
-    /// Prosody with what its own scansion scripts expect beyond that.
-    pub(crate) async fn prosody_for_scansion() -> Self {
-        let folder = Folder::new("prosody-scansion");
+    /// Prosody with a configuration that was changed.
+    pub(crate) async fn prosody_with(name: &str, change: impl FnOnce(String) -> String) -> Self {
+        let folder = Folder::new(name);
         let ports = Ports::free();
-        let config = prosody_config(&folder, &ports).replace(CONTACT, SCANSION);
+        let config = change(prosody_config(&folder, &ports));
         let config = folder.write("prosody.cfg.lua", &config);
         let mut command = Command::new("prosody");
         command.arg("--config").arg(config).arg("-F");
@@ -151,11 +130,6 @@ impl Peer {
         };
         let answered = tokio::time::timeout(START_MAX, tries).await;
         answered.unwrap_or_else(|_| panic!("{} does not start", self.name));
-    }
-
-    /// The CA to trust.
-    pub(crate) fn ca_pem(&self) -> &str {
-        &self.ca_pem
     }
 
     /// A new account.
