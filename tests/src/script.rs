@@ -15,9 +15,11 @@ pub mod stage;
 pub mod suite;
 pub mod template;
 
+mod component;
 mod lines;
 mod login;
 mod peer;
+mod server;
 
 pub use model::{Script, ScriptError};
 pub use parse::{parse_file, parse_text};

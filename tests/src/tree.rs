@@ -68,9 +68,11 @@ impl Tree {
     /// What is wrong, and at which byte of the text at the latest.
     pub(crate) fn read_all(xml: &str) -> Result<Vec<Self>, (usize, String)> {
         let header = format!(
-            "<stream:stream xmlns='{}' xmlns:stream='{}' xmlns:{SCANSION}='{SCANSION}'>",
+            "<stream:stream xmlns='{}' xmlns:stream='{}' xmlns:db='{}' \
+             xmlns:{SCANSION}='{SCANSION}'>",
             ns::CLIENT,
-            ns::STREAMS
+            ns::STREAMS,
+            ns::DIALBACK
         );
         let stream = format!("{header}{xml}</stream:stream>");
         let mut bytes = stream.as_bytes();
@@ -107,6 +109,18 @@ impl Tree {
     }
 
     /// Attributes: namespace (empty: none), name, value.
+    /// Puts what is of one namespace into another, itself and all within.
+    pub(crate) fn rename(&mut self, from: &str, to: &str) {
+        if self.ns == from {
+            to.clone_into(&mut self.ns);
+        }
+        for node in &mut self.nodes {
+            if let Node::Tree(tree) = node {
+                tree.rename(from, to);
+            }
+        }
+    }
+
     pub(crate) fn attributes(&self) -> impl Iterator<Item = (&str, &str, &str)> {
         self.attributes
             .iter()

@@ -1,17 +1,20 @@
 //! What a reload replaces while the server runs: the configuration, the served domains and which
 //! modules are on for each. One value behind one lock; readers take the `Arc` and let go.
 
+use crate::component;
 use crate::config::Config;
 use crate::core::Core;
 use crate::host::{Host, Policy};
 use crate::modules::{self, Module, ModuleSet, RegisterError};
 use crate::router::HostMap;
+use crate::s2s::{Network, NetworkError};
 use crate::store::StoreError;
 use std::collections::HashMap;
 use std::sync::{Arc, PoisonError};
 use xmpp_stream::error::StreamCondition;
 use xmpp_stream::jid::JidError;
-use xmpp_stream::limits::Limits as StreamLimits;
+use xmpp_stream::limits::{Limits as StreamLimits, XmlLimits};
+use xmpp_stream::stream::component::Secret;
 
 /// Configuration and domains in force.
 #[derive(Debug)]
@@ -22,9 +25,15 @@ pub struct Settings {
     pub hosts: HostMap,
     /// Bounds of new streams.
     pub(crate) stream_limits: Arc<StreamLimits>,
+    /// The same for streams of other servers.
+    pub(crate) s2s_limits: Arc<StreamLimits>,
     /// Modules by the names of those that are off: most domains have the same, and what a module
     /// remembers stays over a reload.
     pub(crate) sets: HashMap<Vec<String>, Arc<ModuleSet>>,
+    /// How other domains are found; `None`: there are no links.
+    pub(crate) network: Option<Arc<Network>>,
+    /// Components that may come, by domain.
+    pub(crate) components: HashMap<Box<str>, Secret>,
 }
 
 /// Why a configuration makes no settings.
@@ -35,6 +44,8 @@ pub enum SettingsError {
     Domain(JidError),
     /// Two modules want the same query.
     Module(RegisterError),
+    /// Anchors of other servers' certificates.
+    Network(NetworkError),
 }
 
 impl Settings {
@@ -67,16 +78,45 @@ impl Settings {
                 }
             };
             sets.insert(off, Arc::clone(&modules));
-            let policy = Policy::new(domain.clone(), modules);
+            let items = component::below(&config, &domain.name);
+            let policy = Policy::new(domain.clone(), modules).with_components(items);
             let host = Host::new(policy).map_err(SettingsError::Domain)?;
             hosts.insert(host.domain.clone(), Arc::new(host));
         }
+        let network = match config.s2s.enabled {
+            true => {
+                let before = before.and_then(|before| before.network.as_deref());
+                let network = Network::new(&config, before).map_err(SettingsError::Network)?;
+                Some(Arc::new(network))
+            }
+            false => None,
+        };
+        let allow = config.component.allow.iter();
+        let components = allow.map(|one| (one.domain.clone(), one.secret.clone()));
+        let components: HashMap<_, _> = components.collect();
         Ok(Self {
+            // A domain of ours is no component's, whatever the file says.
+            components: components
+                .into_iter()
+                .filter(|(domain, _)| !hosts.contains_key(domain))
+                .collect(),
+            network,
+            s2s_limits: Arc::new(StreamLimits {
+                after_auth: XmlLimits::s2s(),
+                ..config.limits.stream
+            }),
             stream_limits: Arc::new(config.limits.stream),
             config,
             hosts,
             sets,
         })
+    }
+}
+
+impl Settings {
+    /// Stanzas of this domain (prepared name) are ours: a served one's, or a component's.
+    pub(crate) fn serves(&self, domain: &str) -> bool {
+        self.hosts.contains_key(domain) || self.components.contains_key(domain)
     }
 }
 
@@ -112,9 +152,12 @@ impl Core {
         }
         let settings = Settings {
             stream_limits: new.stream_limits,
+            s2s_limits: new.s2s_limits,
             config: new.config,
             hosts,
             sets: new.sets,
+            network: new.network,
+            components: new.components,
         };
         let mut place = self
             .settings

@@ -297,5 +297,7 @@ fn character(jid: &BareJid, password: &str) -> Character {
         connect: (None, None),
         has_account: true,
         direct_tls: false,
+        certificate: None,
+        proof: crate::script::model::Proof::default(),
     }
 }

@@ -1,28 +1,25 @@
 //! Where a script is played: a server in this process, or others that are running.
 
-use crate::lab::{LabError, TestLab};
+use crate::lab::{LabError, Net, TestLab};
 use crate::script::login::Login;
 use crate::script::model::{Character, CharacterKind, Script};
-use crate::script::peer::Peer;
+use crate::script::peer::{Got, Peer};
+use crate::script::server::Speaker;
 use crate::trust::Trust;
 use std::collections::BTreeMap;
 use std::fmt;
-use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
-use std::sync::atomic::{AtomicU16, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::TcpStream;
-use tokio::task::AbortHandle;
+use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::time::timeout;
-use xmpp_server::config::Config;
-use xmpp_server::store::Store;
+use xmpp_server::config::{AllowedComponent, Config};
 use xmpp_server::users::{UserError, Users};
 use xmpp_stream::jid::{BareJid, FullJid, Jid};
+use xmpp_stream::ns;
 use xmpp_stream::stream::Password;
-
-/// Bytes in flight in a connection within this process, each way.
-const DUPLEX_BYTES: usize = 64 * 1024;
+use xmpp_stream::stream::component::Secret;
 
 /// A command that makes an account may take this long at least: some start a runtime for it.
 const COMMAND_MIN: Duration = Duration::from_secs(10);
@@ -66,15 +63,14 @@ pub(crate) enum Stage {
     Elsewhere(Elsewhere),
 }
 
+/// One server for all domains of the script.
 pub(crate) struct Here {
-    /// `None` only between the end of one and the start of the next.
-    lab: Option<TestLab>,
-    domains: Vec<String>,
-    config: Option<Config>,
-    store: Store,
-    ports: AtomicU16,
-    /// Connections, to be cut when the server is killed.
-    served: Mutex<Vec<AbortHandle>>,
+    lab: TestLab,
+    domain: String,
+    /// The servers of the script, by their domains.
+    speakers: BTreeMap<String, Arc<Speaker>>,
+    /// What comes to them, until they are asked for it.
+    calls: BTreeMap<String, UnboundedReceiver<Got>>,
 }
 
 impl Stage {
@@ -89,22 +85,14 @@ impl Stage {
         };
         let mut domains: Vec<String> = Vec::new();
         for one in &script.cast {
-            if !domains.contains(&one.domain) {
+            if one.kind != CharacterKind::Component && !domains.contains(&one.domain) {
                 domains.push(one.domain.clone());
             }
         }
-        let store = Store::memory();
-        let ports = AtomicU16::new(1);
-        let served = Mutex::default();
-        let mut here = Here {
-            lab: None,
-            domains,
-            config,
-            store,
-            ports,
-            served,
-        };
-        here.start().await?;
+        if domains.is_empty() {
+            domains.push("localhost".into());
+        }
+        let here = Here::start(domains, config, &script.cast).await?;
         for one in script.cast.iter().filter(|one| one.has_account) {
             here.make_account(one).await?;
         }
@@ -114,7 +102,7 @@ impl Stage {
     /// Whom to trust.
     pub(crate) fn trust(&self) -> Option<Trust> {
         match self {
-            Self::Here(here) => here.lab.as_ref().map(|lab| Trust::pem(lab.ca_pem())),
+            Self::Here(here) => Some(Trust::pem(here.lab.ca_pem())),
             Self::Elsewhere(elsewhere) => elsewhere.trust.clone(),
         }
     }
@@ -126,7 +114,7 @@ impl Stage {
         patience: Duration,
     ) -> Result<Peer, StageError> {
         match self {
-            Self::Here(here) => here.connect(one.direct_tls),
+            Self::Here(here) => Ok(here.connect(one)),
             Self::Elsewhere(elsewhere) => elsewhere.connect(one, patience).await,
         }
     }
@@ -154,22 +142,20 @@ impl Stage {
     }
 
     pub(crate) async fn end(self) {
-        if let Self::Here(here) = self
-            && let Some(lab) = here.lab
-        {
-            drop(lab);
-        }
+        drop(self);
     }
 }
 
 impl Here {
-    async fn start(&mut self) -> Result<(), StageError> {
-        let (given, domains) = (self.config.clone(), self.domains.clone());
-        let store = self.store.clone();
+    async fn start(
+        domains: Vec<String>,
+        given: Option<Config>,
+        cast: &[Character],
+    ) -> Result<Self, StageError> {
+        let mut given = given;
         let change = |config: &mut Config| {
-            if let Some(given) = given {
+            if let Some(mut given) = given.take() {
                 // addresses, certificates and the store stay the lab's
-                let mut given = given;
                 let pattern = given.domains.first().cloned();
                 for name in &domains {
                     if !given.domains.iter().any(|domain| domain.name == *name)
@@ -185,23 +171,55 @@ impl Here {
                 given.c2s.listen.clone_from(&config.c2s.listen);
                 given.c2s.listen_tls.clone_from(&config.c2s.listen_tls);
                 given.sasl.scram_iterations = config.sasl.scram_iterations;
+                given.given = config.given.clone();
+                given.s2s.enabled = config.s2s.enabled;
+                given.s2s.listen.clone_from(&config.s2s.listen);
+                given.s2s.listen_tls.clone_from(&config.s2s.listen_tls);
+                given.dns.overrides.clone_from(&config.dns.overrides);
+                given.storage = config.storage;
                 *config = given;
             }
-            *config = config.clone().store(store);
+            config.component.allow.extend(components(cast));
         };
-        let names = self.domains.iter().map(String::as_str);
-        self.lab = Some(TestLab::with(names, change).await?);
-        Ok(())
+        let names = domains.iter().map(String::as_str);
+        let net = Net::default();
+        let mut builder = TestLab::builder().server(names).config(change).net(&net);
+        let mut called = BTreeMap::new();
+        for (name, one) in servers(cast) {
+            let (address, arrivals) = net.listen_any();
+            if called.insert(name, (one, arrivals)).is_none() {
+                builder = builder.join(name, address);
+            }
+        }
+        let lab = builder.start().await?;
+        let (mut speakers, mut calls) = (BTreeMap::new(), BTreeMap::new());
+        for (name, (one, arrivals)) in called {
+            let speaker = Arc::new(Speaker::new(&lab, one)?);
+            calls.insert(name.to_owned(), Arc::clone(&speaker).listen(arrivals));
+            speakers.insert(name.to_owned(), speaker);
+        }
+        let domain = domains.first().cloned().unwrap_or_default();
+        Ok(Self {
+            lab,
+            domain,
+            speakers,
+            calls,
+        })
     }
 
-    fn lab(&self) -> Result<&TestLab, StageError> {
-        self.lab
-            .as_ref()
-            .ok_or_else(|| StageError("the server is not running".into()))
+    /// What a `[Server]` is.
+    pub(crate) fn speaker(&self, one: &Character) -> Option<Arc<Speaker>> {
+        self.speakers.get(one.jid.as_deref()?).cloned()
     }
 
-    fn users(&self) -> Result<Users, StageError> {
-        Ok(Users::Running(self.lab()?.handle().core().clone()))
+    /// A `[Server]` that has not called anybody: it receives what comes to its domain.
+    pub(crate) fn called(&mut self, one: &Character) -> Option<Peer> {
+        let calls = self.calls.remove(one.jid.as_deref()?)?;
+        Some(Peer::gone().speaking(ns::SERVER).with_others(Some(calls)))
+    }
+
+    fn users(&self) -> Users {
+        Users::Running(self.lab.handle().core().clone())
     }
 
     async fn make_account(&self, one: &Character) -> Result<(), StageError> {
@@ -212,7 +230,7 @@ impl Here {
             return Ok(());
         }
         match self
-            .users()?
+            .users()
             .add(&bare(jid)?, Password(password.clone()))
             .await
         {
@@ -223,64 +241,74 @@ impl Here {
         }
     }
 
-    fn connect(&self, direct_tls: bool) -> Result<Peer, StageError> {
-        let (ours, theirs) = tokio::io::duplex(DUPLEX_BYTES);
-        let port = self.ports.fetch_add(1, Ordering::Relaxed);
-        let handle = self.lab()?.handle();
-        let serving = tokio::spawn(async move {
-            let peer = SocketAddr::new(Ipv4Addr::LOCALHOST.into(), port);
-            handle.serve(Box::new(theirs), peer, direct_tls).await;
-        });
-        let mut served = self.served.lock().unwrap_or_else(PoisonError::into_inner);
-        served.push(serving.abort_handle());
-        drop(served);
-        Ok(Peer::over(ours))
+    fn connect(&self, one: &Character) -> Peer {
+        match one.kind {
+            CharacterKind::Server => {
+                let stream = self.lab.connect_server(&one.domain, one.direct_tls);
+                Peer::over(stream).speaking(ns::SERVER)
+            }
+            CharacterKind::Component => {
+                let stream = self.lab.connect_component(&self.domain);
+                Peer::over(stream).speaking(ns::COMPONENT)
+            }
+            _ => Peer::over(self.lab.connect(&self.domain, one.direct_tls)),
+        }
     }
 
     /// Ends the server, in order or at once, and starts it again with what it had stored.
-    pub(crate) async fn restart(&mut self, in_order: bool) -> Result<(), StageError> {
-        match self.lab.take() {
-            Some(lab) if in_order => lab.shutdown().await,
-            Some(lab) => {
-                let mut served = self.served.lock().unwrap_or_else(PoisonError::into_inner);
-                served.drain(..).for_each(|serving| serving.abort());
-                drop(served);
-                drop(lab);
-            }
-            None => {}
+    pub(crate) async fn restart(&self, in_order: bool) -> Result<(), StageError> {
+        match in_order {
+            true => self.lab.stop(&self.domain).await,
+            false => self.lab.kill(&self.domain),
         }
-        self.store = reopened(&self.store);
-        self.start().await
+        Ok(self.lab.start(&self.domain).await?)
     }
 
     pub(crate) async fn ban(&self, jid: &str) -> Result<(), StageError> {
-        told(self.users()?.ban(&bare(jid)?, None).await)
+        told(self.users().ban(&bare(jid)?, None).await)
     }
 
     pub(crate) async fn unban(&self, jid: &str) -> Result<(), StageError> {
-        told(self.users()?.unban(&bare(jid)?).await)
+        told(self.users().unban(&bare(jid)?).await)
     }
 
     pub(crate) async fn remove(&self, jid: &str) -> Result<(), StageError> {
-        told(self.users()?.remove(&bare(jid)?).await)
+        told(self.users().remove(&bare(jid)?).await)
     }
 
     pub(crate) async fn kick(&self, jid: &str) -> Result<(), StageError> {
         let full = FullJid::parse(jid)
             .map_err(|why| StageError(format!("{jid:?} is no full address: {why}")))?;
-        match self.lab()?.handle().kick(&full).await {
+        match self.lab.handle().kick(&full).await {
             true => Ok(()),
             false => Err(StageError(format!("{jid} has no session"))),
         }
     }
 }
 
-/// The store as the next server finds it.
-fn reopened(store: &Store) -> Store {
-    match store {
-        Store::Memory(memory) => memory.reopen(),
-        other => other.clone(),
+/// Those that are servers, by their domains.
+fn servers(cast: &[Character]) -> impl Iterator<Item = (&str, &Character)> {
+    let servers = cast.iter().filter(|one| one.kind == CharacterKind::Server);
+    servers.filter_map(|one| Some((one.jid.as_deref()?, one)))
+}
+
+/// Those that are components, each domain once: the first secret is the right one.
+fn components(cast: &[Character]) -> Vec<AllowedComponent> {
+    let mut allowed: Vec<AllowedComponent> = Vec::new();
+    let components = cast
+        .iter()
+        .filter(|one| one.kind == CharacterKind::Component);
+    for one in components.filter(|one| one.has_account) {
+        if let (Some(domain), Some(secret)) = (&one.jid, &one.password)
+            && !allowed.iter().any(|known| *known.domain == **domain)
+        {
+            allowed.push(AllowedComponent {
+                domain: domain.as_str().into(),
+                secret: Secret::new(secret),
+            });
+        }
     }
+    allowed
 }
 
 fn told(result: Result<(), UserError>) -> Result<(), StageError> {

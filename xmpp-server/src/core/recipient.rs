@@ -31,7 +31,7 @@ const RECIPIENT: [Stage; 8] = [
 ];
 
 impl Core {
-    pub(super) async fn to_host(self: &Arc<Self>, host: &Arc<Host>, stanza: Stanza) -> Vec<Effect> {
+    pub(crate) async fn to_host(self: &Arc<Self>, host: &Arc<Host>, stanza: Stanza) -> Vec<Effect> {
         match (stanza.kind, &stanza.head.ty) {
             // Nobody is behind a domain who could answer; without one the request would stay open.
             (Kind::Presence, Ty::Subscribe) => vec![unsubscribed(&stanza)],
@@ -42,12 +42,32 @@ impl Core {
         }
     }
 
-    pub(super) async fn to_account(
+    pub(crate) async fn to_account(
         self: &Arc<Self>,
         host: &Arc<Host>,
         jid: &BareJid,
         session: Option<&Session>,
         stanza: Stanza,
+    ) -> Vec<Effect> {
+        let own = session.filter(|session| stanza.head.from.as_ref() == Some(session.jid.as_jid()));
+        let sent = match own {
+            Some(session) if stanza.kind == Kind::Message => match sent_by(session, &stanza) {
+                Resent::Known => return Vec::new(),
+                Resent::New(sent) => Some(sent),
+                Resent::Unmarked => None,
+            },
+            _ => None,
+        };
+        self.to_account_again(host, jid, stanza, sent).await
+    }
+
+    /// The same; `sent`: by what a message is recognised when it is sent again.
+    pub(crate) async fn to_account_again(
+        self: &Arc<Self>,
+        host: &Arc<Host>,
+        jid: &BareJid,
+        stanza: Stanza,
+        sent: Option<Box<Sent>>,
     ) -> Vec<Effect> {
         let account = match self.registry.load(&self.store, jid, self.clock.now()).await {
             Ok(Some(account)) => account,
@@ -65,7 +85,7 @@ impl Core {
             Kind::Presence if is_subscription(&stanza.head.ty) => {
                 self.deliver_change(host, &account, stanza).await
             }
-            Kind::Message => self.deliver_message(host, &account, session, stanza).await,
+            Kind::Message => self.deliver_message(host, &account, sent, stanza).await,
             Kind::Presence => self.deliver(host, &account, stanza, (None, None)),
         }
     }
@@ -126,23 +146,17 @@ impl Core {
         self.apply_with(account, &mut state, wishes, room)
     }
 
-    /// The same with room for its row taken first (rule 3); `session`: who sent it, if one of ours.
+    /// The same with room for its row taken first (rule 3).
     async fn deliver_message(
         &self,
         host: &Host,
         account: &Arc<Account>,
-        session: Option<&Session>,
+        sent: Option<Box<Sent>>,
         stanza: Stanza,
     ) -> Vec<Effect> {
         let Some(permit) = self.store.reserve(1, room_for(&stanza)).await else {
             tracing::error!(jid = %account.jid, "no room for a message");
             return refuse(&stanza, &not_stored());
-        };
-        let own = session.filter(|session| stanza.head.from.as_ref() == Some(session.jid.as_jid()));
-        let sent = match own.map(|session| sent_by(session, &stanza)) {
-            Some(Resent::Known) => return Vec::new(),
-            Some(Resent::New(sent)) => Some(sent),
-            Some(Resent::Unmarked) | None => None,
         };
         self.deliver(host, account, stanza, (Some(permit), sent))
     }
@@ -173,6 +187,27 @@ impl Core {
             }
         }
         refuse(&stanza, &StanzaError::resource_constraint())
+    }
+
+    /// Marks that only this server may make, cut from what other servers send.
+    pub(crate) fn strip(&self, host: &Host, stanza: &mut Stanza) {
+        let modules = host.modules();
+        if !modules.hooks.any(Stage::Strip, stanza) {
+            return;
+        }
+        let mut cx = Cx {
+            host,
+            limits: &self.limits,
+            account: None,
+            session: None,
+            effects: Vec::new(),
+            edits: Vec::new(),
+            undelivered: None,
+            keep: false,
+        };
+        modules.hooks.run(Stage::Strip, stanza, &mut cx);
+        let edits = cx.edits;
+        edit(stanza, &edits);
     }
 
     pub(super) fn recipient_stages(
@@ -254,9 +289,13 @@ impl Core {
     }
 
     /// Availability for one recipient of a broadcast: only who is here gets it.
-    pub(super) fn fan_one(&self, rendered: &Arc<Rendered>, jid: &Jid) -> Vec<Effect> {
+    pub(super) fn fan_one(
+        self: &Arc<Self>,
+        rendered: &Arc<Rendered>,
+        jid: &Jid,
+    ) -> Vec<Effect> {
         let Some(host) = self.host(jid.domain()) else {
-            return Vec::new();
+            return self.fan_remote(rendered, jid);
         };
         let Some(account) = self.registry.peek(jid.bare_str()) else {
             return Vec::new();
@@ -272,12 +311,20 @@ impl Core {
 }
 
 /// Bytes that a message takes in the writer's queue, about.
-pub(super) fn room_for(stanza: &Stanza) -> usize {
+pub(crate) fn room_for(stanza: &Stanza) -> usize {
     stanza.wire_len() + size_of::<WriteOp>()
 }
 
+/// The id by which a message is told from others, its own or its origin's.
+pub(crate) fn message_id(stanza: &Stanza) -> Option<Box<str>> {
+    stanza.head.id.clone().or_else(|| {
+        let kid = stanza.kid(ns::id::STANZA_ID, ns::name::ORIGIN_ID)?;
+        stanza.element(kid).attr("id").map(Into::into)
+    })
+}
+
 /// What is known of a message of a client that may send it again.
-pub(super) enum Resent {
+pub(crate) enum Resent {
     /// It was sent before, on an earlier stream.
     Known,
     /// It may be sent again.
@@ -287,7 +334,7 @@ pub(super) enum Resent {
 }
 
 /// Rule 21, for the sending session.
-pub(super) fn sent_by(session: &Session, stanza: &Stanza) -> Resent {
+pub(crate) fn sent_by(session: &Session, stanza: &Stanza) -> Resent {
     let mut resends = session
         .resends
         .lock()
@@ -295,13 +342,7 @@ pub(super) fn sent_by(session: &Session, stanza: &Stanza) -> Resent {
     if !resends.managed {
         return Resent::Unmarked;
     }
-    let id = match &stanza.head.id {
-        Some(id) => Some(id.clone()),
-        None => stanza
-            .kid(ns::id::STANZA_ID, ns::name::ORIGIN_ID)
-            .and_then(|kid| stanza.element(kid).attr("id").map(Into::into)),
-    };
-    let Some(id) = id else {
+    let Some(id) = message_id(stanza) else {
         return Resent::Unmarked;
     };
     let to = stanza.head.to.as_ref().map_or("", Jid::as_str);
@@ -341,7 +382,7 @@ fn is_directed(entry: &SessionEntry, stanza: &Stanza) -> bool {
         .is_some_and(|from| entry.directed.contains(from))
 }
 
-pub(super) fn refuse(stanza: &Stanza, error: &StanzaError) -> Vec<Effect> {
+pub(crate) fn refuse(stanza: &Stanza, error: &StanzaError) -> Vec<Effect> {
     stanza
         .error_reply(error)
         .map(Effect::route)

@@ -200,6 +200,8 @@ impl Server {
             config,
             hosts,
             sets: Default::default(),
+            network: None,
+            s2s_limits: Arc::default(),
         };
         let (store, clock) = (Store::memory(), Clock::start());
         let core = Core::new(settings, store, clock, ([0; 32], None));

@@ -109,6 +109,17 @@ pub struct Sent {
     pub paused: bool,
 }
 
+/// How a queue stands.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Look {
+    /// Somebody waits for the session's task.
+    pub visited: bool,
+    /// The gate is shut.
+    pub gated: bool,
+    /// It is half-way to the hard bound.
+    pub congested: bool,
+}
+
 /// The queue of one session.
 #[derive(Default)]
 pub struct Outbox {
@@ -156,6 +167,16 @@ impl Outbox {
     /// What waited follows what was drawn.
     pub fn open_gate(&self) {
         self.lock().open_gate();
+    }
+
+    /// What a session's task looks at before each thing that it does.
+    pub fn look(&self, limits: &Limits) -> Look {
+        let q = self.lock();
+        Look {
+            visited: q.visit.is_some(),
+            gated: q.is_gated(),
+            congested: q.is_congested(limits),
+        }
     }
 
     /// True while the gate is shut.
@@ -253,6 +274,31 @@ impl Outbox {
     /// all else (rule 14).
     pub fn rewind(&self) {
         self.lock().rewind();
+    }
+
+    /// A new stream to the peer begins: everything is to be sent over it, and stays until it was
+    /// acknowledged (`counted`) or written.
+    pub(crate) fn begin(&self, counted: bool) {
+        self.lock().begin(counted);
+    }
+
+    /// After the end of a stream: what becomes of those that were sent over it. In their places stands
+    /// what `remake` makes of them; those that it gives back as errors are taken out.
+    pub(crate) fn remake_sent(
+        &self,
+        remake: impl Fn(OutItem) -> Result<OutItem, OutItem>,
+    ) -> Vec<OutItem> {
+        self.lock().remake_sent(remake)
+    }
+
+    /// The peer does not count after all: what is written is taken.
+    pub(crate) fn uncount(&self) {
+        self.lock().uncount();
+    }
+
+    /// Takes everything out.
+    pub(crate) fn drain(&self) -> Vec<OutItem> {
+        self.lock().drain()
     }
 
     /// Sequence number behind the last item that was sent, counted from the session's begin.
