@@ -4,6 +4,8 @@
 //! as an unprivileged process of its own on loopback ports, from a configuration made here, with a
 //! certificate of a CA made here. Each test goes through all scenes and prints a table.
 
+#[path = "interop/accounts.rs"]
+mod accounts;
 #[path = "interop/cut.rs"]
 mod cut;
 #[path = "interop/messages.rs"]
@@ -14,6 +16,8 @@ mod peer;
 mod pubsub;
 #[path = "interop/rooms.rs"]
 mod rooms;
+#[path = "interop/services.rs"]
+mod services;
 #[path = "interop/stage.rs"]
 mod stage;
 
@@ -39,6 +43,14 @@ async fn play(peer: Peer) {
     scene!(stage, pubsub::service);
     scene!(stage, pubsub::bookmarks);
     scene!(stage, pubsub::upload_slot);
+    scene!(stage, accounts::register);
+    scene!(stage, accounts::name_exists);
+    scene!(stage, accounts::register_by_form);
+    scene!(stage, accounts::name_of_the_servers_choice);
+    scene!(stage, accounts::password_and_end);
+    scene!(stage, accounts::card_and_private_xml);
+    scene!(stage, services::user_search);
+    scene!(stage, services::commands);
     stage.finish();
 }
 

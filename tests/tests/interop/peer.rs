@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
-use std::os::unix::fs::{MetadataExt, chown};
+use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -10,7 +10,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, SystemTime};
 use tokio::net::TcpStream;
 use xmpp_certs::DevCa;
-use xmpp_client::{BareJid, Builder, Stanza, Ty, XmppClient};
+use xmpp_client::{BareJid, Builder, Guest, Stanza, Ty, XmppClient};
+use xmpp_server::config::Registration;
 use xmpp_testkit::{Place, TestLab, Trust, Wire};
 
 /// The domain of every server; what is below it resolves to the loopback interface everywhere.
@@ -21,7 +22,15 @@ const NAMES: &[&str] = &[
     "conference.localhost",
     "pubsub.localhost",
     "upload.localhost",
+    FORM_DOMAIN,
+    ASSIGNING_DOMAIN,
 ];
+/// Where one registers by a form.
+const FORM_DOMAIN: &str = "form.localhost";
+/// Where the server has the last word about the name.
+const ASSIGNING_DOMAIN: &str = "assigning.localhost";
+/// Who may do all.
+const OPERATOR: &str = "operator";
 /// How long a server may take to start.
 const START_MAX: Duration = Duration::from_secs(60);
 /// `nobody`: servers do not run as root.
@@ -33,10 +42,14 @@ pub(crate) struct Peer {
     pub(crate) name: &'static str,
     /// Where it is.
     pub(crate) place: Place,
+    /// A domain of it that wants a form filled in of who registers.
+    pub(crate) form_domain: Option<&'static str>,
+    /// A domain of it that names accounts as it likes.
+    pub(crate) assigning_domain: Option<&'static str>,
     ca_pem: String,
     accounts: AtomicUsize,
     lab: Option<TestLab>,
-    _process: Option<Process>,
+    process: Option<Process>,
 }
 
 /// An account of a server.
@@ -51,14 +64,21 @@ pub(crate) struct Account {
 impl Peer {
     /// Our own server.
     pub(crate) async fn ours() -> Self {
-        let lab = TestLab::new([DOMAIN]).await.expect("a server");
+        let open = TestLab::with([DOMAIN], |config| {
+            for domain in &mut config.domains {
+                domain.registration = Registration::Open;
+            }
+        });
+        let lab = open.await.expect("a server");
         Self {
             name: "ours",
             place: lab.place(DOMAIN),
+            form_domain: None,
+            assigning_domain: None,
             ca_pem: lab.ca_pem().to_owned(),
             accounts: AtomicUsize::new(0),
             lab: Some(lab),
-            _process: None,
+            process: None,
         }
     }
 
@@ -67,6 +87,7 @@ impl Peer {
         let folder = Folder::new("prosody");
         let ports = Ports::free();
         let config = folder.write("prosody.cfg.lua", &prosody_config(&folder, &ports));
+        folder.write("mod_assigned_names.lua", ASSIGNED_NAMES);
         let mut command = Command::new("prosody");
         command.arg("--config").arg(config).arg("-F");
         Self::start("Prosody", command, folder, ports).await
@@ -77,6 +98,7 @@ impl Peer {
         let folder = Folder::new("ejabberd");
         let ports = Ports::free();
         let config = folder.write("ejabberd.yml", &ejabberd_config(&folder, &ports));
+        folder.write_script("captcha", &captcha_script(&folder));
         let mut command = Command::new("erl");
         command
             .args(["-noinput", "+K", "true", "-mnesia", "dir"])
@@ -100,10 +122,12 @@ impl Peer {
                 address_tls: Some(ports.tls),
                 trust: Trust::pem(&ca_pem),
             },
+            form_domain: Some(FORM_DOMAIN),
+            assigning_domain: (name == "Prosody").then_some(ASSIGNING_DOMAIN),
             ca_pem,
             accounts: AtomicUsize::new(0),
             lab: None,
-            _process: Some(process),
+            process: Some(process),
         };
         peer.listening().await;
         peer
@@ -127,7 +151,16 @@ impl Peer {
     /// A new account.
     pub(crate) async fn account(&self) -> Account {
         let number = self.accounts.fetch_add(1, Ordering::Relaxed);
-        let jid = BareJid::account(&format!("user{number}"), DOMAIN).expect("an address");
+        self.named(&format!("user{number}")).await
+    }
+
+    /// The account that may do all.
+    pub(crate) async fn operator(&self) -> Account {
+        self.named(OPERATOR).await
+    }
+
+    async fn named(&self, name: &str) -> Account {
+        let jid = BareJid::account(name, DOMAIN).expect("an address");
         let password = match &self.lab {
             Some(lab) => lab.account(jid.as_jid().as_str()).await,
             None => {
@@ -149,6 +182,22 @@ impl Peer {
             .password(&account.password)
             .ca_pem(&self.ca_pem)
             .connect_to(&self.place.address.to_string())
+    }
+
+    /// Somebody without an account at a domain of this server.
+    pub(crate) async fn guest(&self, domain: &str) -> Guest {
+        let builder = XmppClient::builder(domain)
+            .ca_pem(&self.ca_pem)
+            .connect_to(&self.place.address.to_string());
+        let connected = builder.connect_guest().await;
+        connected.unwrap_or_else(|error| panic!("{}: {error}", self.name))
+    }
+
+    /// What the last picture that ejabberd made shows.
+    pub(crate) fn captcha(&self) -> String {
+        let process = self.process.as_ref().expect("a process");
+        let shown = fs::read_to_string(process.folder.path.join("captcha-shown"));
+        shown.expect("a picture was made").trim().to_owned()
     }
 
     /// A client that has signed in.
@@ -219,6 +268,12 @@ impl Folder {
         path
     }
 
+    fn write_script(&self, name: &str, text: &str) {
+        let path = self.write(name, text);
+        let mode = fs::Permissions::from_mode(0o755);
+        fs::set_permissions(path, mode).expect("the file is ours");
+    }
+
     fn show(&self) -> std::path::Display<'_> {
         self.path.display()
     }
@@ -233,7 +288,7 @@ impl Drop for Folder {
 /// A server's process; killed when dropped. What it says goes into a file of its folder.
 struct Process {
     child: Child,
-    _folder: Folder,
+    folder: Folder,
 }
 
 impl Process {
@@ -255,7 +310,7 @@ impl Process {
         });
         Self {
             child,
-            _folder: folder,
+            folder: folder,
         }
     }
 }
@@ -264,7 +319,7 @@ impl Drop for Process {
     fn drop(&mut self) {
         if std::env::var_os("INTEROP_LOG").is_some() {
             for name in ["output", "ejabberd.log", "prosody.log"] {
-                let log = fs::read(self._folder.path.join(name)).unwrap_or_default();
+                let log = fs::read(self.folder.path.join(name)).unwrap_or_default();
                 println!("{name}:\n{}", String::from_utf8_lossy(&log));
             }
         }
@@ -302,6 +357,34 @@ fn ejabberd_libraries() -> PathBuf {
         .expect("the package ejabberd is installed")
 }
 
+/// A module for Prosody: who registers gets another name than the one wished for.
+const ASSIGNED_NAMES: &str = r#"
+local st = require "util.stanza";
+local users = require "core.usermanager";
+
+module:hook("stanza/iq/jabber:iq:register:query", function (event)
+    local session, stanza = event.origin, event.stanza;
+    if session.type ~= "c2s_unauthed" or stanza.attr.type ~= "set" then return; end
+    local form = stanza.tags[1]:get_child("x", "jabber:x:data");
+    local given, password;
+    for field in form:childtags("field") do
+        if field.attr.var == "username" then given = field:get_child_text("value").."-given"; end
+        if field.attr.var == "password" then password = field:get_child_text("value"); end
+    end
+    assert(users.create_user(given, password, module.host));
+    session.send(st.reply(stanza):query("jabber:iq:register"):text_tag("username", given));
+    return true;
+end, 10);
+"#;
+
+/// A program for ejabberd that shows a word in a picture: the picture is empty, the word in a file.
+fn captcha_script(folder: &Folder) -> String {
+    format!(
+        "#!/bin/sh\necho \"$1\" > {}/captcha-shown\nprintf '\\211PNG\\r\\n\\032\\n'\n",
+        folder.show()
+    )
+}
+
 fn prosody_config(folder: &Folder, ports: &Ports) -> String {
     let ssl = format!(
         "{{ key = \"{0}/key.pem\", certificate = \"{0}/chain.pem\" }}",
@@ -324,14 +407,23 @@ https_ssl = {ssl}
 ssl = {ssl}
 modules_enabled = {{
     "roster", "saslauth", "tls", "disco", "carbons", "pep", "blocklist", "bookmarks",
-    "vcard_legacy", "version", "time", "ping", "register", "mam", "csi_simple", "smacks", "private"
+    "vcard_legacy", "version", "time", "ping", "register", "mam", "csi_simple", "smacks", "private",
+    "offline", "uptime", "admin_adhoc"
 }}
+admins = {{ "{OPERATOR}@{DOMAIN}" }}
+plugin_paths = {{ "{folder}" }}
 modules_disabled = {{ "s2s" }}
 authentication = "internal_hashed"
 allow_registration = true
 c2s_require_encryption = true
 
-VirtualHost "localhost"
+VirtualHost "{DOMAIN}"
+
+VirtualHost "{FORM_DOMAIN}"
+    additional_registration_fields = {{ "email+", "nick" }}
+
+VirtualHost "{ASSIGNING_DOMAIN}"
+    modules_enabled = {{ "assigned_names" }}
 
 Component "conference.localhost" "muc"
     modules_enabled = {{ "muc_mam" }}
@@ -355,7 +447,12 @@ Component "upload.localhost" "http_file_share"
 fn ejabberd_config(folder: &Folder, ports: &Ports) -> String {
     format!(
         r#"
-hosts: [localhost]
+hosts: [{DOMAIN}, {FORM_DOMAIN}]
+acl: {{operators: {{user: {OPERATOR}@{DOMAIN}}}}}
+access_rules: {{configure: {{allow: operators}}}}
+captcha_cmd: "{folder}/captcha"
+captcha_url: "https://{DOMAIN}/captcha"
+captcha_limit: infinity
 loglevel: debug
 log_rotate_size: infinity
 certfiles: ["{folder}/both.pem"]
@@ -379,6 +476,7 @@ modules:
   mod_caps: {{}}
   mod_carboncopy: {{}}
   mod_client_state: {{}}
+  mod_configure: {{}}
   mod_disco: {{}}
   mod_http_upload:
     access: all
@@ -403,8 +501,12 @@ modules:
   mod_register: {{access: all, ip_access: all}}
   mod_roster: {{versioning: true}}
   mod_stream_mgmt: {{resend_on_timeout: if_offline}}
-  mod_vcard: {{}}
+  mod_vcard: {{search: true}}
   mod_version: {{}}
+append_host_config:
+  {FORM_DOMAIN}:
+    modules:
+      mod_register: {{captcha_protected: true}}
 "#,
         folder = folder.show(),
         starttls = ports.starttls.port(),
