@@ -498,15 +498,17 @@ modules:
     access_createnode: all
     plugins: [flat, pep]
     max_items_node: 1000
-  mod_register: {{access: all, ip_access: all}}
   mod_roster: {{versioning: true}}
   mod_stream_mgmt: {{resend_on_timeout: if_offline}}
   mod_vcard: {{search: true}}
   mod_version: {{}}
 append_host_config:
+  {DOMAIN}:
+    modules:
+      mod_register: {{access: all, ip_access: all}}
   {FORM_DOMAIN}:
     modules:
-      mod_register: {{captcha_protected: true}}
+      mod_register: {{access: all, ip_access: all, captcha_protected: true}}
 "#,
         folder = folder.show(),
         starttls = ports.starttls.port(),
