@@ -121,13 +121,17 @@ pub(crate) async fn password_and_end(peer: Arc<Peer>) -> Outcome {
     let on_file = ann.registration(None).await.expect("questions");
     let name = account.jid.as_jid().local();
     assert!(on_file.is_registered, "{on_file:?}");
-    assert!(on_file.value("username").is_none_or(|on_file| {
-        on_file.is_empty() || Some(on_file) == name
-    }));
+    assert!(
+        on_file
+            .value("username")
+            .is_none_or(|on_file| { on_file.is_empty() || Some(on_file) == name })
+    );
     ann.change_password("another one").await.expect("changed");
     let old = enter(&peer, &account.jid, &account.password).await;
     assert_eq!(old.expect_err("the old one").step(), Step::Authentication);
-    enter(&peer, &account.jid, "another one").await.expect("the new one");
+    enter(&peer, &account.jid, "another one")
+        .await
+        .expect("the new one");
 
     ann.unregister(None).await.expect("removed");
     find_im("the end", &mut events, |event| {

@@ -4,9 +4,7 @@ use super::peer::{Account, DOMAIN, Peer};
 use super::stage::Outcome;
 use std::sync::Arc;
 use xmpp_client::ext::RequestError;
-use xmpp_client::{
-    Action, BareJid, CommandStatus, Jid, VCard, XmppClient, XmppProtocol,
-};
+use xmpp_client::{Action, BareJid, CommandStatus, Jid, VCard, XmppClient, XmppProtocol};
 
 fn server() -> Jid {
     Jid::parse(DOMAIN).expect("an address")
@@ -65,7 +63,10 @@ pub(crate) async fn commands(peer: Arc<Peer>) -> Outcome {
         Ok(offered) if !offered.is_empty() => offered,
         _ => return Outcome::NotOffered,
     };
-    let nodes: Vec<_> = offered.iter().filter_map(|item| item.node.as_deref()).collect();
+    let nodes: Vec<_> = offered
+        .iter()
+        .filter_map(|item| item.node.as_deref())
+        .collect();
     assert!(!nodes.contains(&ADD_USER), "only for operators: {nodes:?}");
     let (node, word) = match peer.name {
         "ejabberd" => ("ping", "pong"),
@@ -86,7 +87,11 @@ pub(crate) async fn commands(peer: Arc<Peer>) -> Outcome {
     let operator: XmppClient = peer.client(&operator, "commands").await;
     let operator = XmppProtocol::new(&operator);
     let offered = operator.commands(&server()).await.expect("commands");
-    assert!(offered.iter().any(|item| item.node.as_deref() == Some(ADD_USER)));
+    assert!(
+        offered
+            .iter()
+            .any(|item| item.node.as_deref() == Some(ADD_USER))
+    );
     let mut given_up = operator.execute(&server(), ADD_USER).await.expect("a form");
     assert!(given_up.is_executing());
     given_up.cancel().await.expect("given up");
@@ -105,7 +110,12 @@ pub(crate) async fn commands(peer: Arc<Peer>) -> Outcome {
         false => adding.act(Action::Execute, Some(&answer)).await,
     };
     done.expect("done");
-    assert_eq!(adding.reply.status, CommandStatus::Completed, "{:?}", adding.reply);
+    assert_eq!(
+        adding.reply.status,
+        CommandStatus::Completed,
+        "{:?}",
+        adding.reply
+    );
     let added = Account {
         jid,
         password: "by command".into(),
