@@ -35,7 +35,7 @@ pub(super) const DISCO: &str = "\
 Examples:
   xmpp-client --jid alice@example.org disco example.org
   xmpp-client --jid alice@example.org disco --json conference.example.org
-  xmpp-client --jid alice@example.org disco --node http://jabber.org/protocol/commands example.org";
+  xmpp-client --jid alice@example.org disco --node menu bot.example.org";
 
 pub(super) const HISTORY: &str = "\
 Examples:
