@@ -6,6 +6,8 @@
 
 #[path = "interop/accounts.rs"]
 mod accounts;
+#[path = "interop/config.rs"]
+mod config;
 #[path = "interop/cut.rs"]
 mod cut;
 #[path = "interop/messages.rs"]

@@ -1,5 +1,6 @@
 //! A server under test: our own in this process, or one of Debian's as a process of its own.
 
+use super::config;
 use std::fs;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
@@ -26,11 +27,11 @@ const NAMES: &[&str] = &[
     ASSIGNING_DOMAIN,
 ];
 /// Where one registers by a form.
-const FORM_DOMAIN: &str = "form.localhost";
+pub(crate) const FORM_DOMAIN: &str = "form.localhost";
 /// Where the server has the last word about the name.
-const ASSIGNING_DOMAIN: &str = "assigning.localhost";
+pub(crate) const ASSIGNING_DOMAIN: &str = "assigning.localhost";
 /// Who may do all.
-const OPERATOR: &str = "operator";
+pub(crate) const OPERATOR: &str = "operator";
 /// How long a server may take to start.
 const START_MAX: Duration = Duration::from_secs(60);
 /// `nobody`: servers do not run as root.
@@ -62,8 +63,27 @@ pub(crate) struct Account {
 }
 
 impl Peer {
-    /// Our own server.
+    /// Our own server: in this process, or the program that `INTEROP_SERVER` names.
     pub(crate) async fn ours() -> Self {
+        match std::env::var_os("INTEROP_SERVER") {
+            Some(program) => Self::ours_as_process(Path::new(&program)).await,
+            None => Self::ours_in_process().await,
+        }
+    }
+
+    async fn ours_as_process(program: &Path) -> Self {
+        let folder = Folder::new("ours");
+        let ports = Ports::free();
+        let config = folder.write("server.toml", &config::ours(&folder, &ports));
+        // Whoever it runs as may not be able to look into a build folder.
+        let copy = folder.path.join("xmpp-server");
+        fs::copy(program, &copy).expect("INTEROP_SERVER is a program");
+        let mut command = Command::new(copy);
+        command.arg("--config").arg(config);
+        Self::start("ours", command, folder, ports).await
+    }
+
+    async fn ours_in_process() -> Self {
         let open = TestLab::with([DOMAIN], |config| {
             for domain in &mut config.domains {
                 domain.registration = Registration::Open;
@@ -86,8 +106,8 @@ impl Peer {
     pub(crate) async fn prosody() -> Self {
         let folder = Folder::new("prosody");
         let ports = Ports::free();
-        let config = folder.write("prosody.cfg.lua", &prosody_config(&folder, &ports));
-        folder.write("mod_assigned_names.lua", ASSIGNED_NAMES);
+        let config = folder.write("prosody.cfg.lua", &config::prosody(&folder, &ports));
+        folder.write("mod_assigned_names.lua", config::ASSIGNED_NAMES);
         let mut command = Command::new("prosody");
         command.arg("--config").arg(config).arg("-F");
         Self::start("Prosody", command, folder, ports).await
@@ -97,8 +117,8 @@ impl Peer {
     pub(crate) async fn ejabberd() -> Self {
         let folder = Folder::new("ejabberd");
         let ports = Ports::free();
-        let config = folder.write("ejabberd.yml", &ejabberd_config(&folder, &ports));
-        folder.write_script("captcha", &captcha_script(&folder));
+        let config = folder.write("ejabberd.yml", &config::ejabberd(&folder, &ports));
+        folder.write_script("captcha", &config::captcha_script(&folder));
         let mut command = Command::new("erl");
         command
             .args(["-noinput", "+K", "true", "-mnesia", "dir"])
@@ -122,7 +142,7 @@ impl Peer {
                 address_tls: Some(ports.tls),
                 trust: Trust::pem(&ca_pem),
             },
-            form_domain: Some(FORM_DOMAIN),
+            form_domain: (name != "ours").then_some(FORM_DOMAIN),
             assigning_domain: (name == "Prosody").then_some(ASSIGNING_DOMAIN),
             ca_pem,
             accounts: AtomicUsize::new(0),
@@ -217,10 +237,10 @@ impl Peer {
 }
 
 /// Where a server listens.
-struct Ports {
-    starttls: SocketAddr,
-    tls: SocketAddr,
-    https: SocketAddr,
+pub(crate) struct Ports {
+    pub(crate) starttls: SocketAddr,
+    pub(crate) tls: SocketAddr,
+    pub(crate) https: SocketAddr,
 }
 
 impl Ports {
@@ -239,7 +259,7 @@ impl Ports {
 }
 
 /// A folder for one server, with its certificate. Removed when dropped.
-struct Folder {
+pub(crate) struct Folder {
     path: PathBuf,
     ca_pem: String,
 }
@@ -274,7 +294,8 @@ impl Folder {
         fs::set_permissions(path, mode).expect("the file is ours");
     }
 
-    fn show(&self) -> std::path::Display<'_> {
+    /// Its path, in a configuration.
+    pub(crate) fn show(&self) -> std::path::Display<'_> {
         self.path.display()
     }
 }
@@ -355,164 +376,4 @@ fn ejabberd_libraries() -> PathBuf {
     folders
         .find(has_ejabberd)
         .expect("the package ejabberd is installed")
-}
-
-/// A module for Prosody: who registers gets another name than the one wished for.
-const ASSIGNED_NAMES: &str = r#"
-local st = require "util.stanza";
-local users = require "core.usermanager";
-
-module:hook("stanza/iq/jabber:iq:register:query", function (event)
-    local session, stanza = event.origin, event.stanza;
-    if session.type ~= "c2s_unauthed" or stanza.attr.type ~= "set" then return; end
-    local form = stanza.tags[1]:get_child("x", "jabber:x:data");
-    local given, password;
-    for field in form:childtags("field") do
-        if field.attr.var == "username" then given = field:get_child_text("value").."-given"; end
-        if field.attr.var == "password" then password = field:get_child_text("value"); end
-    end
-    assert(users.create_user(given, password, module.host));
-    session.send(st.reply(stanza):query("jabber:iq:register"):text_tag("username", given));
-    return true;
-end, 10);
-"#;
-
-/// A program for ejabberd that shows a word in a picture: the picture is empty, the word in a file.
-fn captcha_script(folder: &Folder) -> String {
-    format!(
-        "#!/bin/sh\necho \"$1\" > {}/captcha-shown\nprintf '\\211PNG\\r\\n\\032\\n'\n",
-        folder.show()
-    )
-}
-
-fn prosody_config(folder: &Folder, ports: &Ports) -> String {
-    let ssl = format!(
-        "{{ key = \"{0}/key.pem\", certificate = \"{0}/chain.pem\" }}",
-        folder.show()
-    );
-    format!(
-        r#"
-pidfile = "{folder}/prosody.pid"
-data_path = "{folder}/spool"
-certificates = "{folder}"
-daemonize = false
-log = {{ {{ levels = {{ min = "debug" }}, to = "file", filename = "{folder}/prosody.log" }} }}
-interfaces = {{ "127.0.0.1" }}
-c2s_ports = {{ {starttls} }}
-c2s_direct_tls_ports = {{ {tls} }}
-s2s_ports = {{ }}
-http_ports = {{ }}
-https_ports = {{ {https} }}
-https_ssl = {ssl}
-ssl = {ssl}
-modules_enabled = {{
-    "roster", "saslauth", "tls", "disco", "carbons", "pep", "blocklist", "bookmarks",
-    "vcard_legacy", "version", "time", "ping", "register", "mam", "csi_simple", "smacks", "private",
-    "offline", "uptime", "admin_adhoc"
-}}
-admins = {{ "{OPERATOR}@{DOMAIN}" }}
-plugin_paths = {{ "{folder}" }}
-modules_disabled = {{ "s2s" }}
-authentication = "internal_hashed"
-allow_registration = true
-c2s_require_encryption = true
-
-VirtualHost "{DOMAIN}"
-
-VirtualHost "{FORM_DOMAIN}"
-    additional_registration_fields = {{ "email+", "nick" }}
-
-VirtualHost "{ASSIGNING_DOMAIN}"
-    modules_enabled = {{ "assigned_names" }}
-
-Component "conference.localhost" "muc"
-    modules_enabled = {{ "muc_mam" }}
-    muc_log_by_default = true
-
-Component "pubsub.localhost" "pubsub"
-    autocreate_on_publish = true
-    default_admin_affiliation = "owner"
-    expose_publisher = true
-
-Component "upload.localhost" "http_file_share"
-    http_file_share_size_limit = 1024 * 1024
-"#,
-        folder = folder.show(),
-        starttls = ports.starttls.port(),
-        tls = ports.tls.port(),
-        https = ports.https.port(),
-    )
-}
-
-fn ejabberd_config(folder: &Folder, ports: &Ports) -> String {
-    format!(
-        r#"
-hosts: [{DOMAIN}, {FORM_DOMAIN}]
-acl: {{operators: {{user: {OPERATOR}@{DOMAIN}}}}}
-access_rules: {{configure: {{allow: operators}}}}
-captcha_cmd: "{folder}/captcha"
-captcha_url: "https://{DOMAIN}/captcha"
-captcha_limit: infinity
-loglevel: debug
-log_rotate_size: infinity
-certfiles: ["{folder}/both.pem"]
-listen:
-  - port: {starttls}
-    ip: "127.0.0.1"
-    module: ejabberd_c2s
-    starttls_required: true
-    max_stanza_size: 262144
-  - port: {tls}
-    ip: "127.0.0.1"
-    module: ejabberd_c2s
-    tls: true
-    max_stanza_size: 262144
-auth_method: internal
-auth_password_format: scram
-registration_timeout: infinity
-modules:
-  mod_adhoc: {{}}
-  mod_blocking: {{}}
-  mod_caps: {{}}
-  mod_carboncopy: {{}}
-  mod_client_state: {{}}
-  mod_configure: {{}}
-  mod_disco: {{}}
-  mod_http_upload:
-    access: all
-    put_url: "https://@HOST@:{https}/upload"
-    docroot: "{folder}/upload"
-    max_size: 1048576
-  mod_last: {{}}
-  mod_mam: {{default: always, assume_mam_usage: true}}
-  mod_muc:
-    access: all
-    access_create: all
-    access_persistent: all
-    default_room_options: {{mam: true}}
-  mod_offline: {{}}
-  mod_ping: {{}}
-  mod_privacy: {{}}
-  mod_private: {{}}
-  mod_pubsub:
-    access_createnode: all
-    plugins: [flat, pep]
-    max_items_node: 1000
-  mod_roster: {{versioning: true}}
-  mod_stream_mgmt: {{resend_on_timeout: if_offline}}
-  mod_vcard: {{search: true}}
-  mod_version: {{}}
-append_host_config:
-  {DOMAIN}:
-    modules:
-      mod_register: {{access: all, ip_access: all}}
-  {FORM_DOMAIN}:
-    modules:
-      mod_register: {{access: all, ip_access: all, captcha_protected: true}}
-"#,
-        folder = folder.show(),
-        starttls = ports.starttls.port(),
-        tls = ports.tls.port(),
-        https = ports.https.port(),
-    )
 }
