@@ -69,7 +69,7 @@ pub async fn play(lab: &TestLab, domain: &str, plan: Plan) -> Report {
     let mut clients = Vec::new();
     for number in 0..plan.sessions {
         let jid = format!("chat{number}@{domain}/c");
-        clients.push(lab.client(&jid).await.expect("the session signs in"));
+        clients.push(lab.xmpp_client(&jid).await.expect("the session signs in"));
     }
     let signed_in = now();
     let mut talks = Vec::new();

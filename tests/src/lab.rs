@@ -1,72 +1,75 @@
-//! `TestLab`: a server in this process, with a CA of its own, a store in memory and free ports.
+//! `TestLab`: servers in this process with a CA of their own, stores in memory and free ports, one
+//! server a domain, and links between them and to them that can be cut, held and delayed.
 //!
-//! Accounts are made on demand, with a password that the lab knows. Until there is federation all
-//! domains of a lab are served by one server; afterwards by one each.
+//! docs/TESTLAB.md is the guide. Here is what a lab is asked; `build.rs` says how one is made,
+//! `node.rs` is one of its servers, `net.rs` what stands for the network without sockets, `peers.rs`
+//! raw peers, `client.rs` clients, `names.rs` how its domains are found.
 
-use crate::managed::{Droppable, Link};
+mod build;
+mod client;
+mod error;
+mod folder;
+mod names;
+mod net;
+mod node;
+mod peers;
+
+pub use build::LabBuilder;
+pub use client::{LabClient, LabMessage};
+pub use error::LabError;
+pub use net::{Arrival, Net};
+pub use xmpp_certs::Variant;
+
+use crate::proxy::Proxy;
+use crate::relay::Relay;
 use crate::trust::Trust;
-use crate::wire::{Place, Wire};
+use crate::wire::Place;
+use folder::Folder;
+use node::Node;
+use std::collections::BTreeMap;
 use std::fmt;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU16, Ordering};
-use xmpp_client::{ConnectError, Event, Reconnect, Stanza, Ty, XmppClient};
-use xmpp_server::config::{Config, Storage};
-use xmpp_server::listener::ListenerKind;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::atomic::AtomicU16;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+use xmpp_certs::DevCa;
+use xmpp_server::Handle;
+use xmpp_server::clock::Clock;
+use xmpp_server::config::Config;
 use xmpp_server::session::account::Account;
 use xmpp_server::store::{MemoryStore, Store};
 use xmpp_server::users::{UserError, Users};
-use xmpp_server::{Handle, Running, Server, StartError};
 use xmpp_stream::jid::{BareJid, FullJid, Jid};
 use xmpp_stream::stream::Password;
 
-/// Least iterations that clients accept (RFC 7677 section 4): a lab signs in all the time.
-const SCRAM_ITERATIONS: u32 = 4096;
-/// Bytes in flight in an in-memory connection, each way.
-const DUPLEX_BYTES: usize = 64 * 1024;
-
-/// A running server and what tests need to know of it. Dropped, it ends at once.
+/// Running servers and what tests need to know of them. Dropped, they end at once.
 pub struct TestLab {
-    running: Running,
-    domains: Vec<String>,
+    nodes: Vec<Node>,
+    ca: Arc<DevCa>,
     trust: Trust,
+    clock: Clock,
+    net: Net,
+    is_in_memory: bool,
+    /// From server to server, both by index.
+    links: BTreeMap<(usize, usize), Proxy>,
+    /// From a client, by the address it was asked for.
+    client_links: Mutex<BTreeMap<String, Proxy>>,
     in_memory_peers: AtomicU16,
+    folder: Folder,
 }
-
-/// Why there is no lab, or no client in it.
-#[derive(Debug)]
-#[non_exhaustive]
-pub enum LabError {
-    /// The server does not start.
-    Start(StartError),
-    /// The client cannot connect.
-    Connect(ConnectError),
-    /// The stream ended while the client came online.
-    Closed,
-}
-
-impl fmt::Display for LabError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Start(error) => write!(f, "the lab does not start: {error}"),
-            Self::Connect(error) => write!(f, "{error}"),
-            Self::Closed => f.write_str("the stream ended while the client came online"),
-        }
-    }
-}
-
-impl std::error::Error for LabError {}
 
 impl TestLab {
-    /// Starts a server of these domains.
+    /// Starts a server for each of these domains.
     ///
     /// # Errors
     /// `LabError::Start`.
     pub async fn new<'a>(domains: impl IntoIterator<Item = &'a str>) -> Result<Self, LabError> {
-        Self::with(domains, |_| ()).await
+        Self::builder().domains(domains).start().await
     }
 
-    /// The same with changes to the configuration: bounds, policies, a store on disk.
+    /// Starts one server of all these domains with changes to its configuration: bounds, policies, a
+    /// store on disk.
     ///
     /// # Errors
     /// `LabError::Start`.
@@ -74,82 +77,180 @@ impl TestLab {
         domains: impl IntoIterator<Item = &'a str>,
         change: impl FnOnce(&mut Config),
     ) -> Result<Self, LabError> {
-        let mut config = Config::default_zero();
-        let pattern = config.domains.remove(0);
-        for name in domains {
-            let mut domain = pattern.clone();
-            name.clone_into(&mut domain.name);
-            config.domains.push(domain);
-        }
-        let any_port = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
-        config.c2s.listen = vec![any_port];
-        config.c2s.listen_tls = vec![any_port];
-        config.storage = Storage::Memory;
-        config.sasl.scram_iterations = SCRAM_ITERATIONS;
-        change(&mut config);
-        let domains = config
-            .domains
-            .iter()
-            .map(|domain| domain.name.clone())
-            .collect();
-        let running = Server::start(config).await.map_err(LabError::Start)?;
-        let trust = Trust::pem(
-            running
-                .ca_pem()
-                .expect("the lab's domains have development certificates"),
-        );
-        Ok(Self {
-            running,
-            domains,
-            trust,
-            in_memory_peers: AtomicU16::new(1),
-        })
+        let mut change = Some(change);
+        let once = move |config: &mut Config| {
+            if let Some(change) = change.take() {
+                change(config);
+            }
+        };
+        Self::builder().server(domains).config(once).start().await
     }
 
-    /// The server's handle, for what cannot be seen from outside.
+    /// The same as `new` without sockets. In a `#[tokio::test(start_paused = true)]` the clock then
+    /// stands still while somebody works, whoever waits is woken at once, and `advance` moves it. One
+    /// clock gives all servers their deadlines and their stamps.
+    ///
+    /// # Errors
+    /// `LabError::Start`.
+    pub async fn in_memory<'a>(
+        domains: impl IntoIterator<Item = &'a str>,
+    ) -> Result<Self, LabError> {
+        Self::builder().domains(domains).in_memory().start().await
+    }
+
+    /// Any other lab.
+    #[must_use]
+    pub fn builder<'a>() -> LabBuilder<'a> {
+        LabBuilder::default()
+    }
+
+    /// The handle of the first server, for what cannot be seen from outside.
     #[must_use]
     pub fn handle(&self) -> Handle {
-        self.running.handle()
+        self.nodes[0].handle()
     }
 
-    /// The CA certificate.
+    /// The handle of a domain's server.
     ///
     /// # Panics
-    /// Never: a lab without a CA does not start.
+    /// It is not a domain of this lab, or its server is down.
+    #[must_use]
+    pub fn handle_of(&self, domain: &str) -> Handle {
+        self.node(domain).handle()
+    }
+
+    /// The CA certificate of all domains.
     #[must_use]
     pub fn ca_pem(&self) -> &str {
-        self.running.ca_pem().expect("seen at start")
+        self.ca.pem()
+    }
+
+    /// The same as a file, for programs; it goes with the lab.
+    ///
+    /// # Panics
+    /// The folder for temporary files cannot be written to.
+    #[must_use]
+    pub fn ca_file(&self) -> PathBuf {
+        let written = self.folder.write("ca.pem", self.ca.pem());
+        written.expect("a folder for temporary files")
+    }
+
+    /// The certificate authority, for certificates of one's own.
+    #[must_use]
+    pub fn authority(&self) -> &DevCa {
+        &self.ca
+    }
+
+    /// From the next handshake on the domain shows a certificate that is to be refused; `None`: a
+    /// good one again. A good one is for server authentication only, as public authorities issue
+    /// them. Connections keep what they have.
+    ///
+    /// # Panics
+    /// It is not a domain of this lab.
+    pub fn show_certificate(&self, domain: &str, variant: Option<Variant>) {
+        let now = self.clock.system_now();
+        let leaf = match variant {
+            Some(variant) => self.ca.issue_variant(domain, variant, now),
+            None => self.ca.issue_for_domain(domain, now),
+        };
+        let leaf = leaf.expect("a certificate");
+        self.node(domain).show(domain, leaf);
     }
 
     /// Where a domain is served.
     ///
     /// # Panics
-    /// It is not a domain of this lab.
+    /// It is not a domain of this lab, or its server is down.
     #[must_use]
     pub fn place(&self, domain: &str) -> Place {
-        assert!(
-            self.domains.iter().any(|name| name == domain),
-            "{domain} is not in this lab"
-        );
+        let addresses = self.node(domain).addresses();
         Place {
             domain: domain.into(),
-            address: self
-                .running
-                .address(ListenerKind::C2sStartTls)
-                .expect("a listener"),
-            address_tls: self.running.address(ListenerKind::C2sTls),
+            address: addresses.c2s,
+            address_tls: addresses.c2s_tls,
             trust: self.trust.clone(),
         }
+    }
+
+    /// The link from the first to the second: of a domain to another domain, which carries the
+    /// connections that the first one's server makes, or of a client (as `client` was told) to its
+    /// server.
+    ///
+    /// # Panics
+    /// There is none such: unknown, or both domains are one server's.
+    #[must_use]
+    pub fn link(&self, from: &str, to: &str) -> Relay {
+        if from.contains('@') {
+            let links = self.client_links.lock();
+            let links = links.unwrap_or_else(PoisonError::into_inner);
+            let link = links.get(from).map(Proxy::relay);
+            return link.unwrap_or_else(|| panic!("{from} is no client of this lab"));
+        }
+        let ends = (self.index(from), self.index(to));
+        let link = self.links.get(&ends).map(Proxy::relay);
+        link.unwrap_or_else(|| panic!("{from} and {to} have no link: they are one server's"))
+    }
+
+    /// Both links of two domains, of either's connections.
+    #[must_use]
+    pub fn links(&self, one: &str, other: &str) -> [Relay; 2] {
+        [self.link(one, other), self.link(other, one)]
+    }
+
+    /// Ends a domain's server in order and starts it again with what it had stored.
+    ///
+    /// # Errors
+    /// `LabError::Start`.
+    pub async fn restart(&self, domain: &str) -> Result<(), LabError> {
+        self.stop(domain).await;
+        self.start(domain).await
+    }
+
+    /// Ends a domain's server in order: every stream gets system-shutdown.
+    pub async fn stop(&self, domain: &str) {
+        self.node(domain).stop().await;
+    }
+
+    /// Ends a domain's server as the kernel ends a process: nothing is said, and what was not
+    /// committed is gone.
+    pub fn kill(&self, domain: &str) {
+        self.node(domain).kill();
+    }
+
+    /// Starts a server that was stopped or killed, with what is stored.
+    ///
+    /// # Errors
+    /// `LabError::Start`.
+    pub async fn start(&self, domain: &str) -> Result<(), LabError> {
+        let index = self.index(domain);
+        self.nodes[index].start().await?;
+        self.point_links();
+        Ok(())
+    }
+
+    /// Moves the clock of everything in this test.
+    ///
+    /// # Panics
+    /// The clock is not paused, or the lab has sockets: the paused clock runs ahead while one works.
+    pub async fn advance(&self, time: Duration) {
+        assert!(self.is_in_memory, "the clock is moved in TestLab::in_memory only");
+        tokio::time::advance(time).await;
+    }
+
+    /// The clock of all servers.
+    #[must_use]
+    pub fn clock(&self) -> &Clock {
+        &self.clock
     }
 
     /// Makes an account unless it exists; returns its password.
     ///
     /// # Panics
-    /// It is no address of an account, or the store fails.
+    /// It is no address of an account in this lab, or the store fails.
     pub async fn account(&self, jid: &str) -> String {
-        let account = Jid::parse(jid).expect("a JID").to_bare();
+        let account = bare(jid);
         let password = format!("secret of {account}");
-        let users = Users::Running(self.handle().core().clone());
+        let users = self.users(account.domain());
         match users.add(&account, Password(password.clone())).await {
             Ok(()) | Err(UserError::Exists) => password,
             Err(error) => panic!("{account} cannot be made: {error}"),
@@ -161,12 +262,9 @@ impl TestLab {
     /// # Panics
     /// There is none such, or the store fails.
     pub async fn remove(&self, jid: &str) {
-        let account = Jid::parse(jid).expect("a JID").to_bare();
-        let users = Users::Running(self.handle().core().clone());
-        users
-            .remove(&account)
-            .await
-            .expect("the account is removed");
+        let account = bare(jid);
+        let removed = self.users(account.domain()).remove(&account).await;
+        removed.expect("the account is removed");
     }
 
     /// The account of a JID as the server has it loaded, for what cannot be seen from outside.
@@ -175,93 +273,37 @@ impl TestLab {
     /// It is not loaded.
     #[must_use]
     pub fn account_of(&self, jid: &str) -> Arc<Account> {
-        let account = Jid::parse(jid).expect("a JID").to_bare();
-        let found = self.handle().core().registry.peek(account.as_str());
+        let account = bare(jid);
+        let handle = self.handle_of(account.domain());
+        let found = handle.core().registry.peek(account.as_str());
         found.expect("a loaded account")
     }
 
-    /// The store in memory, whose commits a test may hold up.
+    /// Accounts of a domain, as an operator has them.
+    ///
+    /// # Panics
+    /// It is not a domain of this lab, or its server is down.
+    #[must_use]
+    pub fn users(&self, domain: &str) -> Users {
+        Users::Running(self.handle_of(domain).core().clone())
+    }
+
+    /// The store in memory of the first server, which a test may make fail, hang and crash.
     ///
     /// # Panics
     /// The lab has another.
     #[must_use]
     pub fn memory(&self) -> Arc<MemoryStore> {
-        match &self.handle().core().store {
-            Store::Memory(store) => Arc::clone(store),
-            Store::Sqlite(_) => panic!("the store is on disk"),
-        }
+        memory(&self.handle())
     }
 
-    /// A raw peer that has connected by TCP and sent nothing.
-    pub async fn raw(&self, domain: &str) -> Wire {
-        Wire::connect(&self.place(domain)).await
-    }
-
-    /// A raw peer that has connected by direct TLS and sent no header.
-    pub async fn raw_tls(&self, domain: &str) -> Wire {
-        Wire::connect_tls(&self.place(domain)).await
-    }
-
-    /// A raw peer over a pipe in memory instead of TCP: the kind that can be used with paused time.
+    /// The same of a domain's server.
+    ///
+    /// # Panics
+    /// The lab has another, or the server is down.
     #[must_use]
-    pub fn raw_in_memory(&self, domain: &str) -> Wire {
-        self.raw_from(domain, Ipv4Addr::LOCALHOST.into())
-    }
-
-    /// The same with a link that can go dead.
-    #[must_use]
-    pub fn raw_over_link(&self, domain: &str) -> (Wire, Link) {
-        let link = Link::default();
-        let wire = self.raw_through(domain, Ipv4Addr::LOCALHOST.into(), &link);
-        (wire, link)
-    }
-
-    /// The same, as if it had connected from this address.
-    #[must_use]
-    pub fn raw_from(&self, domain: &str, address: IpAddr) -> Wire {
-        self.raw_through(domain, address, &Link::default())
-    }
-
-    fn raw_through(&self, domain: &str, address: IpAddr, link: &Link) -> Wire {
-        let (ours, theirs) = tokio::io::duplex(DUPLEX_BYTES);
-        let theirs = Droppable::new(theirs, link);
-        let port = self.in_memory_peers.fetch_add(1, Ordering::Relaxed);
-        let handle = self.handle();
-        tokio::spawn(async move {
-            let peer = SocketAddr::new(address, port);
-            handle.serve(Box::new(theirs), peer, false).await;
-        });
-        Wire::over(Droppable::new(ours, link), domain).trusting(self.trust.clone())
-    }
-
-    /// A raw peer that has signed in; not yet available. Without a resource the server makes one.
-    pub async fn wire(&self, jid: &str) -> Wire {
-        let jid = Jid::parse(jid).expect("a JID");
-        let mut wire = self.raw(jid.domain()).await;
-        self.sign_in(&mut wire, &jid).await;
-        wire
-    }
-
-    /// The same over a pipe in memory.
-    pub async fn wire_in_memory(&self, jid: &str) -> Wire {
-        let jid = Jid::parse(jid).expect("a JID");
-        let mut wire = self.raw_in_memory(jid.domain());
-        self.sign_in(&mut wire, &jid).await;
-        wire
-    }
-
-    async fn sign_in(&self, wire: &mut Wire, jid: &Jid) {
-        let password = self.account(jid.bare_str()).await;
-        let local = jid.local().expect("an account");
-        match jid.resource() {
-            Some(resource) => {
-                let bound = wire.login(local, &password, resource).await;
-                assert_eq!(bound, jid.as_str(), "the resource is free");
-            }
-            None => {
-                wire.login_anywhere(local, &password).await;
-            }
-        }
+    pub fn memory_of(&self, domain: &str) -> Arc<MemoryStore> {
+        memory(&self.handle_of(domain))
     }
 
     /// Ends a session as the operator would: its stream gets an error.
@@ -270,62 +312,85 @@ impl TestLab {
     /// There is no such session.
     pub async fn kick(&self, jid: &str) {
         let jid = FullJid::parse(jid).expect("a full JID");
-        assert!(self.handle().kick(&jid).await, "{jid} has a session");
-    }
-
-    /// A client that has signed in and is available, and does not connect again. What it receives up
-    /// to its own presence is passed over.
-    ///
-    /// # Errors
-    /// `LabError::Connect`, `LabError::Closed`.
-    pub async fn client(&self, jid: &str) -> Result<XmppClient, LabError> {
-        let password = self.account(jid).await;
-        let domain = Jid::parse(jid).expect("a JID").domain().to_owned();
-        let builder = XmppClient::builder(jid)
-            .password(&password)
-            .ca_pem(self.ca_pem())
-            .reconnect(Reconnect::never());
-        let address = self.place(&domain).address.to_string();
-        let client = builder
-            .connect_to(&address)
-            .connect()
-            .await
-            .map_err(LabError::Connect)?;
-        let (mut events, own) = (client.events(), client.jid());
-        client
-            .send_stanza(Stanza::presence(Ty::None))
-            .await
-            .map_err(|_| LabError::Closed)?;
-        loop {
-            match events.next().await {
-                Some(Event::Stanza(stanza)) if stanza.head.from.as_ref() == Some(own.as_jid()) => {
-                    return Ok(client);
-                }
-                Some(_) => {}
-                None => return Err(LabError::Closed),
-            }
-        }
+        let handle = self.handle_of(jid.domain());
+        assert!(handle.kick(&jid).await, "{jid} has a session");
     }
 
     /// The accounts of the lab.
     ///
     /// # Panics
-    /// The store fails.
+    /// A store fails.
     pub async fn accounts(&self) -> Vec<BareJid> {
-        let users = Users::Running(self.handle().core().clone());
-        users.list(None).await.expect("the store answers")
+        let mut accounts = Vec::new();
+        for node in &self.nodes {
+            let users = Users::Running(node.handle().core().clone());
+            accounts.extend(users.list(None).await.expect("the store answers"));
+        }
+        accounts
     }
 
-    /// Ends the server in order: every stream gets system-shutdown.
+    /// The domains, in the order in which they were named.
+    pub fn domains(&self) -> impl Iterator<Item = &str> {
+        self.nodes.iter().flat_map(Node::domains)
+    }
+
+    /// Ends the servers in order: every stream gets system-shutdown.
     pub async fn shutdown(self) {
-        self.running.shutdown().await;
+        for node in &self.nodes {
+            node.stop().await;
+        }
+    }
+
+    fn index(&self, domain: &str) -> usize {
+        let mut nodes = self.nodes.iter();
+        let found = nodes.position(|node| node.serves(domain));
+        found.unwrap_or_else(|| panic!("{domain} is not in this lab"))
+    }
+
+    fn node(&self, domain: &str) -> &Node {
+        &self.nodes[self.index(domain)]
+    }
+
+    /// A server that was started again may have other ports.
+    fn point_links(&self) {
+        for ((_, to), link) in &self.links {
+            if let Some(address) = self.nodes[*to].server_address() {
+                link.move_to(address);
+            }
+        }
+        let links = self.client_links.lock();
+        for (jid, link) in links.unwrap_or_else(PoisonError::into_inner).iter() {
+            let node = self.node(bare(jid).domain());
+            if node.is_up() {
+                link.move_to(node.addresses().c2s);
+            }
+        }
+    }
+
+    async fn proxy(&self, target: SocketAddr) -> Proxy {
+        match self.is_in_memory {
+            true => Proxy::in_memory(&self.net, target),
+            false => Proxy::new(target).await,
+        }
     }
 }
 
 impl fmt::Debug for TestLab {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let domains: Vec<&str> = self.domains().collect();
         f.debug_struct("TestLab")
-            .field("domains", &self.domains)
+            .field("domains", &domains)
             .finish_non_exhaustive()
+    }
+}
+
+fn bare(jid: &str) -> BareJid {
+    Jid::parse(jid).expect("a JID").to_bare()
+}
+
+fn memory(handle: &Handle) -> Arc<MemoryStore> {
+    match &handle.core().store {
+        Store::Memory(store) => Arc::clone(store),
+        Store::Sqlite(_) => panic!("the store is on disk"),
     }
 }

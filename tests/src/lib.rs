@@ -3,7 +3,7 @@
 //! Five recipes, from small to large:
 //!
 //! * [`pair`]: two machines back to back, with a clock that the test moves.
-//! * [`lab`]: a server in this process, with accounts on demand.
+//! * [`lab`]: servers in this process, with accounts on demand and links that fail; docs/TESTLAB.md.
 //! * [`wire`]: raw peers talk to a server and say what they expect, element by element.
 //! * [`fake`]: a server that says what the test tells it, for clients.
 //! * [`script`]: conversations as text, played by `cargo test` and by the command xmpp-script; the
@@ -15,12 +15,14 @@
 
 pub mod chat;
 pub mod fake;
+pub mod federated;
 pub mod lab;
 pub mod load;
 pub mod login;
 pub mod managed;
 pub mod pair;
 pub mod proxy;
+pub mod relay;
 pub mod script;
 pub mod talk;
 pub mod tree;
@@ -29,9 +31,11 @@ pub mod wire;
 pub mod zone;
 
 pub use fake::{FakeServer, FakeStream};
-pub use lab::{LabError, TestLab};
+pub use federated::Federated;
+pub use lab::{LabClient, LabError, TestLab};
 pub use managed::{Link, Lost, Over};
 pub use proxy::Proxy;
+pub use relay::Relay;
 pub use tree::Tree;
 pub use trust::Trust;
 pub use wire::{Place, Received, Wire};
@@ -41,3 +45,8 @@ pub use zone::Zone;
 #[cfg(doctest)]
 #[doc = include_str!("../../README.md")]
 mod readme {}
+
+/// So are those of the guide to labs.
+#[cfg(doctest)]
+#[doc = include_str!("../../docs/TESTLAB.md")]
+mod testlab_guide {}

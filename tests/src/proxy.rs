@@ -1,23 +1,23 @@
-//! Between a client and its server: a TCP relay whose connections can be cut, and whose server can
-//! move.
+//! Between a client and its server: a TCP port whose connections can be cut, held and delayed, and
+//! whose server can move.
 
+use crate::lab::Net;
+use crate::relay::{Carried, Relay};
+use std::io;
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex};
-use tokio::net::{TcpListener, TcpStream};
+use std::ops::Deref;
+use tokio::net::TcpListener;
 use tokio::task::JoinSet;
+use xmpp_stream::dial::Dialer;
 
-/// The relay. Dropped, it and its connections end.
+/// The port; what happens to its connections is said to the relay behind it. Dropped, it and its
+/// connections end.
+#[derive(Debug)]
 pub struct Proxy {
     /// Where clients come.
     pub address: SocketAddr,
-    state: Arc<Mutex<State>>,
+    relay: Relay,
     _accepting: JoinSet<()>,
-}
-
-struct State {
-    target: SocketAddr,
-    links: JoinSet<()>,
-    accepted: usize,
 }
 
 impl Proxy {
@@ -26,57 +26,65 @@ impl Proxy {
     /// # Panics
     /// There is no free port.
     pub async fn new(target: SocketAddr) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
-        let address = listener.local_addr().expect("an address");
-        let state = Arc::new(Mutex::new(State {
-            target,
-            links: JoinSet::new(),
-            accepted: 0,
-        }));
+        let any = SocketAddr::from(([127, 0, 0, 1], 0));
+        Self::at(any, target).await.expect("a port")
+    }
+
+    /// The same at this address.
+    ///
+    /// # Errors
+    /// As the system says.
+    pub async fn at(address: SocketAddr, target: SocketAddr) -> io::Result<Self> {
+        let listener = TcpListener::bind(address).await?;
+        let address = listener.local_addr()?;
+        let relay = Relay::new(target, Dialer::default());
         let mut accepting = JoinSet::new();
-        accepting.spawn(accept(listener, state.clone()));
+        accepting.spawn(accept(listener, relay.clone()));
+        Ok(Self {
+            address,
+            relay,
+            _accepting: accepting,
+        })
+    }
+
+    /// The same in a lab's network without sockets.
+    pub(crate) fn in_memory(net: &Net, target: SocketAddr) -> Self {
+        let (address, mut arrivals) = net.listen_any();
+        let relay = Relay::new(target, net.dialer());
+        let (mut accepting, there) = (JoinSet::new(), relay.clone());
+        accepting.spawn(async move {
+            let mut carried = Carried::default();
+            while let Some(arrival) = arrivals.recv().await {
+                carried.add(there.clone().carry(arrival.stream));
+            }
+        });
         Self {
             address,
-            state,
+            relay,
             _accepting: accepting,
         }
     }
 
-    /// Ends every connection as it stands, in the middle of whatever it carries.
-    ///
-    /// # Panics
-    /// Another test thread has panicked.
-    pub fn cut(&self) {
-        self.state.lock().expect("the state").links.abort_all();
-    }
-
-    /// Where the server is from now on.
-    ///
-    /// # Panics
-    /// Another test thread has panicked.
-    pub fn move_to(&self, target: SocketAddr) {
-        self.state.lock().expect("the state").target = target;
-    }
-
-    /// How many connections there were.
-    ///
-    /// # Panics
-    /// Another test thread has panicked.
+    /// The relay, for use beside the owner of this value.
     #[must_use]
-    pub fn accepted(&self) -> usize {
-        self.state.lock().expect("the state").accepted
+    pub fn relay(&self) -> Relay {
+        self.relay.clone()
     }
 }
 
-async fn accept(listener: TcpListener, state: Arc<Mutex<State>>) {
-    while let Ok((mut client, _)) = listener.accept().await {
-        let mut state = state.lock().expect("the state");
-        state.accepted += 1;
-        let target = state.target;
-        state.links.spawn(async move {
-            if let Ok(mut server) = TcpStream::connect(target).await {
-                let _ = tokio::io::copy_bidirectional(&mut client, &mut server).await;
-            }
-        });
+impl Deref for Proxy {
+    type Target = Relay;
+
+    fn deref(&self) -> &Relay {
+        &self.relay
+    }
+}
+
+async fn accept(listener: TcpListener, relay: Relay) {
+    let mut carried = Carried::default();
+    while let Ok((near, _)) = listener.accept().await {
+        // Small pieces are passed on as they come.
+        let _ = near.set_nodelay(true);
+        carried.add(relay.clone().carry(near));
     }
 }

@@ -1,7 +1,13 @@
-//! DNS for tests: a zone in memory instead of name servers, which remembers what was asked.
+//! DNS for tests: records in memory instead of name servers, which remember what was asked, or the
+//! same records behind a real name server on loopback.
+
+mod server;
+
+pub use server::NameServer;
 
 use std::collections::BTreeMap;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::{Arc, Mutex, PoisonError};
 use xmpp_stream::resolve::{Answer, Dns, DnsError, Srv};
 
@@ -51,6 +57,15 @@ impl Zone {
     pub fn failing(mut self, name: &str) -> Self {
         self.failing.push(name.into());
         self
+    }
+
+    /// Answers by UDP and TCP at this address, with the same port for both. Each of `origins` is a
+    /// zone of its own, and names outside of them are refused.
+    ///
+    /// # Errors
+    /// The address cannot be had, or a name cannot stand in DNS.
+    pub async fn serve(&self, address: SocketAddr, origins: &[&str]) -> io::Result<NameServer> {
+        NameServer::start(self, address, origins).await
     }
 
     /// As clients take it.

@@ -15,7 +15,7 @@ use xmpp_testkit::wire::Wire;
 const THREE: [&str; 3] = ["a.test", "b.test", "c.test"];
 
 async fn lab() -> TestLab {
-    TestLab::new(THREE).await.expect("a server")
+    TestLab::with(THREE, |_| ()).await.expect("a server")
 }
 
 /// Puts the lab's configuration in force again with a change.

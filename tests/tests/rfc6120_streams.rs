@@ -383,7 +383,9 @@ async fn c6120_3_invalid_from_after_login_as_somebody_else() {
 
 #[tokio::test]
 async fn c6120_3_not_authorized_on_another_domain_than_was_signed_in_to() {
-    let lab = TestLab::new(["a.test", "b.test"]).await.expect("a server");
+    let lab = TestLab::with(["a.test", "b.test"], |_| ())
+        .await
+        .expect("a server");
     let password = lab.account("ann@a.test").await;
     let mut wire = lab.raw("a.test").await;
     wire.open_secure().await;

@@ -126,7 +126,9 @@ async fn read_until(stream: &mut TcpStream, end: &str) -> String {
 
 #[tokio::test]
 async fn c6120_tl_05_the_certificate_is_chosen_by_the_headers_to_where_there_is_no_sni() {
-    let lab = TestLab::new(["a.test", "b.test"]).await.expect("a server");
+    let lab = TestLab::with(["a.test", "b.test"], |_| ())
+        .await
+        .expect("a server");
     for domain in ["a.test", "b.test"] {
         let place = lab.place(domain);
         let stream = TcpStream::connect(place.address)
@@ -189,7 +191,9 @@ async fn direct(lab: &TestLab, domain: &str, trust: Trust) -> std::io::Result<Wi
 
 #[tokio::test]
 async fn ats_tu_07_sni_chooses_the_certificate_on_direct_tls() {
-    let lab = TestLab::new(["a.test", "b.test"]).await.expect("a server");
+    let lab = TestLab::with(["a.test", "b.test"], |_| ())
+        .await
+        .expect("a server");
     let trust = || lab.place("a.test").trust;
     for domain in ["a.test", "b.test"] {
         let mut wire = direct(&lab, domain, trust())

@@ -15,9 +15,9 @@ use ring::rand::{SecureRandom, SystemRandom};
 use std::collections::VecDeque;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
-use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout_at};
 use xmpp_stream::dial::{self, Dialed, Pace};
+use xmpp_stream::driver::Transport;
 use xmpp_stream::error::StreamCondition;
 use xmpp_stream::resolve::{Candidate, Host, Place, Service, Way};
 use xmpp_stream::stream::{CloseReason, Password};
@@ -152,9 +152,9 @@ impl Walk<'_> {
                 return Ok(None);
             }
         };
-        while let Some((address, tcp)) = self.dial(candidate, &mut addresses).await {
+        while let Some((address, transport)) = self.dial(candidate, &mut addresses).await {
             tracing::debug!(%candidate, %address, "reached");
-            match self.negotiate(candidate, tcp).await {
+            match self.negotiate(candidate, transport).await {
                 Ok(bound) => return Ok(Some(bound)),
                 Err(error) if error.is_final() || error.step() == Step::Binding => {
                     tracing::debug!(%error, "no other place is tried");
@@ -177,12 +177,14 @@ impl Walk<'_> {
         &mut self,
         candidate: &Candidate,
         addresses: &mut Vec<SocketAddr>,
-    ) -> Option<(SocketAddr, TcpStream)> {
+    ) -> Option<(SocketAddr, Box<dyn Transport>)> {
         let pace = Pace {
             try_max: self.settings.route.dial_max,
             ..Pace::default()
         };
-        let dialed = timeout_at(self.deadline, dial::dial(addresses, pace, dial::tcp)).await;
+        let dialer = &self.settings.route.dialer;
+        let dialing = dial::dial(addresses, pace, |address| dialer.connect(address));
+        let dialed = timeout_at(self.deadline, dialing).await;
         let Ok(Dialed { connected, missed }) = dialed else {
             let late = ConnectError::Timeout(Step::Connect);
             self.failed(candidate, addresses.first().copied(), late);
@@ -193,15 +195,15 @@ impl Walk<'_> {
             let error = ConnectError::Connect(missed.error);
             self.failed(candidate, Some(missed.address), error);
         }
-        let (connected, tcp) = connected?;
+        let (connected, transport) = connected?;
         addresses.retain(|address| *address != connected);
-        Some((connected, tcp))
+        Some((connected, transport))
     }
 
     async fn negotiate(
         &self,
         candidate: &Candidate,
-        tcp: TcpStream,
+        transport: Box<dyn Transport>,
     ) -> Result<Bound, ConnectError> {
         let tls = match candidate.direct_tls {
             true => &self.handshakes.direct_tls,
@@ -214,7 +216,7 @@ impl Walk<'_> {
             password: Arc::clone(&self.password),
             deadline: alone.min(self.deadline),
         };
-        let bound = negotiate(Box::new(tcp), target, self.settings, self.resume).await;
+        let bound = negotiate(transport, target, self.settings, self.resume).await;
         bound.map_err(|error| match error {
             ConnectError::Tls(error) => match CertificateFault::of(&error) {
                 Some(fault) => ConnectError::Certificate(fault, error),

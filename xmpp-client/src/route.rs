@@ -7,6 +7,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
+use xmpp_stream::dial::Dialer;
 use xmpp_stream::limits::ResolveLimits;
 use xmpp_stream::resolve::{Candidate, Dns, NameServers, Place, PlaceError, Resolver, Service};
 
@@ -18,6 +19,7 @@ pub(crate) struct Wishes {
     overrides: Vec<(String, Result<Place, PlaceError>, bool)>,
     name_servers: Vec<SocketAddr>,
     dns: Option<Arc<dyn Dns>>,
+    dialer: Dialer,
     direct_tls: bool,
     lookup_max: Duration,
     dial_max: Duration,
@@ -34,6 +36,7 @@ impl Default for Wishes {
             overrides: Vec::new(),
             name_servers: Vec::new(),
             dns: None,
+            dialer: Dialer::default(),
             direct_tls: false,
             lookup_max: ResolveLimits::default().query_max,
             dial_max: Duration::from_secs(10),
@@ -47,6 +50,7 @@ impl Default for Wishes {
 pub(crate) struct Route {
     pub(crate) trust: Trust,
     pub(crate) resolver: Resolver,
+    pub(crate) dialer: Dialer,
     /// Direct TLS and nothing else.
     pub(crate) direct_tls: bool,
     /// One TCP connection.
@@ -87,6 +91,7 @@ impl Wishes {
                 false => Trust::Pins(pins),
             },
             resolver,
+            dialer: self.dialer,
             direct_tls: self.direct_tls,
             dial_max: self.dial_max,
             negotiation_max: self.negotiation_max,
@@ -148,6 +153,12 @@ impl Builder {
     /// Asks this instead of any name server.
     pub fn dns(mut self, dns: Arc<dyn Dns>) -> Self {
         self.wishes.dns = Some(dns);
+        self
+    }
+
+    /// Makes connections by this instead of TCP: for tests that need no sockets.
+    pub fn dialer(mut self, dialer: Dialer) -> Self {
+        self.wishes.dialer = dialer;
         self
     }
 

@@ -446,7 +446,7 @@ impl<F: FnOnce() + Send> Connection<F> {
                     live.managed(&mut self.driver, &core, &request);
                 }
             }
-            Output::Managed(_) => {} // said by the calling side alone
+            Output::Managed(_) | Output::Server(_) => {} // said by other machines alone
             Output::PeerClosing => {
                 let h = match &mut self.live {
                     Some(live) => live.see_off(&mut self.driver, &core).await,

@@ -7,7 +7,7 @@
 use crate::check::Level;
 use crate::check::certificates::{Pair, service_hosts};
 use crate::config::{CertificateFiles, Config, DomainConfig};
-use crate::listener::DomainTls;
+use crate::listener::{DomainTls, ServerTls};
 use crate::server::StartError;
 use std::collections::HashMap;
 use std::fs::File;
@@ -30,7 +30,7 @@ pub(crate) type ByDomain = HashMap<Box<str>, Arc<DomainTls>>;
 pub(crate) struct Source {
     /// The data directory; without one the development CA lives in memory.
     dir: Option<PathBuf>,
-    ca: Option<DevCa>,
+    ca: Option<Arc<DevCa>>,
     read: HashMap<Box<str>, Read>,
 }
 
@@ -48,17 +48,18 @@ struct Read {
 type Stamp = [Option<(u64, u64, i64, i64)>; 2];
 
 impl Source {
-    pub(crate) fn new(dir: Option<&Path>) -> Self {
+    /// Where an authority is given, the directory has none.
+    pub(crate) fn new(dir: Option<&Path>, given: Option<Arc<DevCa>>) -> Self {
         Self {
-            dir: dir.map(Path::to_owned),
-            ca: None,
+            dir: dir.filter(|_| given.is_none()).map(Path::to_owned),
+            ca: given,
             read: HashMap::new(),
         }
     }
 
     /// The development CA's certificate, once some domain needed it.
     pub(crate) fn ca_pem(&self) -> Option<&str> {
-        self.ca.as_ref().map(DevCa::pem)
+        self.ca.as_deref().map(DevCa::pem)
     }
 
     /// False when all was issued in memory: then nothing can change.
@@ -76,11 +77,11 @@ impl Source {
         for domain in &config.domains {
             let one = match self.files(domain, now)? {
                 Some(files) => {
-                    let one = read_pair(&domain.name, files)?;
+                    let one = read_pair(&domain.name, files, config.s2s.enabled)?;
                     report(config, &domain.name, &one, now);
                     one
                 }
-                None => self.in_memory(&domain.name, now)?,
+                None => self.in_memory(&domain.name, config.s2s.enabled, now)?,
             };
             read.insert(Box::from(domain.name.as_str()), one);
         }
@@ -100,7 +101,7 @@ impl Source {
             if stamp == one.stamp {
                 continue;
             }
-            match read_pair(domain, files.clone()) {
+            match read_pair(domain, files.clone(), config.s2s.enabled) {
                 Ok(new) => {
                     report(config, domain, &new, now);
                     changed.insert(domain.clone(), Arc::clone(&new.tls));
@@ -131,16 +132,22 @@ impl Source {
         let ca = DevCa::load_or_create(&dir.join("ca"), now).map_err(StartError::Certificate)?;
         let made = ca.ensure_domain(&dir.join("certs"), &domain.name, now);
         let made = made.map_err(StartError::Certificate)?;
-        self.ca = Some(ca);
+        self.ca = Some(Arc::new(ca));
         Ok(Some(CertificateFiles {
             certificate: made.certificate,
             key: made.key,
         }))
     }
 
-    fn in_memory(&mut self, domain: &str, now: SystemTime) -> Result<Read, StartError> {
+    fn in_memory(
+        &mut self,
+        domain: &str,
+        s2s: bool,
+        now: SystemTime,
+    ) -> Result<Read, StartError> {
         if self.ca.is_none() {
-            self.ca = Some(DevCa::new(now).map_err(StartError::Certificate)?);
+            let ca = DevCa::new(now).map_err(StartError::Certificate)?;
+            self.ca = Some(Arc::new(ca));
         }
         let issued = self.read.get(domain).filter(|one| one.files.is_none());
         let tls = match (issued, &self.ca) {
@@ -148,7 +155,7 @@ impl Source {
             (None, Some(ca)) => {
                 let leaf = ca.issue_for_domain(domain, now);
                 let leaf = leaf.map_err(StartError::Certificate)?;
-                Arc::new(domain_tls(domain, &leaf.chain_pem, &leaf.key_pem)?)
+                Arc::new(domain_tls(domain, &leaf.chain_pem, &leaf.key_pem, s2s)?)
             }
             (None, None) => return Err(StartError::Certificate(xmpp_certs::CertError::Sign)),
         };
@@ -161,12 +168,12 @@ impl Source {
     }
 }
 
-fn read_pair(domain: &str, files: CertificateFiles) -> Result<Read, StartError> {
+fn read_pair(domain: &str, files: CertificateFiles, s2s: bool) -> Result<Read, StartError> {
     // Before the reading: what is written meanwhile is read again.
     let stamp = stamp_of(&files);
     let (chain, key) = (text(&files.certificate)?, text(&files.key)?);
     Ok(Read {
-        tls: Arc::new(domain_tls(domain, &chain, &key)?),
+        tls: Arc::new(domain_tls(domain, &chain, &key, s2s)?),
         files: Some(files),
         stamp,
         refused: None,
@@ -200,17 +207,31 @@ fn stamp_of(files: &CertificateFiles) -> Stamp {
     })
 }
 
-fn domain_tls(domain: &str, chain: &str, key: &str) -> Result<DomainTls, StartError> {
+pub(crate) fn domain_tls(
+    domain: &str,
+    chain: &str,
+    key: &str,
+    s2s: bool,
+) -> Result<DomainTls, StartError> {
     let error = |error| StartError::Tls {
         domain: domain.into(),
         error,
     };
     let (starttls, leaf) = tls::server_config(chain, key, false).map_err(error)?;
     let (direct, _) = tls::server_config(chain, key, true).map_err(error)?;
+    let between = || {
+        let accept = |direct| Ok(tls::s2s::server_config(chain, key, direct)?.0);
+        let call = |direct| tls::s2s::client_config(chain, key, direct);
+        Ok(ServerTls {
+            accept: [accept(false)?, accept(true)?],
+            call: [call(false)?, call(true)?],
+        })
+    };
     Ok(DomainTls {
         starttls,
         direct,
         leaf,
+        s2s: s2s.then(between).transpose().map_err(error)?,
     })
 }
 

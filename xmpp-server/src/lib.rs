@@ -29,6 +29,7 @@ pub mod random;
 pub mod registrations;
 pub mod reload;
 pub mod router;
+pub mod s2s;
 pub mod server;
 pub mod session;
 pub mod sessions;

@@ -229,6 +229,16 @@ limits! {
     s2s_pending_bytes_max: Bytes = MIB,
     /// The same for all domains.
     s2s_pending_bytes_total_max: Bytes = 64 * MIB,
+    /// Domain pairs with a link, or of which a failure is remembered: 1 kB each.
+    s2s_links_max: Count = 10_000,
+    /// How long stanzas wait for a link that was up a moment ago: a restart.
+    s2s_wait_max: Time = Duration::from_secs(60),
+    /// From the first question to DNS to an established stream, all addresses tried.
+    s2s_connect_max: Time = Duration::from_secs(60),
+    /// Streams of other servers whose connection was lost and whose count is kept for `sm_resume`.
+    s2s_resumable_max: Count = 1000,
+    /// The same failure of a link is logged again after so long.
+    s2s_log_again: Time = Duration::from_secs(3600),
 
     // Operators.
 
@@ -272,9 +282,6 @@ pub(crate) const LATER: &[&str] = &[
     "iqs_free_max",
     "nodes_max",
     "rooms_max",
-    "s2s_pending_bytes_max",
-    "s2s_pending_bytes_total_max",
-    "s2s_pending_max",
 ];
 
 fn stream_slots(stream: &mut StreamLimits) -> [(&'static str, Slot<'_>); 10] {

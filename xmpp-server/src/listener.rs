@@ -3,8 +3,10 @@
 //! DESIGN 1 (addresses, certificates), 9 (unauthenticated connections). RFC 6120 section 13.12.
 
 use crate::c2s;
+use crate::config::Config;
 use crate::limits::Limits;
-use rustls::ServerConfig;
+use crate::s2s::incoming;
+use rustls::{ClientConfig, ServerConfig};
 use rustls::pki_types::CertificateDer;
 use std::collections::HashMap;
 use std::io;
@@ -27,6 +29,10 @@ pub enum ListenerKind {
     C2sStartTls,
     /// Clients, direct TLS (XEP-0368).
     C2sTls,
+    /// Servers, STARTTLS.
+    S2sStartTls,
+    /// Servers, direct TLS (XEP-0368).
+    S2sTls,
 }
 
 impl ListenerKind {
@@ -36,7 +42,30 @@ impl ListenerKind {
         match self {
             Self::C2sStartTls => "c2s-starttls",
             Self::C2sTls => "c2s-tls",
+            Self::S2sStartTls => "s2s-starttls",
+            Self::S2sTls => "s2s-tls",
         }
+    }
+
+    /// TLS comes first.
+    #[must_use]
+    pub const fn is_direct(self) -> bool {
+        matches!(self, Self::C2sTls | Self::S2sTls)
+    }
+
+    /// What a configuration wants listened on.
+    #[must_use]
+    pub fn wanted(config: &Config) -> Vec<(Self, SocketAddr)> {
+        let (c2s, s2s) = (&config.c2s, &config.s2s);
+        let mut wanted: Vec<_> = [(Self::C2sStartTls, &c2s.listen), (Self::C2sTls, &c2s.listen_tls)]
+            .into_iter()
+            .flat_map(|(kind, list)| list.iter().map(move |address| (kind, *address)))
+            .collect();
+        if s2s.enabled {
+            wanted.extend(s2s.listen.iter().map(|address| (Self::S2sStartTls, *address)));
+            wanted.extend(s2s.listen_tls.iter().map(|address| (Self::S2sTls, *address)));
+        }
+        wanted
     }
 }
 
@@ -120,12 +149,17 @@ fn admit(
     if let Err(error) = stream.set_nodelay(true) {
         debug!(%error, "no TCP_NODELAY");
     }
-    let direct = kind == ListenerKind::C2sTls;
     let transport: Box<dyn Transport> = Box::new(stream);
-    let shared = Arc::clone(shared);
-    connections.spawn(c2s::serve(shared, transport, peer, direct, move || {
-        drop(place)
-    }));
+    let (shared, direct) = (Arc::clone(shared), kind.is_direct());
+    let signed_in = move || drop(place);
+    match kind {
+        ListenerKind::C2sStartTls | ListenerKind::C2sTls => {
+            connections.spawn(c2s::serve(shared, transport, peer, direct, signed_in))
+        }
+        ListenerKind::S2sStartTls | ListenerKind::S2sTls => {
+            connections.spawn(incoming::serve(shared, transport, peer, direct, signed_in))
+        }
+    };
 }
 
 /// Counts connections that have not signed in, per address and in all.
@@ -233,6 +267,16 @@ pub struct DomainTls {
     pub direct: Arc<ServerConfig>,
     /// The leaf, for channel binding (tls-server-end-point).
     pub leaf: CertificateDer<'static>,
+    /// Between servers; `None` where there are no links.
+    pub s2s: Option<ServerTls>,
+}
+
+/// TLS settings of one domain between servers: both sides show a certificate.
+pub struct ServerTls {
+    /// Accepting, STARTTLS and direct (ALPN `xmpp-server`).
+    pub accept: [Arc<ServerConfig>; 2],
+    /// Calling, the same.
+    pub call: [Arc<ClientConfig>; 2],
 }
 
 impl Certificates {
@@ -245,6 +289,13 @@ impl Certificates {
                 fallback,
             }),
         }
+    }
+
+    /// How a domain of ours calls others.
+    pub(crate) fn call(&self, domain: &str, direct: bool) -> Option<Arc<ClientConfig>> {
+        let served = self.served.read().unwrap_or_else(PoisonError::into_inner);
+        let [starttls, over_tls] = &served.get(domain)?.s2s.as_ref()?.call;
+        Some(Arc::clone(if direct { over_tls } else { starttls }))
     }
 
     /// From the next handshake on; connections keep what they have.
@@ -265,6 +316,11 @@ impl Certificates {
 }
 
 impl Served {
+    fn choose(&self, sni: Option<&str>, to: Option<&str>) -> Option<&Arc<DomainTls>> {
+        let names = [sni, to, Some(&*self.fallback)];
+        names.into_iter().flatten().find_map(|name| self.get(name))
+    }
+
     fn get(&self, name: &str) -> Option<&Arc<DomainTls>> {
         let name = xmpp_stream::jid::Jid::domain_only(name).ok()?;
         self.by_domain.get(name.domain())
@@ -279,12 +335,27 @@ impl TlsSource for Certificates {
         direct: bool,
     ) -> Option<(Arc<ServerConfig>, CertificateDer<'static>)> {
         let served = self.served.read().unwrap_or_else(PoisonError::into_inner);
-        let names = [sni, to, Some(&*served.fallback)];
-        let tls = names
-            .into_iter()
-            .flatten()
-            .find_map(|name| served.get(name))?;
+        let tls = served.choose(sni, to)?;
         let config = if direct { &tls.direct } else { &tls.starttls };
+        Some((Arc::clone(config), tls.leaf.clone()))
+    }
+}
+
+/// The same certificates, shown to servers.
+pub(crate) struct ForServers<'a>(pub(crate) &'a Certificates);
+
+impl TlsSource for ForServers<'_> {
+    fn choose(
+        &self,
+        sni: Option<&str>,
+        to: Option<&str>,
+        direct: bool,
+    ) -> Option<(Arc<ServerConfig>, CertificateDer<'static>)> {
+        let served = self.0.served.read();
+        let served = served.unwrap_or_else(PoisonError::into_inner);
+        let tls = served.choose(sni, to)?;
+        let [starttls, over_tls] = &tls.s2s.as_ref()?.accept;
+        let config = if direct { over_tls } else { starttls };
         Some((Arc::clone(config), tls.leaf.clone()))
     }
 }

@@ -123,6 +123,10 @@ metrics! {
     received: Counter "xmpp_server_stanzas_received_total" by "kind" of kinds,
     /// Stanzas handed to the connections of clients, by kind.
     sent: Counter "xmpp_server_stanzas_sent_total" by "kind" of kinds,
+    /// Stanzas received from other servers.
+    s2s_received: Counter "xmpp_server_s2s_stanzas_received_total",
+    /// Stanzas handed to links to other servers.
+    s2s_sent: Counter "xmpp_server_s2s_stanzas_sent_total",
     /// Error stanzas handed to the connections of clients, by condition.
     stanza_errors: Counter "xmpp_server_stanza_errors_sent_total" by "condition" of stanza_conditions,
     /// Streams closed by us with an error, by condition.
@@ -145,7 +149,7 @@ metrics! {
 
 /// Names of the listeners, in the order of `ListenerKind`.
 fn listeners() -> Vec<&'static str> {
-    vec!["c2s-starttls", "c2s-tls"]
+    vec!["c2s-starttls", "c2s-tls", "s2s-starttls", "s2s-tls"]
 }
 
 /// Why the gate refuses, in the order of `listener::Refusal`.

@@ -3,7 +3,7 @@
 //! DESIGN 1. All or nothing: what does not load leaves everything as it was. Listeners, data
 //! directory, storage and the form of the log belong to the start; a change there is named and left.
 
-use crate::certificates::{ByDomain, Source};
+use crate::certificates::{self, ByDomain, Source};
 use crate::config::Config;
 use crate::modules::{self, Module};
 use crate::server::{Handle, StartError};
@@ -51,6 +51,22 @@ impl Handle {
         for key in kept {
             warn!(key, "changed, but ignored until the next start");
         }
+        Ok(())
+    }
+
+    /// Shows this certificate for a domain from the next handshake on, until a reload.
+    ///
+    /// # Errors
+    /// It does not parse, or the key is another one's.
+    pub fn show_certificate(
+        &self,
+        domain: &str,
+        chain_pem: &str,
+        key_pem: &str,
+    ) -> Result<(), StartError> {
+        let s2s = self.shared.core.settings().config.s2s.enabled;
+        let tls = certificates::domain_tls(domain, chain_pem, key_pem, s2s)?;
+        self.shared.certificates.renew(domain, Arc::new(tls));
         Ok(())
     }
 
@@ -116,5 +132,6 @@ pub(crate) fn to_start(error: SettingsError) -> StartError {
     match error {
         SettingsError::Domain(error) => StartError::Domain(error),
         SettingsError::Module(error) => StartError::Module(error),
+        SettingsError::Network(error) => StartError::Network(error),
     }
 }

@@ -12,6 +12,7 @@ use crate::datadir::{DataDir, DataDirError};
 use crate::listener::{self, Certificates, Gate, ListenerKind};
 use crate::modules::{self, Module, RegisterError};
 use crate::reload::{self, Reload};
+use crate::s2s::{NetworkError, incoming};
 use crate::settings::Settings;
 use crate::store::{Store, StoreError, StoreLimits};
 use std::collections::BTreeMap;
@@ -73,6 +74,8 @@ pub enum StartError {
     Domain(JidError),
     /// Two modules want the same query.
     Module(RegisterError),
+    /// Anchors of other servers' certificates.
+    Network(NetworkError),
     /// The store.
     Store(StoreError),
     /// Certificate and key of a domain.
@@ -115,7 +118,7 @@ impl Server {
         };
         // Before anything is made: a start that finds a port taken leaves no traces.
         let listeners = bind_all(&config).await?;
-        let clock = Clock::start();
+        let clock = config.given.clock.clone().unwrap_or_else(Clock::start);
         let limits = StoreLimits::from(&config.limits);
         let store = match (config.store.clone(), config.storage, &data_dir) {
             (Some(store), ..) => Ok(store),
@@ -125,7 +128,10 @@ impl Server {
         let store = store.map_err(StartError::Store)?;
         let secret = store.secret().await.map_err(StartError::Store)?;
         let newest = store.newest().await.map_err(StartError::Store)?;
-        let mut source = Source::new(data_dir.as_ref().map(DataDir::path));
+        let mut source = Source::new(
+            data_dir.as_ref().map(DataDir::path),
+            config.given.authority.clone(),
+        );
         let by_domain = source.load(&config, clock.system_now())?;
         let ca_pem = source.ca_pem().map(str::to_owned);
         let certificates = Certificates::new(by_domain, reload::fallback(&config));
@@ -136,9 +142,11 @@ impl Server {
             .await
             .map_err(StartError::Store)?;
         let (shutdown, down) = watch::channel(false);
+        let certificates = Arc::new(certificates);
+        core.s2s.show(Arc::clone(&certificates));
         let shared = Arc::new(Shared {
             core,
-            certificates: Arc::new(certificates),
+            certificates,
             shutdown: down,
         });
         let reload = Arc::new(Reload {
@@ -166,13 +174,18 @@ impl Running {
         &mut self,
         listeners: Vec<(ListenerKind, tokio::net::TcpListener)>,
     ) -> Result<(), StartError> {
-        let gate = Arc::new(Gate::default());
+        // Strangers at one door do not shut the other.
+        let (clients, servers) = (Arc::new(Gate::default()), Arc::new(Gate::default()));
         for (kind, listener) in listeners {
             if let Ok(address) = listener.local_addr() {
                 self.addresses.entry(kind).or_default().push(address);
             }
             let shared = Arc::clone(&self.handle.shared);
-            let accepting = listener::accept(listener, kind, shared, Arc::clone(&gate));
+            let gate = match kind {
+                ListenerKind::C2sStartTls | ListenerKind::C2sTls => &clients,
+                ListenerKind::S2sStartTls | ListenerKind::S2sTls => &servers,
+            };
+            let accepting = listener::accept(listener, kind, shared, Arc::clone(gate));
             self.accepting.push(tokio::spawn(accepting));
         }
         self.accepting
@@ -238,6 +251,8 @@ impl Running {
             // Their connections end with them.
             self.accepting.iter().for_each(JoinHandle::abort);
         }
+        // Last words of sessions are on their way to other servers.
+        core.s2s.close(rest).await;
         if let Some(admin) = self.admin.take() {
             admin.abort();
         }
@@ -257,6 +272,23 @@ impl Handle {
     /// Serves one connection over any transport, e.g. an in-memory pipe in tests.
     pub async fn serve(&self, transport: Box<dyn Transport>, peer: SocketAddr, direct_tls: bool) {
         c2s::serve(Arc::clone(&self.shared), transport, peer, direct_tls, || ()).await;
+    }
+
+    /// Serves one connection of another server over any transport.
+    pub async fn serve_server(
+        &self,
+        transport: Box<dyn Transport>,
+        peer: SocketAddr,
+        direct_tls: bool,
+    ) {
+        incoming::serve(
+            Arc::clone(&self.shared),
+            transport,
+            peer,
+            direct_tls,
+            || (),
+        )
+        .await;
     }
 
     /// Ends a session with a stream error; false when there is none of this address.
@@ -285,6 +317,7 @@ impl Drop for Running {
         for task in self.accepting.drain(..).chain(self.admin.take()) {
             task.abort();
         }
+        self.handle.shared.core.s2s.abort();
     }
 }
 
@@ -303,18 +336,8 @@ async fn follow_system_clock(shared: Arc<Shared>) {
 async fn bind_all(
     config: &Config,
 ) -> Result<Vec<(ListenerKind, tokio::net::TcpListener)>, StartError> {
-    let starttls = config
-        .c2s
-        .listen
-        .iter()
-        .map(|address| (ListenerKind::C2sStartTls, *address));
-    let direct = config
-        .c2s
-        .listen_tls
-        .iter()
-        .map(|address| (ListenerKind::C2sTls, *address));
     let mut listeners = Vec::new();
-    for (kind, address) in starttls.chain(direct) {
+    for (kind, address) in ListenerKind::wanted(config) {
         match listener::bind(address).await {
             Ok(Some(listener)) => listeners.push((kind, listener)),
             Ok(None) => {}
@@ -337,6 +360,7 @@ impl fmt::Display for StartError {
                 "modules {} and {} both want queries in {}",
                 error.first, error.second, error.ns
             ),
+            Self::Network(error) => write!(f, "{error}"),
             Self::Store(error) => write!(f, "store: {error}"),
             Self::Tls { domain, error } => write!(f, "certificate of {domain}: {error}"),
             Self::TlsFile(path, error) => write!(f, "{}: {error}", path.display()),

@@ -6,12 +6,13 @@ use crate::core::Core;
 use crate::host::{Host, Policy};
 use crate::modules::{self, Module, ModuleSet, RegisterError};
 use crate::router::HostMap;
+use crate::s2s::{Network, NetworkError};
 use crate::store::StoreError;
 use std::collections::HashMap;
 use std::sync::{Arc, PoisonError};
 use xmpp_stream::error::StreamCondition;
 use xmpp_stream::jid::JidError;
-use xmpp_stream::limits::Limits as StreamLimits;
+use xmpp_stream::limits::{Limits as StreamLimits, XmlLimits};
 
 /// Configuration and domains in force.
 #[derive(Debug)]
@@ -22,9 +23,13 @@ pub struct Settings {
     pub hosts: HostMap,
     /// Bounds of new streams.
     pub(crate) stream_limits: Arc<StreamLimits>,
+    /// The same for streams of other servers.
+    pub(crate) s2s_limits: Arc<StreamLimits>,
     /// Modules by the names of those that are off: most domains have the same, and what a module
     /// remembers stays over a reload.
     pub(crate) sets: HashMap<Vec<String>, Arc<ModuleSet>>,
+    /// How other domains are found; `None`: there are no links.
+    pub(crate) network: Option<Arc<Network>>,
 }
 
 /// Why a configuration makes no settings.
@@ -35,6 +40,8 @@ pub enum SettingsError {
     Domain(JidError),
     /// Two modules want the same query.
     Module(RegisterError),
+    /// Anchors of other servers' certificates.
+    Network(NetworkError),
 }
 
 impl Settings {
@@ -71,7 +78,20 @@ impl Settings {
             let host = Host::new(policy).map_err(SettingsError::Domain)?;
             hosts.insert(host.domain.clone(), Arc::new(host));
         }
+        let network = match config.s2s.enabled {
+            true => {
+                let before = before.and_then(|before| before.network.as_deref());
+                let network = Network::new(&config, before).map_err(SettingsError::Network)?;
+                Some(Arc::new(network))
+            }
+            false => None,
+        };
         Ok(Self {
+            network,
+            s2s_limits: Arc::new(StreamLimits {
+                after_auth: XmlLimits::s2s(),
+                ..config.limits.stream
+            }),
             stream_limits: Arc::new(config.limits.stream),
             config,
             hosts,
@@ -112,9 +132,11 @@ impl Core {
         }
         let settings = Settings {
             stream_limits: new.stream_limits,
+            s2s_limits: new.s2s_limits,
             config: new.config,
             hosts,
             sets: new.sets,
+            network: new.network,
         };
         let mut place = self
             .settings

@@ -3,10 +3,13 @@
 //! The next address is tried when the last one has failed, or has said nothing for a quarter of a
 //! second; the first connection wins and the others are dropped. How to connect is handed in.
 
+use crate::driver::Transport;
+use std::fmt;
 use std::future::{Future, poll_fn};
 use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 use tokio::net::TcpStream;
@@ -99,6 +102,43 @@ pub async fn tcp(address: SocketAddr) -> io::Result<TcpStream> {
     let stream = TcpStream::connect(address).await?;
     stream.set_nodelay(true)?;
     Ok(stream)
+}
+
+/// A connection that is being made.
+pub type Opening = Pin<Box<dyn Future<Output = io::Result<Box<dyn Transport>>> + Send>>;
+
+type Open = dyn Fn(SocketAddr) -> Opening + Send + Sync;
+
+/// How a connection to an address is made: by TCP, or by what a test puts in its place. Clones are
+/// the same.
+#[derive(Clone, Default)]
+pub struct Dialer(Option<Arc<Open>>);
+
+impl Dialer {
+    /// One of the caller's, e.g. into pipes in memory.
+    pub fn new(open: impl Fn(SocketAddr) -> Opening + Send + Sync + 'static) -> Self {
+        Self(Some(Arc::new(open)))
+    }
+
+    /// Connects.
+    ///
+    /// # Errors
+    /// As the system says.
+    pub async fn connect(&self, address: SocketAddr) -> io::Result<Box<dyn Transport>> {
+        match &self.0 {
+            Some(open) => open(address).await,
+            None => Ok(Box::new(tcp(address).await?)),
+        }
+    }
+}
+
+impl fmt::Debug for Dialer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self.0 {
+            Some(_) => "Dialer(own)",
+            None => "Dialer(tcp)",
+        })
+    }
 }
 
 type Connecting<F> = Pin<Box<tokio::time::Timeout<F>>>;

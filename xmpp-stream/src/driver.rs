@@ -293,9 +293,10 @@ impl<M: Machine> Driver<M> {
         let deadline = self.machine.poll_timeout();
         within(deadline, self.flush()).await?;
         let transport = self.take_plain()?;
+        let is_certified = config.client_auth_cert_resolver.has_certs();
         let handshake = TlsConnector::from(config).connect(name, transport);
         let stream = within(deadline, Box::pin(handshake)).await?;
-        let info = tls::client_info(stream.get_ref().1);
+        let info = tls::client_info(stream.get_ref().1, is_certified);
         self.link = Link::Client(Box::new(stream));
         self.machine.tls_established(info.clone(), now());
         Ok(info)

@@ -90,6 +90,36 @@ pub struct Limits {
     pub silence_answer_max: Duration,
     /// We closed: how long the peer may take to close too (RFC 6120 section 4.4).
     pub close_max: Duration,
+    /// Streams between servers.
+    pub s2s: ServerLimits,
+}
+
+/// Limits of a stream between two servers, beside those of every stream.
+#[derive(Clone, Copy, Debug)]
+pub struct ServerLimits {
+    /// Domain pairs proven on one stream: a server of many domains has as many, and one that asks
+    /// for more opens another stream (XEP-0220 section 2.5).
+    pub pairs_max: usize,
+    /// Dialback keys of one stream that are being verified: each makes us call somebody.
+    pub dialback_pending_max: usize,
+    /// Refused proofs on one stream, certificate or key; then policy-violation.
+    pub refusals_max: u32,
+    /// Requests to verify a key that we shall have made, on one stream without a proven pair.
+    pub verify_max: u32,
+    /// No stanza in either direction for this long: the caller is told that the stream is idle.
+    pub idle_max: Duration,
+}
+
+impl Default for ServerLimits {
+    fn default() -> Self {
+        Self {
+            pairs_max: 1000,
+            dialback_pending_max: 20,
+            refusals_max: 5,
+            verify_max: 100,
+            idle_max: Duration::from_secs(600),
+        }
+    }
 }
 
 impl Default for Limits {
@@ -105,6 +135,7 @@ impl Default for Limits {
             silence_max: Duration::from_secs(300),
             silence_answer_max: Duration::from_secs(60),
             close_max: Duration::from_secs(5),
+            s2s: ServerLimits::default(),
         }
     }
 }

@@ -146,6 +146,14 @@ namespaces! {
     VERSION = "jabber:iq:version";
     /// Content namespace of server streams (RFC 6120 section 4.8.2).
     SERVER = "jabber:server";
+    /// Server dialback (XEP-0220).
+    DIALBACK = "jabber:server:dialback";
+    /// Stream feature: dialback (XEP-0220 section 2.4.2).
+    FEATURE_DIALBACK = "urn:xmpp:features:dialback";
+    /// Bidirectional streams between servers (XEP-0288).
+    BIDI = "urn:xmpp:bidi";
+    /// Stream feature: bidirectional streams (XEP-0288).
+    FEATURE_BIDI = "urn:xmpp:features:bidi";
     /// Description of a project (XEP-0453).
     DOAP = "http://usefulinc.com/ns/doap#";
     /// What a project supports of XMPP (XEP-0453 section 4.2).

@@ -9,11 +9,15 @@ use ring::digest;
 use rustls::crypto::{CryptoProvider, ring as provider};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
-use rustls::{ClientConfig, ClientConnection, ProtocolVersion, RootCertStore, ServerConfig};
+use rustls::{
+    ClientConfig, ClientConnection, CommonState, ProtocolVersion, RootCertStore, ServerConfig,
+};
 use std::fmt;
 use std::sync::Arc;
 
+pub mod s2s;
 pub(crate) mod server;
+pub mod trust;
 
 /// ALPN name of client streams (XEP-0368 section 4).
 pub const ALPN_CLIENT: &[u8] = b"xmpp-client";
@@ -111,20 +115,21 @@ pub fn client_config(
 }
 
 fn server_info(
-    version: Option<ProtocolVersion>,
+    connection: &CommonState,
     exporter: Option<[u8; 32]>,
     leaf: &CertificateDer<'_>,
     sni: Option<Box<str>>,
 ) -> TlsInfo {
     TlsInfo {
-        version: name(version),
         exporter,
         server_end_point: server_end_point(leaf),
         sni,
+        is_certified: true,
+        ..common_info(connection)
     }
 }
 
-pub(crate) fn client_info(connection: &ClientConnection) -> TlsInfo {
+pub(crate) fn client_info(connection: &ClientConnection, is_certified: bool) -> TlsInfo {
     let version = connection.protocol_version();
     let exporter = (version == Some(ProtocolVersion::TLSv1_3)).then(|| {
         let label = b"EXPORTER-Channel-Binding";
@@ -134,12 +139,25 @@ pub(crate) fn client_info(connection: &ClientConnection) -> TlsInfo {
     });
     let chain = connection.peer_certificates();
     TlsInfo {
-        version: name(version),
         exporter: exporter.flatten(),
         server_end_point: chain
             .and_then(|chain| chain.first())
             .and_then(|leaf| server_end_point(leaf)),
-        sni: None,
+        is_certified,
+        ..common_info(connection)
+    }
+}
+
+fn common_info(connection: &CommonState) -> TlsInfo {
+    let suite = connection.negotiated_cipher_suite();
+    let chain = connection.peer_certificates().unwrap_or_default();
+    TlsInfo {
+        version: name(connection.protocol_version()),
+        cipher: suite
+            .and_then(|suite| suite.suite().as_str())
+            .unwrap_or_default(),
+        peer: chain.iter().map(|der| Box::from(&**der)).collect(),
+        ..TlsInfo::default()
     }
 }
 

@@ -7,22 +7,14 @@ use crate::script::peer::Peer;
 use crate::trust::Trust;
 use std::collections::BTreeMap;
 use std::fmt;
-use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
-use std::sync::atomic::{AtomicU16, Ordering};
-use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 use tokio::net::TcpStream;
-use tokio::task::AbortHandle;
 use tokio::time::timeout;
 use xmpp_server::config::Config;
-use xmpp_server::store::Store;
 use xmpp_server::users::{UserError, Users};
 use xmpp_stream::jid::{BareJid, FullJid, Jid};
 use xmpp_stream::stream::Password;
-
-/// Bytes in flight in a connection within this process, each way.
-const DUPLEX_BYTES: usize = 64 * 1024;
 
 /// Servers that are running, and how to come by accounts there.
 #[derive(Clone, Debug, Default)]
@@ -61,15 +53,10 @@ pub(crate) enum Stage {
     Elsewhere(Elsewhere),
 }
 
+/// One server for all domains of the script.
 pub(crate) struct Here {
-    /// `None` only between the end of one and the start of the next.
-    lab: Option<TestLab>,
-    domains: Vec<String>,
-    config: Option<Config>,
-    store: Store,
-    ports: AtomicU16,
-    /// Connections, to be cut when the server is killed.
-    served: Mutex<Vec<AbortHandle>>,
+    lab: TestLab,
+    domain: String,
 }
 
 impl Stage {
@@ -88,18 +75,10 @@ impl Stage {
                 domains.push(one.domain.clone());
             }
         }
-        let store = Store::memory();
-        let ports = AtomicU16::new(1);
-        let served = Mutex::default();
-        let mut here = Here {
-            lab: None,
-            domains,
-            config,
-            store,
-            ports,
-            served,
-        };
-        here.start().await?;
+        if domains.is_empty() {
+            domains.push("localhost".into());
+        }
+        let here = Here::start(domains, config).await?;
         for one in script.cast.iter().filter(|one| one.has_account) {
             here.make_account(one).await?;
         }
@@ -109,7 +88,7 @@ impl Stage {
     /// Whom to trust.
     pub(crate) fn trust(&self) -> Option<Trust> {
         match self {
-            Self::Here(here) => here.lab.as_ref().map(|lab| Trust::pem(lab.ca_pem())),
+            Self::Here(here) => Some(Trust::pem(here.lab.ca_pem())),
             Self::Elsewhere(elsewhere) => elsewhere.trust.clone(),
         }
     }
@@ -121,7 +100,7 @@ impl Stage {
         patience: Duration,
     ) -> Result<Peer, StageError> {
         match self {
-            Self::Here(here) => here.connect(one.direct_tls),
+            Self::Here(here) => Ok(here.connect(one.direct_tls)),
             Self::Elsewhere(elsewhere) => elsewhere.connect(one, patience).await,
         }
     }
@@ -149,22 +128,16 @@ impl Stage {
     }
 
     pub(crate) async fn end(self) {
-        if let Self::Here(here) = self
-            && let Some(lab) = here.lab
-        {
-            drop(lab);
-        }
+        drop(self);
     }
 }
 
 impl Here {
-    async fn start(&mut self) -> Result<(), StageError> {
-        let (given, domains) = (self.config.clone(), self.domains.clone());
-        let store = self.store.clone();
+    async fn start(domains: Vec<String>, given: Option<Config>) -> Result<Self, StageError> {
+        let mut given = given;
         let change = |config: &mut Config| {
-            if let Some(given) = given {
+            if let Some(mut given) = given.take() {
                 // addresses, certificates and the store stay the lab's
-                let mut given = given;
                 let pattern = given.domains.first().cloned();
                 for name in &domains {
                     if !given.domains.iter().any(|domain| domain.name == *name)
@@ -180,23 +153,20 @@ impl Here {
                 given.c2s.listen.clone_from(&config.c2s.listen);
                 given.c2s.listen_tls.clone_from(&config.c2s.listen_tls);
                 given.sasl.scram_iterations = config.sasl.scram_iterations;
+                given.given = config.given.clone();
+                given.storage = config.storage;
                 *config = given;
             }
-            *config = config.clone().store(store);
         };
-        let names = self.domains.iter().map(String::as_str);
-        self.lab = Some(TestLab::with(names, change).await?);
-        Ok(())
+        let names = domains.iter().map(String::as_str);
+        let lab = TestLab::builder().server(names).config(change).in_memory();
+        let lab = lab.start().await?;
+        let domain = domains.first().cloned().unwrap_or_default();
+        Ok(Self { lab, domain })
     }
 
-    fn lab(&self) -> Result<&TestLab, StageError> {
-        self.lab
-            .as_ref()
-            .ok_or_else(|| StageError("the server is not running".into()))
-    }
-
-    fn users(&self) -> Result<Users, StageError> {
-        Ok(Users::Running(self.lab()?.handle().core().clone()))
+    fn users(&self) -> Users {
+        Users::Running(self.lab.handle().core().clone())
     }
 
     async fn make_account(&self, one: &Character) -> Result<(), StageError> {
@@ -207,7 +177,7 @@ impl Here {
             return Ok(());
         }
         match self
-            .users()?
+            .users()
             .add(&bare(jid)?, Password(password.clone()))
             .await
         {
@@ -218,63 +188,38 @@ impl Here {
         }
     }
 
-    fn connect(&self, direct_tls: bool) -> Result<Peer, StageError> {
-        let (ours, theirs) = tokio::io::duplex(DUPLEX_BYTES);
-        let port = self.ports.fetch_add(1, Ordering::Relaxed);
-        let handle = self.lab()?.handle();
-        let serving = tokio::spawn(async move {
-            let peer = SocketAddr::new(Ipv4Addr::LOCALHOST.into(), port);
-            handle.serve(Box::new(theirs), peer, direct_tls).await;
-        });
-        let mut served = self.served.lock().unwrap_or_else(PoisonError::into_inner);
-        served.push(serving.abort_handle());
-        drop(served);
-        Ok(Peer::over(ours))
+    fn connect(&self, direct_tls: bool) -> Peer {
+        Peer::over(self.lab.connect(&self.domain, direct_tls))
     }
 
     /// Ends the server, in order or at once, and starts it again with what it had stored.
-    pub(crate) async fn restart(&mut self, in_order: bool) -> Result<(), StageError> {
-        match self.lab.take() {
-            Some(lab) if in_order => lab.shutdown().await,
-            Some(lab) => {
-                let mut served = self.served.lock().unwrap_or_else(PoisonError::into_inner);
-                served.drain(..).for_each(|serving| serving.abort());
-                drop(served);
-                drop(lab);
-            }
-            None => {}
+    pub(crate) async fn restart(&self, in_order: bool) -> Result<(), StageError> {
+        match in_order {
+            true => self.lab.stop(&self.domain).await,
+            false => self.lab.kill(&self.domain),
         }
-        self.store = reopened(&self.store);
-        self.start().await
+        Ok(self.lab.start(&self.domain).await?)
     }
 
     pub(crate) async fn ban(&self, jid: &str) -> Result<(), StageError> {
-        told(self.users()?.ban(&bare(jid)?, None).await)
+        told(self.users().ban(&bare(jid)?, None).await)
     }
 
     pub(crate) async fn unban(&self, jid: &str) -> Result<(), StageError> {
-        told(self.users()?.unban(&bare(jid)?).await)
+        told(self.users().unban(&bare(jid)?).await)
     }
 
     pub(crate) async fn remove(&self, jid: &str) -> Result<(), StageError> {
-        told(self.users()?.remove(&bare(jid)?).await)
+        told(self.users().remove(&bare(jid)?).await)
     }
 
     pub(crate) async fn kick(&self, jid: &str) -> Result<(), StageError> {
         let full = FullJid::parse(jid)
             .map_err(|why| StageError(format!("{jid:?} is no full address: {why}")))?;
-        match self.lab()?.handle().kick(&full).await {
+        match self.lab.handle().kick(&full).await {
             true => Ok(()),
             false => Err(StageError(format!("{jid} has no session"))),
         }
-    }
-}
-
-/// The store as the next server finds it.
-fn reopened(store: &Store) -> Store {
-    match store {
-        Store::Memory(memory) => memory.reopen(),
-        other => other.clone(),
     }
 }
 

@@ -65,6 +65,7 @@ async fn im_sm_06_a_store_that_hangs_does_not_stop_chat_and_counts_nothing() {
         store,
         mut ann,
         mut ben,
+        lab: _lab,
         ..
     } = stuck().await;
     for id in 0..3 {
@@ -95,6 +96,7 @@ async fn im_sm_06_an_error_comes_before_the_count_that_covers_it() {
             store,
             mut ann,
             mut ben,
+            lab: _lab,
             ..
         } = stuck().await;
         ann.chat("ben@a.test", 1).await;
@@ -130,7 +132,12 @@ async fn im_sm_06_an_error_comes_before_the_count_that_covers_it() {
 
 #[tokio::test(start_paused = true)]
 async fn im_sm_06_a_question_behind_a_change_is_answered_in_time() {
-    let Fault { store, mut ann, .. } = stuck().await;
+    let Fault {
+        store,
+        mut ann,
+        lab: _lab,
+        ..
+    } = stuck().await;
     // A change holds what comes behind it until it is committed.
     ann.send(roster_set("r1")).await;
     let asked = Instant::now();
@@ -297,7 +304,12 @@ async fn im_sm_17_a_client_that_answers_gets_whatever_comes() {
 
 #[tokio::test(start_paused = true)]
 async fn im_sm_17_what_is_put_aside_is_bounded() {
-    let Fault { store, mut ann, .. } = stuck().await;
+    let Fault {
+        store,
+        mut ann,
+        lab: _lab,
+        ..
+    } = stuck().await;
     // While the first waits for the store no more than the bound is taken of what stands behind.
     ann.send(roster_set("r1")).await;
     let body = "x".repeat(200 * 1024);
@@ -320,6 +332,7 @@ async fn im_sm_16_c6120_st_05_who_closes_is_told_of_what_failed_before_the_count
         store,
         mut ann,
         mut ben,
+        lab: _lab,
         ..
     } = stuck().await;
     ann.chat("ben@a.test", "lost").await;

@@ -9,12 +9,8 @@ use std::net::SocketAddr;
 
 pub(super) async fn check(config: &Config) -> Vec<Finding> {
     let running = datadir::running(config.data_dir());
-    let starttls = config.c2s.listen.iter();
-    let starttls = starttls.map(|address| (ListenerKind::C2sStartTls, *address));
-    let direct = config.c2s.listen_tls.iter();
-    let direct = direct.map(|address| (ListenerKind::C2sTls, *address));
     let (mut findings, mut held) = (Vec::new(), Vec::new());
-    for (kind, address) in starttls.chain(direct) {
+    for (kind, address) in ListenerKind::wanted(config) {
         let (level, text) = match listener::bind(address).await {
             _ if address.port() == 0 => (Level::Ok, "any free port".to_owned()),
             Ok(listener) => {

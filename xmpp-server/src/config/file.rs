@@ -253,6 +253,15 @@ fn read_s2s(
     value: &Value<'_>,
     s2s: &mut S2s,
 ) -> Result<(), ConfigError> {
+    let (allow, deny) = (&mut s2s.allow, &mut s2s.deny);
+    let mut read_allow = |key: &str, value: &Value<'_>| {
+        *allow = r.list(key, value, DOMAINS, domains)?;
+        Ok(())
+    };
+    let mut read_deny = |key: &str, value: &Value<'_>| {
+        *deny = r.list(key, value, DOMAINS, domains)?;
+        Ok(())
+    };
     let slots = &mut [
         ("enabled", Slot::Flag(&mut s2s.enabled)),
         ("listen", Slot::Addresses(&mut s2s.listen)),
@@ -260,6 +269,8 @@ fn read_s2s(
         ("require_tls", Slot::Flag(&mut s2s.require_tls)),
         ("dialback", Slot::Choice(&mut s2s.dialback)),
         ("ca", Slot::Paths(&mut s2s.ca)),
+        ("allow", Slot::Other(&mut read_allow)),
+        ("deny", Slot::Other(&mut read_deny)),
     ];
     r.section(key, value, slots)
 }
@@ -401,9 +412,18 @@ fn read_log(
 const ITERATIONS: std::ops::RangeInclusive<u32> = 4096..=1_000_000;
 const URIS: &str = "URIs, such as \"mailto:abuse@example.org\"";
 const DOMAIN: &str = "a domain name such as \"example.org\"";
+const DOMAINS: &str = "domain names such as \"example.org\", or \"*.example.org\" for all below it";
 const FILTER: &str = "a filter such as \"info\" or \"info,xmpp_server=debug\"";
 const OVERRIDE: &str = "an IP address with a port, such as \"127.0.0.2:5269\", or \
                         { addr = \"127.0.0.2:5270\", direct_tls = true }";
+
+/// A domain, or with `*.` all below it.
+fn domains(text: &str) -> Option<Box<str>> {
+    match text.strip_prefix("*.") {
+        Some(parent) => Some(format!("*.{}", prepared(parent)?).into()),
+        None => Some(prepared(text)?.into()),
+    }
+}
 
 fn prepared(name: &str) -> Option<String> {
     Jid::domain_only(name)

@@ -13,14 +13,19 @@ mod tests;
 pub use error::{ConfigError, Position, Problem};
 pub(crate) use value::Slot;
 
+use crate::clock::Clock;
 use crate::limits::Limits;
 use crate::store::Store;
 use error::nearest;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use value::Choose;
+use xmpp_certs::DevCa;
+use xmpp_stream::dial::Dialer;
 use xmpp_stream::jid::{BareJid, Jid, JidError};
+use xmpp_stream::resolve::Resolver;
 
 /// Everything a server is told at start.
 #[derive(Clone, Debug)]
@@ -41,6 +46,8 @@ pub struct Config {
     pub store: Option<Store>,
     /// How other domains are found.
     pub dns: Dns,
+    /// For whoever embeds the server: what it would else make itself.
+    pub given: Given,
     /// Bounds.
     pub limits: Limits,
     /// Feature modules.
@@ -53,6 +60,20 @@ pub struct Config {
     seen: BTreeSet<String>,
     /// No domain was named: `domains` holds localhost.
     domain_implied: bool,
+}
+
+/// What an embedding program may hand in; a file cannot.
+#[derive(Clone, Debug, Default)]
+pub struct Given {
+    /// Issues the certificates of domains that have none, in place of the data directory's; other
+    /// servers' certificates of it are believed.
+    pub authority: Option<Arc<DevCa>>,
+    /// The clock, say one that several servers share.
+    pub clock: Option<Clock>,
+    /// How connections to other servers are made.
+    pub dialer: Dialer,
+    /// Who is asked where other domains are, in place of `dns.servers`.
+    pub resolver: Option<Resolver>,
 }
 
 /// One served domain.
@@ -131,6 +152,29 @@ pub struct S2s {
     pub dialback: Dialback,
     /// Anchors beside those of the system.
     pub ca: Vec<PathBuf>,
+    /// Only these domains are linked with; empty: all.
+    pub allow: Vec<Box<str>>,
+    /// These are not, also where `allow` names them.
+    pub deny: Vec<Box<str>>,
+}
+
+impl S2s {
+    /// Whether there may be a link with this domain (prepared name). An entry means just this
+    /// domain; one that begins with `*.` means every domain below it.
+    #[must_use]
+    pub fn admits(&self, domain: &str) -> bool {
+        let named = |list: &[Box<str>]| list.iter().any(|entry| is_named(entry, domain));
+        !named(&self.deny) && (self.allow.is_empty() || named(&self.allow))
+    }
+}
+
+fn is_named(entry: &str, domain: &str) -> bool {
+    match entry.strip_prefix("*.") {
+        Some(parent) => domain
+            .strip_suffix(parent)
+            .is_some_and(|below| below.len() > 1 && below.ends_with('.')),
+        None => entry == domain,
+    }
 }
 
 /// How other domains are found.
@@ -288,10 +332,13 @@ impl Config {
                 require_tls: true,
                 dialback: Dialback::Tls,
                 ca: Vec::new(),
+                allow: Vec::new(),
+                deny: Vec::new(),
             },
             storage: Storage::Sqlite,
             store: None,
             dns: Dns::default(),
+            given: Given::default(),
             limits: Limits::default(),
             modules: Modules::default(),
             log: Log {
@@ -424,6 +471,18 @@ impl Config {
                 "c2s.listen_tls",
                 keep(&mut self.c2s.listen_tls, &in_force.c2s.listen_tls),
             ),
+            (
+                "s2s.enabled",
+                keep(&mut self.s2s.enabled, &in_force.s2s.enabled),
+            ),
+            (
+                "s2s.listen",
+                keep(&mut self.s2s.listen, &in_force.s2s.listen),
+            ),
+            (
+                "s2s.listen_tls",
+                keep(&mut self.s2s.listen_tls, &in_force.s2s.listen_tls),
+            ),
             ("storage.url", keep(&mut self.storage, &in_force.storage)),
             (
                 "log.format",
@@ -500,12 +559,10 @@ impl DomainConfig {
 /// What the file sets without effect, because its feature is not built yet; whole keys.
 #[must_use]
 pub fn without_effect(config: &Config) -> Vec<String> {
-    // Switched off is what they are.
-    let no_s2s = |key: &str| key == "s2s.enabled" && !config.s2s.enabled;
     let mut keys: Vec<String> = config
         .seen
         .iter()
-        .filter(|key| is_later(key) && !no_s2s(key))
+        .filter(|key| is_later(key))
         .cloned()
         .collect();
     let tables = config
@@ -514,14 +571,11 @@ pub fn without_effect(config: &Config) -> Vec<String> {
         .keys()
         .filter(|name| MODULES_LATER.contains(&&***name));
     keys.extend(tables.map(|name| format!("modules.{name}")));
-    if config.s2s.enabled && !config.seen.contains("s2s.enabled") {
-        keys.push("s2s.enabled (by default)".into());
-    }
     keys
 }
 
 /// Keys of features that are not built yet; a whole table ends in a dot.
-const LATER: &[&str] = &["dns.", "domain.admins", "domain.anonymous", "s2s."];
+const LATER: &[&str] = &["domain.admins", "domain.anonymous"];
 
 /// Modules that are not built yet.
 const MODULES_LATER: &[&str] = &[

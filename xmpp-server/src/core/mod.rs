@@ -22,6 +22,7 @@ use crate::login_delay::LoginDelays;
 use crate::offers::Offers;
 use crate::registrations::Registrations;
 use crate::router::{Target, target};
+use crate::s2s::Federation;
 use crate::session::account::{Account, SessionEntry};
 use crate::session::ended::EndedStreams;
 use crate::session::inbound::Owed;
@@ -30,7 +31,7 @@ use crate::session::{Session, Sid};
 use crate::settings::Settings;
 use crate::store::{CommitError, RowId, RowIds, Store};
 use crate::watch::Tap;
-use recipient::{Resent, room_for, sent_by};
+pub(crate) use recipient::{Resent, refuse, room_for, sent_by};
 use smallvec::smallvec;
 use std::collections::VecDeque;
 use std::future::poll_fn;
@@ -81,6 +82,8 @@ pub struct Core {
     pub(crate) row_ids: RowIds,
     /// Managed streams that have ended.
     pub(crate) ended: EndedStreams,
+    /// Links to other servers.
+    pub(crate) s2s: Federation,
 }
 
 impl Core {
@@ -109,6 +112,7 @@ impl Core {
             kdf: Arc::new(tokio::sync::Semaphore::new(cores)),
             row_ids: RowIds::after(newest),
             ended: EndedStreams::default(),
+            s2s: Federation::new(&secret),
         }
     }
 
@@ -477,11 +481,7 @@ impl Core {
             return self.answer(session, Some(stanza));
         }
         match target(&self.settings().hosts, &to) {
-            Target::Remote => {
-                // Federation comes with its own release; until then no other domain is reachable.
-                let error = StanzaError::remote_server_not_found();
-                queue.extend(stanza.error_reply(&error).map(Effect::route));
-            }
+            Target::Remote => queue.extend(self.to_remote(session, stanza).await),
             Target::Host(host) => queue.extend(self.to_host(&host, stanza).await),
             Target::Account(host, jid) => {
                 queue.extend(self.to_account(&host, &jid, session, stanza).await);

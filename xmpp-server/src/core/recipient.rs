@@ -31,7 +31,7 @@ const RECIPIENT: [Stage; 8] = [
 ];
 
 impl Core {
-    pub(super) async fn to_host(self: &Arc<Self>, host: &Arc<Host>, stanza: Stanza) -> Vec<Effect> {
+    pub(crate) async fn to_host(self: &Arc<Self>, host: &Arc<Host>, stanza: Stanza) -> Vec<Effect> {
         match (stanza.kind, &stanza.head.ty) {
             // Nobody is behind a domain who could answer; without one the request would stay open.
             (Kind::Presence, Ty::Subscribe) => vec![unsubscribed(&stanza)],
@@ -42,7 +42,7 @@ impl Core {
         }
     }
 
-    pub(super) async fn to_account(
+    pub(crate) async fn to_account(
         self: &Arc<Self>,
         host: &Arc<Host>,
         jid: &BareJid,
@@ -254,9 +254,13 @@ impl Core {
     }
 
     /// Availability for one recipient of a broadcast: only who is here gets it.
-    pub(super) fn fan_one(&self, rendered: &Arc<Rendered>, jid: &Jid) -> Vec<Effect> {
+    pub(super) fn fan_one(
+        self: &Arc<Self>,
+        rendered: &Arc<Rendered>,
+        jid: &Jid,
+    ) -> Vec<Effect> {
         let Some(host) = self.host(jid.domain()) else {
-            return Vec::new();
+            return self.fan_remote(rendered, jid);
         };
         let Some(account) = self.registry.peek(jid.bare_str()) else {
             return Vec::new();
@@ -272,12 +276,12 @@ impl Core {
 }
 
 /// Bytes that a message takes in the writer's queue, about.
-pub(super) fn room_for(stanza: &Stanza) -> usize {
+pub(crate) fn room_for(stanza: &Stanza) -> usize {
     stanza.wire_len() + size_of::<WriteOp>()
 }
 
 /// What is known of a message of a client that may send it again.
-pub(super) enum Resent {
+pub(crate) enum Resent {
     /// It was sent before, on an earlier stream.
     Known,
     /// It may be sent again.
@@ -287,7 +291,7 @@ pub(super) enum Resent {
 }
 
 /// Rule 21, for the sending session.
-pub(super) fn sent_by(session: &Session, stanza: &Stanza) -> Resent {
+pub(crate) fn sent_by(session: &Session, stanza: &Stanza) -> Resent {
     let mut resends = session
         .resends
         .lock()
@@ -341,7 +345,7 @@ fn is_directed(entry: &SessionEntry, stanza: &Stanza) -> bool {
         .is_some_and(|from| entry.directed.contains(from))
 }
 
-pub(super) fn refuse(stanza: &Stanza, error: &StanzaError) -> Vec<Effect> {
+pub(crate) fn refuse(stanza: &Stanza, error: &StanzaError) -> Vec<Effect> {
     stanza
         .error_reply(error)
         .map(Effect::route)

@@ -15,7 +15,7 @@ pub mod subscription;
 #[cfg(test)]
 pub(crate) mod testkit;
 
-pub(crate) use offline::{expired_error, is_fleeting, most_available};
+pub(crate) use offline::{expired_error, is_fleeting, is_storable, most_available};
 pub(crate) use subscription::requests;
 
 /// Always loaded; they cannot be switched off.

@@ -255,6 +255,27 @@ impl Outbox {
         self.lock().rewind();
     }
 
+    /// A new stream to the peer begins: everything is to be sent over it, and stays until it was
+    /// acknowledged (`counted`) or written.
+    pub(crate) fn begin(&self, counted: bool) {
+        self.lock().begin(counted);
+    }
+
+    /// After the end of a stream: takes out those that were sent and are like this.
+    pub(crate) fn take_sent(&self, is_meant: impl Fn(&OutItem) -> bool) -> Vec<OutItem> {
+        self.lock().take_sent(is_meant)
+    }
+
+    /// The peer does not count after all: what is written is taken.
+    pub(crate) fn uncount(&self) {
+        self.lock().uncount();
+    }
+
+    /// Takes everything out.
+    pub(crate) fn drain(&self) -> Vec<OutItem> {
+        self.lock().drain()
+    }
+
     /// Sequence number behind the last item that was sent, counted from the session's begin.
     pub fn sent_until(&self) -> u64 {
         self.lock().sent_until()

@@ -15,7 +15,8 @@ use xmpp_stream::jid::BareJid;
 use super::faults::Faults;
 use super::{
     AccountRecord, Ban, Cleared, CommitError, KeyShape, KeySurvey, KvRecord, MessageRow, Ops,
-    Print, RosterRecord, RosterRow, RowId, Sent, StoreError, StoreLimits, WriteOp, random_secret,
+    Print, RosterRecord, RosterRow, RowId, Sent, StoreError, StoreLimits, WriteOp, is_link,
+    random_secret,
 };
 use crate::metrics::StoreCounters;
 
@@ -185,6 +186,13 @@ impl MemoryStore {
         sent.map(|(_, print, stream)| (*print, *stream)).collect()
     }
 
+    pub(super) fn links(&self) -> Vec<BareJid> {
+        let tables = self.lock();
+        let owners = tables.owners.iter();
+        let links = owners.filter(|(jid, owner)| is_link(jid) && !owner.messages.is_empty());
+        links.map(|(jid, _)| jid.clone()).collect()
+    }
+
     pub(super) fn newest(&self) -> Option<RowId> {
         self.lock().newest
     }
@@ -312,8 +320,11 @@ impl Tables {
                 owner.roster_removed.retain(|_, ver| *ver > *forgotten);
             }
             WriteOp::Message { account, row, sent } => {
+                if is_link(account) {
+                    self.owners.entry(account.clone()).or_default();
+                }
                 let owner = self.owners.get_mut(account);
-                let owner = owner.filter(|owner| owner.account.is_some());
+                let owner = owner.filter(|owner| owner.account.is_some() || is_link(account));
                 let owner = owner.ok_or(Unexpected)?;
                 owner.messages.insert(row.id, row.clone());
                 self.newest = self.newest.max(Some(row.id));
@@ -351,7 +362,9 @@ impl Tables {
     }
 
     fn remember_sent(&mut self, id: RowId, sent: &Sent) {
-        if let Some(owner) = self.owners.get_mut(&sent.sender) {
+        {
+            // Senders of other domains have nothing else here.
+            let owner = self.owners.entry(sent.sender.clone()).or_default();
             owner.sent.push_back((id, sent.print, sent.stream));
             if owner.sent.len() > super::SENT_MAX as usize {
                 owner.sent.pop_front();

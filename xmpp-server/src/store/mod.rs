@@ -27,7 +27,7 @@ pub use permit::{Permit, StoreLimits};
 pub use row::{Cleared, Clearing, MessageRow, Print, RowId, RowIds, Sent, Watermark};
 pub use sqlite::SqliteStore;
 pub use ticket::{Ticket, TicketView};
-pub(crate) use types::hash_number;
+pub(crate) use types::{LINK_MARK, hash_number, is_link};
 pub use types::{
     AccountRecord, Ban, CommitError, KeyShape, KeySurvey, KvRecord, Ops, RosterRecord, RosterRow,
     StoreError, Subscription, WriteOp,
@@ -180,6 +180,17 @@ impl Store {
         match self {
             Self::Memory(store) => store.sent(sender, since).await,
             Self::Sqlite(store) => store.sent(sender, since).await,
+        }
+    }
+
+    /// The pairs of domains that own messages, due or not yet forgotten.
+    ///
+    /// # Errors
+    /// `Closed`, `Corrupt`, `Database`.
+    pub async fn links(&self) -> Result<Vec<BareJid>, StoreError> {
+        match self {
+            Self::Memory(store) => Ok(store.links()),
+            Self::Sqlite(store) => store.links().await,
         }
     }
 

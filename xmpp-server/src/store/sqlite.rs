@@ -161,6 +161,13 @@ impl SqliteStore {
             .await
     }
 
+    pub(super) async fn links(&self) -> Result<Vec<BareJid>, StoreError> {
+        let tail = self.tail.clone();
+        self.readers
+            .run(move |db| message::links(db, &tail))
+            .await
+    }
+
     pub(super) async fn newest(&self) -> Result<Option<RowId>, StoreError> {
         self.readers.run(message::newest).await
     }

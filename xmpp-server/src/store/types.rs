@@ -216,7 +216,8 @@ pub enum WriteOp {
         /// Removals up to this version are no longer remembered.
         forgotten: u64,
     },
-    /// Keeps a message: its row is due from here on; `Expect` when there is no such account.
+    /// Keeps a message: its row is due from here on; `Expect` when there is no such account. A pair
+    /// of domains (`is_link`) owns what is on its way from one to the other.
     Message {
         /// Whose message.
         account: BareJid,
@@ -286,6 +287,17 @@ pub enum StoreError {
         /// The newest schema number known here.
         known: u32,
     },
+}
+
+/// First character of the owner of messages to another domain: no account's name may have it
+/// (RFC 8265 section 3.3), so it is nobody's.
+pub(crate) const LINK_MARK: char = '\u{2192}';
+
+/// The owner stands for a pair of domains, not for an account: it need not be made first.
+pub(crate) fn is_link(owner: &BareJid) -> bool {
+    owner
+        .local()
+        .is_some_and(|local| local.starts_with(LINK_MARK))
 }
 
 impl WriteOp {

@@ -2,8 +2,11 @@
 //!
 //! The machines of `stream` decide when a feature is due; nothing here keeps state of a stream.
 
+pub(crate) mod bidi;
 pub(crate) mod bind;
 pub(crate) mod csi;
+pub mod dialback;
+pub(crate) mod external;
 pub(crate) mod limits;
 pub(crate) mod plain;
 pub(crate) mod sasl;

@@ -733,8 +733,10 @@ impl Machine for Initiator {
         !matches!(self.state, State::AwaitTls | State::Closed)
     }
 
-    fn tls_established(&mut self, info: TlsInfo, _now: Instant) {
+    fn tls_established(&mut self, mut info: TlsInfo, _now: Instant) {
         if matches!(self.state, State::AwaitTls) {
+            // The handshake has judged them; no client needs to carry them about.
+            info.peer = Vec::new();
             self.tls = Some(info);
             self.wire.restart(self.config.limits.before_auth);
             self.state = State::AwaitHeader;

@@ -20,6 +20,7 @@ mod header;
 pub mod initiator;
 mod open;
 pub mod responder;
+pub mod s2s;
 #[cfg(test)]
 mod tests;
 mod wire;
@@ -83,6 +84,12 @@ pub struct TlsInfo {
     pub server_end_point: Option<Box<[u8]>>,
     /// Server name the peer asked for.
     pub sni: Option<Box<str>>,
+    /// Cipher suite by its name in the registry; empty where it is not known.
+    pub cipher: &'static str,
+    /// The certificates that the peer has shown, its own first, in DER; nobody has judged them yet.
+    pub peer: Vec<Box<[u8]>>,
+    /// The peer was shown a certificate of ours.
+    pub is_certified: bool,
 }
 
 /// What stream management's words are read into.
@@ -147,6 +154,8 @@ pub enum Output {
     PeerClosing,
     /// Facts worth a log line: mechanism chosen, login failed with account and condition.
     Note(Note),
+    /// What streams between servers ask and tell beside all this.
+    Server(s2s::Event),
     /// The stream is over; write what is left, then close the transport.
     Closed(CloseReason),
 }

@@ -13,8 +13,10 @@ use std::collections::VecDeque;
 /// Reader, bytes to send, orders for the caller.
 pub(super) struct Wire {
     reader: Reader,
-    /// The peer is our server, which says whom stanzas are from.
-    is_calling: bool,
+    /// The content namespace of this stream.
+    content_ns: &'static str,
+    /// What the peer says stanzas are from is believed, or at least read.
+    believes_from: bool,
     /// Input that came while the machine waited for its own side.
     pub(super) held: Vec<u8>,
     pub(super) out: Vec<u8>,
@@ -28,7 +30,8 @@ impl Wire {
     pub(super) fn new(limits: XmlLimits, random: RandomSource) -> Self {
         Self {
             reader: Reader::new(limits, ns::CLIENT),
-            is_calling: false,
+            content_ns: ns::CLIENT,
+            believes_from: false,
             held: Vec::new(),
             out: Vec::new(),
             outputs: VecDeque::new(),
@@ -40,16 +43,34 @@ impl Wire {
     /// The calling side's.
     pub(super) fn calling(limits: XmlLimits, random: RandomSource) -> Self {
         let mut wire = Self::new(limits, random);
-        wire.is_calling = true;
+        wire.believes_from = true;
         wire.reader.believe_from();
         wire
+    }
+
+    /// Of a stream on which another server, or a component, names both addresses.
+    pub(super) fn between(
+        content_ns: &'static str,
+        limits: XmlLimits,
+        random: RandomSource,
+    ) -> Self {
+        let mut wire = Self::new(limits, random);
+        wire.content_ns = content_ns;
+        wire.believes_from = true;
+        wire.restart(limits);
+        wire
+    }
+
+    /// Other limits for what follows on this stream.
+    pub(super) fn set_limits(&mut self, limits: XmlLimits) {
+        self.reader.set_limits(limits);
     }
 
     /// A new stream on the same connection (RFC 6120 section 4.3.3). Input behind the element that
     /// caused it belongs to the new stream.
     pub(super) fn restart(&mut self, limits: XmlLimits) {
-        self.reader = Reader::new(limits, ns::CLIENT);
-        if self.is_calling {
+        self.reader = Reader::new(limits, self.content_ns);
+        if self.believes_from {
             self.reader.believe_from();
         }
         self.opened = false;

@@ -82,12 +82,11 @@ pub(crate) async fn accept(
         failed: None,
     };
     tls.handshake().await?;
-    let version = tls.connection.protocol_version();
     let exporter = match tls.connection.negotiated_cipher_suite() {
         Some(SupportedCipherSuite::Tls13(suite)) => secret.export(suite),
         _ => None,
     };
-    let info = server_info(version, exporter, &leaf, sni);
+    let info = server_info(&tls.connection, exporter, &leaf, sni);
     Ok((tls, info))
 }
 

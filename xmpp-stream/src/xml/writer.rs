@@ -8,7 +8,8 @@ pub const STREAM_END: &str = "</stream:stream>";
 /// Attributes of a stream header to be written; empty or absent ones are left out.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct StreamOpen<'a> {
-    /// Content namespace, written as the default namespace.
+    /// Content namespace, written as the default namespace. Between servers the prefix `db` of
+    /// dialback comes with it (XEP-0220 section 2.4.1).
     pub content_ns: &'a str,
     /// `from`.
     pub from: Option<&'a str>,
@@ -28,6 +29,10 @@ impl StreamOpen<'_> {
         out.extend_from_slice(b"<?xml version='1.0'?><stream:stream");
         let attrs = [
             ("xmlns", Some(self.content_ns)),
+            (
+                "xmlns:db",
+                (self.content_ns == crate::ns::SERVER).then_some(crate::ns::DIALBACK),
+            ),
             ("xmlns:stream", Some(crate::ns::STREAMS)),
             ("from", self.from),
             ("to", self.to),

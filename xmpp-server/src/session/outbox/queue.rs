@@ -510,6 +510,60 @@ impl OutQ {
         }
     }
 
+    /// A new stream begins: everything is to be sent over it, and counted if somebody counts.
+    pub(super) fn begin(&mut self, counted: bool) {
+        self.sent = 0;
+        self.sm = counted.then(|| {
+            let first = self.items.front();
+            Box::new(Counted {
+                from: first.map_or(self.next, |queued| queued.number),
+                acknowledged: 0,
+                unacknowledged: Load::default(),
+                reached: 0,
+                ever: 0,
+            })
+        });
+    }
+
+    pub(super) fn uncount(&mut self) {
+        self.sm = None;
+    }
+
+    /// Takes out those that were sent over any transport and are like this.
+    pub(super) fn take_sent(&mut self, is_meant: impl Fn(&OutItem) -> bool) -> Vec<OutItem> {
+        let fixed = self.fixed().min(self.items.len());
+        let rest = self.items.split_off(fixed);
+        let (mut taken, mut kept) = (Vec::new(), VecDeque::with_capacity(fixed));
+        for queued in std::mem::take(&mut self.items) {
+            match is_meant(&queued.item) {
+                true => taken.push(self.let_go(queued.item)),
+                false => kept.push_back(queued),
+            }
+        }
+        kept.extend(rest);
+        self.items = kept;
+        self.begin(false);
+        taken
+    }
+
+    /// Takes everything out; the queue goes on.
+    pub(super) fn drain(&mut self) -> Vec<OutItem> {
+        let items = std::mem::take(&mut self.items);
+        let items = items.into_iter().map(|queued| self.let_go(queued.item));
+        let items = items.collect();
+        self.begin(false);
+        self.tidy();
+        items
+    }
+
+    fn let_go(&mut self, item: OutItem) -> OutItem {
+        self.forget(&item);
+        if let Some(delivery) = delivery(&item) {
+            delivery.let_go();
+        }
+        item
+    }
+
     pub(super) fn sent_until(&self) -> u64 {
         let first = self.items.get(self.sent);
         first.map_or(self.next, |queued| queued.number)

@@ -15,8 +15,8 @@ use rusqlite::types::ValueRef;
 use rusqlite::{Connection, OptionalExtension, params};
 use xmpp_stream::jid::BareJid;
 
-use super::super::{MessageRow, Print, RowId, SENT_MAX};
-use super::read::ReadError;
+use super::super::{LINK_MARK, MessageRow, Print, RowId, SENT_MAX, is_link};
+use super::read::{ReadError, address};
 
 pub(super) use self::rows::{Messages, set_watermark};
 pub(super) use self::tail::SharedTail;
@@ -122,6 +122,21 @@ pub(super) fn sent(
     }
     let too_many = sent.len().saturating_sub(SENT_MAX as usize);
     Ok(sent.into_values().skip(too_many).collect())
+}
+
+/// Every pair of domains with messages.
+pub(super) fn links(db: &mut Connection, tail: &SharedTail) -> Result<Vec<BareJid>, ReadError> {
+    let mut links = tail.lock().owners(is_link);
+    let next = char::from_u32(u32::from(LINK_MARK) + 1).unwrap_or(LINK_MARK);
+    let sql = "SELECT DISTINCT account FROM message_index WHERE account >= ?1 AND account < ?2";
+    let mut statement = db.prepare_cached(sql)?;
+    let mut rows = statement.query([LINK_MARK.to_string(), next.to_string()])?;
+    while let Some(row) = rows.next()? {
+        links.push(address(row.get_ref(0)?.as_str().ok(), "message_index")?);
+    }
+    links.sort_unstable();
+    links.dedup();
+    Ok(links)
 }
 
 /// Watermarks count as well: rows behind them may be gone, and no later row may come to lie there.

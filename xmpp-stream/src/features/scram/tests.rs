@@ -16,7 +16,7 @@ fn offer(plus: bool) -> Offer {
         version: "TLSv1.3",
         exporter: Some([7; 32]),
         server_end_point: Some([9; 32].into()),
-        sni: None,
+        ..TlsInfo::default()
     };
     let mechanisms = Mechanism::all()
         .filter(|offered| plus || !matches!(offered, Mechanism::Scram { plus: true, .. }));

@@ -1,6 +1,8 @@
 //! Why the calling side has no stream, by the step that failed.
 
 use crate::error::{SaslCondition, StanzaError};
+use crate::features::dialback::Answer;
+use crate::stream::s2s::Distrust;
 use std::fmt;
 
 /// Which step of the negotiation failed, and how.
@@ -37,6 +39,10 @@ pub enum Failure {
     Bind(Box<StanzaError>),
     /// An answer that makes no sense at that point.
     Unexpected,
+    /// Between servers: the peer's certificate is not good, and nothing else will do.
+    Untrusted(Distrust),
+    /// Between servers: the peer does not take us for who we say (XEP-0220).
+    Dialback(Answer),
     /// It took too long.
     Timeout,
 }
@@ -65,6 +71,8 @@ impl fmt::Display for Failure {
             Self::NoBind => f.write_str("the server binds no resource"),
             Self::Bind(error) => write!(f, "no resource bound: {}", error.condition),
             Self::Unexpected => f.write_str("the server sent what makes no sense here"),
+            Self::Untrusted(cause) => cause.fmt(f),
+            Self::Dialback(answer) => write!(f, "dialback refused: {answer}"),
             Self::Timeout => f.write_str("the negotiation took too long"),
         }
     }

@@ -43,7 +43,7 @@ fn tls_13() -> TlsInfo {
         version: "TLSv1.3",
         exporter: Some([0x13; 32]),
         server_end_point: Some([0xee; 32].into()),
-        sni: None,
+        ..TlsInfo::default()
     }
 }
 

@@ -5,7 +5,7 @@ use std::mem;
 use rusqlite::{Connection, params};
 use xmpp_stream::jid::BareJid;
 
-use super::super::super::{Cleared, MessageRow, Sent};
+use super::super::super::{Cleared, MessageRow, Sent, is_link};
 use super::super::read::ReadError;
 use super::tail::{Change, SentRow, SharedTail, Tail};
 use super::trim::Round;
@@ -53,7 +53,7 @@ impl Messages {
     ) -> rusqlite::Result<bool> {
         let sql = "INSERT INTO message (seq, account, id, sender, print, stream, stanza) \
                    SELECT ?1, ?2, ?3, ?4, ?5, ?6, ?7 \
-                   WHERE EXISTS (SELECT 1 FROM account WHERE jid = ?2)";
+                   WHERE ?8 OR EXISTS (SELECT 1 FROM account WHERE jid = ?2)";
         self.last += 1;
         let made = db.prepare_cached(sql)?.execute(params![
             self.last,
@@ -62,7 +62,8 @@ impl Messages {
             sent.map(|sent| sent.sender.as_str()),
             sent.map(|sent| sent.print.0.cast_signed()),
             sent.map(|sent| sent.stream.to_be_bytes()),
-            &row.stanza[..]
+            &row.stanza[..],
+            is_link(account)
         ])?;
         if made == 1 {
             let sent_row = |sent: &Sent| SentRow {
@@ -191,7 +192,8 @@ pub(super) fn mark_of(db: &Connection, account: &str) -> Option<Mark> {
 /// A watermark never goes back; one of an account that is gone is forgotten.
 pub(in super::super) fn set_watermark(db: &Connection, cleared: &Cleared) -> rusqlite::Result<()> {
     let sql = "INSERT INTO watermark (account, upto, kept) \
-               SELECT ?1, ?2, ?3 WHERE EXISTS (SELECT 1 FROM account WHERE jid = ?1) \
+               SELECT ?1, ?2, ?3 \
+               WHERE ?4 OR EXISTS (SELECT 1 FROM account WHERE jid = ?1) \
                ON CONFLICT (account) DO UPDATE SET upto = excluded.upto, kept = excluded.kept \
                WHERE excluded.upto >= watermark.upto";
     let ids = cleared.except.iter();
@@ -199,7 +201,8 @@ pub(in super::super) fn set_watermark(db: &Connection, cleared: &Cleared) -> rus
     db.prepare_cached(sql)?.execute(params![
         cleared.account.as_str(),
         cleared.upto.0.to_be_bytes(),
-        kept
+        kept,
+        is_link(&cleared.account)
     ])?;
     Ok(())
 }

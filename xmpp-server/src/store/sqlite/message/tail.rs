@@ -110,6 +110,12 @@ impl Tail {
         }
     }
 
+    /// Recipients of this kind.
+    pub(super) fn owners(&self, is_meant: impl Fn(&BareJid) -> bool) -> Vec<BareJid> {
+        let owners = self.accounts.keys();
+        owners.filter(|owner| is_meant(owner)).cloned().collect()
+    }
+
     pub(super) fn ids(&self, account: &BareJid) -> Vec<RowId> {
         let rows = self.accounts.get(account).into_iter().flatten();
         rows.map(|(id, _)| *id).collect()

@@ -1,0 +1,96 @@
+//! Raw peers of a lab: over TCP, direct TLS or pipes in memory, signed in or not.
+
+use crate::lab::TestLab;
+use crate::lab::net::DUPLEX_BYTES;
+use crate::managed::{Droppable, Link};
+use crate::wire::Wire;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::sync::atomic::Ordering;
+use tokio::io::DuplexStream;
+use xmpp_stream::driver::Transport;
+use xmpp_stream::jid::Jid;
+
+impl TestLab {
+    /// A raw peer that has connected by TCP and sent nothing.
+    pub async fn raw(&self, domain: &str) -> Wire {
+        match self.is_in_memory {
+            true => self.raw_in_memory(domain),
+            false => Wire::connect(&self.place(domain)).await,
+        }
+    }
+
+    /// A raw peer that has connected by direct TLS and sent no header.
+    pub async fn raw_tls(&self, domain: &str) -> Wire {
+        Wire::connect_tls(&self.place(domain)).await
+    }
+
+    /// A raw peer over a pipe in memory instead of TCP: the kind that can be used with paused time.
+    #[must_use]
+    pub fn raw_in_memory(&self, domain: &str) -> Wire {
+        self.raw_from(domain, Ipv4Addr::LOCALHOST.into())
+    }
+
+    /// The same with a link that can go dead.
+    #[must_use]
+    pub fn raw_over_link(&self, domain: &str) -> (Wire, Link) {
+        let link = Link::default();
+        let wire = self.raw_through(domain, Ipv4Addr::LOCALHOST.into(), &link);
+        (wire, link)
+    }
+
+    /// The same, as if it had connected from this address.
+    #[must_use]
+    pub fn raw_from(&self, domain: &str, address: IpAddr) -> Wire {
+        self.raw_through(domain, address, &Link::default())
+    }
+
+    fn raw_through(&self, domain: &str, address: IpAddr, link: &Link) -> Wire {
+        let (ours, theirs) = tokio::io::duplex(DUPLEX_BYTES);
+        self.serve(domain, Droppable::new(theirs, link), address, false);
+        Wire::over(Droppable::new(ours, link), domain).trusting(self.trust.clone())
+    }
+
+    /// A connection to a domain's server for clients, in memory; nothing is sent yet.
+    #[must_use]
+    pub fn connect(&self, domain: &str, direct_tls: bool) -> DuplexStream {
+        let (ours, theirs) = tokio::io::duplex(DUPLEX_BYTES);
+        self.serve(domain, theirs, Ipv4Addr::LOCALHOST.into(), direct_tls);
+        ours
+    }
+
+    fn serve(&self, domain: &str, stream: impl Transport + 'static, from: IpAddr, direct: bool) {
+        let port = self.in_memory_peers.fetch_add(1, Ordering::Relaxed);
+        let peer = SocketAddr::new(from, port);
+        self.node(domain).serve(stream, peer, direct);
+    }
+
+    /// A raw peer that has signed in; not yet available. Without a resource the server makes one.
+    pub async fn wire(&self, jid: &str) -> Wire {
+        let jid = Jid::parse(jid).expect("a JID");
+        let mut wire = self.raw(jid.domain()).await;
+        self.sign_in(&mut wire, &jid).await;
+        wire
+    }
+
+    /// The same over a pipe in memory.
+    pub async fn wire_in_memory(&self, jid: &str) -> Wire {
+        let jid = Jid::parse(jid).expect("a JID");
+        let mut wire = self.raw_in_memory(jid.domain());
+        self.sign_in(&mut wire, &jid).await;
+        wire
+    }
+
+    async fn sign_in(&self, wire: &mut Wire, jid: &Jid) {
+        let password = self.account(jid.bare_str()).await;
+        let local = jid.local().expect("an account");
+        match jid.resource() {
+            Some(resource) => {
+                let bound = wire.login(local, &password, resource).await;
+                assert_eq!(bound, jid.as_str(), "the resource is free");
+            }
+            None => {
+                wire.login_anywhere(local, &password).await;
+            }
+        }
+    }
+}

@@ -1,0 +1,393 @@
+//! One domain pair's way out: the queue of what goes from a domain of ours to another, and who
+//! writes it.
+//!
+//! The queue outlives the streams that carry it. DESIGN 5 rules 1, 5 and 6 as for a session: what is
+//! kept is a row from its receipt until it was taken, the row's order is the queue's. All changes
+//! are under the link's lock; nothing waits there.
+
+use super::cause::Cause;
+use crate::core::Core;
+use crate::limits::Limits;
+use crate::session::due::DueRows;
+use crate::session::outbox::{Delivery, OutItem, Outbox};
+use crate::store::{
+    Cleared, LINK_MARK, MessageRow, Permit, RowId, Sent, Ticket, TicketView, Watermark, WriteOp,
+};
+use smallvec::smallvec;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
+use xmpp_stream::jid::BareJid;
+use xmpp_stream::stanza::{Class, Item, Kind, Rendered, Stanza, To};
+use xmpp_stream::stream::s2s::Pair;
+
+/// The way from one domain to another.
+pub(crate) struct Link {
+    /// From a domain of ours to another.
+    pub pair: Pair,
+    /// What waits and what is not acknowledged.
+    pub(super) outbox: Outbox,
+    /// Who owns its rows; `None`: the names make none, nothing is kept.
+    owner: Option<BareJid>,
+    state: Mutex<State>,
+    /// Bytes of all links, this one's included.
+    all_bytes: Arc<AtomicUsize>,
+}
+
+/// The part under the lock.
+#[derive(Default)]
+pub(super) struct State {
+    due: DueRows,
+    /// Bytes of this link that `all_bytes` has.
+    counted: usize,
+    pub(super) phase: Phase,
+    /// A task sees to it.
+    pub(super) busy: bool,
+    /// What happened last, and is not mended.
+    pub(super) failed: Option<Failed>,
+    /// When it was last up.
+    pub(super) up_at: Option<Instant>,
+    /// What the log said last.
+    pub(super) logged: Option<(Cause, Instant)>,
+}
+
+/// A failure that is not mended yet.
+#[derive(Clone, Debug)]
+pub(super) struct Failed {
+    pub(super) cause: Cause,
+    /// Seconds since 1970.
+    pub(super) at: u64,
+    /// Tries in vain since it was up.
+    pub(super) tries: u32,
+    /// Until then nothing is tried, unless something waits.
+    pub(super) next: Instant,
+}
+
+/// How far the link is.
+#[derive(Clone, Debug, Default)]
+pub(super) enum Phase {
+    /// Nobody needs it.
+    #[default]
+    Idle,
+    /// A connection is being made.
+    Connecting(Step),
+    /// Stanzas flow.
+    Up(Arc<super::list::Facts>),
+    /// It is tried again.
+    Waiting,
+}
+
+/// What a connection that is being made waits for.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Step {
+    /// Where the domain's servers are.
+    Resolve,
+    /// One of them to answer.
+    Dial,
+    /// TLS, proof of who is who.
+    Negotiate,
+}
+
+/// What became of a stanza for another domain.
+pub(super) enum Queued {
+    /// It waits; when `idle`, the caller has somebody see to the link. `soft`: whoever sent it
+    /// should pause.
+    Yes {
+        ticket: Option<(Ticket, Arc<Stanza>)>,
+        soft: bool,
+        idle: bool,
+    },
+    /// It does not.
+    No(Stanza, Cause),
+}
+
+impl Link {
+    /// A link that nobody has used.
+    pub(super) fn new(pair: Pair, all_bytes: Arc<AtomicUsize>) -> Self {
+        Self {
+            owner: owner(&pair),
+            pair,
+            outbox: Outbox::default(),
+            state: Mutex::default(),
+            all_bytes,
+        }
+    }
+
+    pub(super) fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Who owns what is kept of it.
+    pub(super) fn owner(&self) -> Option<&BareJid> {
+        self.owner.as_ref()
+    }
+
+    /// Queues a stanza; with `room` it is kept until it was taken.
+    pub(super) fn push(
+        &self,
+        core: &Core,
+        stanza: Stanza,
+        room: Option<(Permit, Option<Box<Sent>>)>,
+    ) -> Queued {
+        let limits = &core.limits;
+        let mut state = self.lock();
+        if let Some(cause) = self.bound(&state, &stanza, core) {
+            return Queued::No(stanza, cause);
+        }
+        let (room, owner) = match (room, &self.owner) {
+            (Some(room), Some(owner)) => (Some(room), Some(owner)),
+            _ => (None, None),
+        };
+        let (item, ticket) = match (room, owner) {
+            (Some((permit, sent)), Some(owner)) => {
+                let (item, ticket, stanza) = keep(core, owner, &mut state, stanza, permit, sent);
+                (item, Some((ticket, stanza)))
+            }
+            _ if stanza.kind == Kind::Message => {
+                // Whoever is told that it came back has to be told what.
+                let stanza = Arc::new(stanza);
+                let rendered = Arc::new(Rendered::new(stanza, Class::MessageVolatile));
+                (Item::Shared(To::AsWritten, rendered, None), None)
+            }
+            _ => (Item::One(Box::new(stanza)), None),
+        };
+        self.outbox.push(item, limits);
+        self.count(&mut state);
+        let idle = !state.busy;
+        state.busy = true;
+        drop(state);
+        let (items, bytes) = self.outbox.load();
+        let soft = items > limits.outbox_items_soft || bytes > limits.outbox_bytes_soft;
+        self.outbox.wake();
+        Queued::Yes { ticket, soft, idle }
+    }
+
+    /// Why nothing more may wait. A link that is or was up holds as much as a session; one that was
+    /// never seen to work far less.
+    fn bound(&self, state: &State, stanza: &Stanza, core: &Core) -> Option<Cause> {
+        let limits = &core.limits;
+        if let Some(failed) = &state.failed
+            && !state.busy
+            && core.clock.now() < failed.next
+        {
+            return Some(failed.cause.clone());
+        }
+        let (items, bytes) = self.outbox.load();
+        let works = state.up_at.is_some();
+        let (items_max, bytes_max) = match works {
+            true => (limits.outbox_items_hard, limits.outbox_bytes_hard_total()),
+            false => (limits.s2s_pending_max, limits.s2s_pending_bytes_max),
+        };
+        let all = self.all_bytes.load(Ordering::Relaxed);
+        let size = stanza.wire_len();
+        let full = items >= items_max
+            || (items > 0 && bytes + size > bytes_max)
+            || all + size > limits.s2s_pending_bytes_total_max;
+        full.then_some(Cause::Full)
+    }
+
+    /// Brings the sum of all links up to date.
+    fn count(&self, state: &mut State) {
+        let now = self.outbox.load().1;
+        if now >= state.counted {
+            self.all_bytes
+                .fetch_add(now - state.counted, Ordering::Relaxed);
+        } else {
+            self.all_bytes
+                .fetch_sub(state.counted - now, Ordering::Relaxed);
+        }
+        state.counted = now;
+    }
+
+    /// These were taken by the other server.
+    pub(super) fn took(self: &Arc<Self>, core: &Core, rows: &[RowId]) {
+        let mut state = self.lock();
+        self.count(&mut state);
+        if rows.is_empty() {
+            return;
+        }
+        state.due.taken(rows);
+        drop(state);
+        core.store.clear(Arc::clone(self) as _);
+    }
+
+    /// Takes out what is not to wait any longer; it is nobody's from here on.
+    pub(super) fn give_back(
+        self: &Arc<Self>,
+        core: &Core,
+        items: impl FnOnce(&Outbox) -> Vec<OutItem>,
+    ) -> Vec<Stanza> {
+        self.take_out(core, self.lock(), items)
+    }
+
+    fn take_out(
+        self: &Arc<Self>,
+        core: &Core,
+        mut state: MutexGuard<'_, State>,
+        items: impl FnOnce(&Outbox) -> Vec<OutItem>,
+    ) -> Vec<Stanza> {
+        let items = items(&self.outbox);
+        let rows: Vec<RowId> = items.iter().filter_map(row).collect();
+        state.due.taken(&rows);
+        self.count(&mut state);
+        drop(state);
+        if !rows.is_empty() {
+            core.store.clear(Arc::clone(self) as _);
+        }
+        items.into_iter().filter_map(stanza).collect()
+    }
+
+    /// Takes in what an earlier run of the server has left to be sent.
+    pub(super) fn restore(&self, rows: Vec<(RowId, Stanza)>, limits: &Limits) {
+        let mut state = self.lock();
+        state.due = DueRows::loaded(rows.iter().map(|(id, _)| *id).collect());
+        for (id, stanza) in rows {
+            let Some(delivery) = state.due.draw(id) else {
+                continue;
+            };
+            let rendered = Arc::new(Rendered::new(Arc::new(stanza), Class::Message));
+            let item = Item::Shared(To::AsWritten, rendered, Some(delivery));
+            self.outbox.push(item, limits);
+        }
+        self.count(&mut state);
+    }
+
+    /// Its task ends, unless something came meanwhile: then false.
+    pub(super) fn rest(&self) -> bool {
+        let mut state = self.lock();
+        state.phase = Phase::Idle;
+        state.busy = !self.is_empty();
+        !state.busy
+    }
+
+    /// Its task ends, whatever waits: the next start of the server sends what is kept.
+    pub(super) fn rest_for_good(&self) {
+        let mut state = self.lock();
+        state.phase = Phase::Idle;
+        state.busy = false;
+    }
+
+    /// What waits is given up, and what comes for a while is not taken in; its task ends.
+    pub(super) fn give_up(self: &Arc<Self>, core: &Core, failed: Failed) -> Vec<Stanza> {
+        let mut state = self.lock();
+        state.failed = Some(failed);
+        state.phase = Phase::Waiting;
+        state.busy = false;
+        self.take_out(core, state, Outbox::drain)
+    }
+
+    /// The next stanza is tried at once.
+    pub(super) fn forget_failure(&self) {
+        let mut state = self.lock();
+        if !state.busy {
+            state.failed = None;
+        }
+    }
+
+    /// Somebody uses it, or has to know what happened to it.
+    pub(super) fn is_needed(&self, now: Instant) -> bool {
+        let state = self.lock();
+        let failed = state.failed.as_ref();
+        state.busy || !self.is_empty() || failed.is_some_and(|failed| now < failed.next)
+    }
+
+    /// True when it holds nothing.
+    pub(super) fn is_empty(&self) -> bool {
+        self.outbox.load().0 == 0
+    }
+}
+
+impl Drop for Link {
+    fn drop(&mut self) {
+        let counted = self.lock().counted;
+        self.all_bytes.fetch_sub(counted, Ordering::Relaxed);
+    }
+}
+
+impl Watermark for Link {
+    fn cleared(&self) -> Option<Cleared> {
+        let owner = self.owner.as_ref()?;
+        self.lock().due.cleared(owner)
+    }
+}
+
+/// Submits a message as a due row.
+fn keep(
+    core: &Core,
+    owner: &BareJid,
+    state: &mut State,
+    stanza: Stanza,
+    permit: Permit,
+    sent: Option<Box<Sent>>,
+) -> (OutItem, Ticket, Arc<Stanza>) {
+    let stanza = Arc::new(stanza);
+    let id = core.row_ids.next(core.clock.system_now());
+    let mut bytes = Vec::with_capacity(stanza.wire_len());
+    stanza.write(&mut bytes);
+    let row = MessageRow {
+        id,
+        stanza: bytes.into(),
+    };
+    let op = WriteOp::Message {
+        account: owner.clone(),
+        row,
+        sent,
+    };
+    let ticket = core.store.submit_with(permit, smallvec![op]);
+    let view: TicketView = ticket.view();
+    let delivery = Arc::new(Delivery::kept(id, view));
+    state.due.add(&delivery);
+    let rendered = Arc::new(Rendered::new(Arc::clone(&stanza), Class::Message));
+    let item = Item::Shared(To::AsWritten, rendered, Some(delivery));
+    (item, ticket, stanza)
+}
+
+fn row(item: &OutItem) -> Option<RowId> {
+    match item {
+        Item::Shared(_, _, Some(delivery)) => delivery.row.as_ref().map(|(id, _)| *id),
+        _ => None,
+    }
+}
+
+fn stanza(item: OutItem) -> Option<Stanza> {
+    match item {
+        Item::Shared(_, rendered, _) => Some(Stanza::clone(rendered.stanza())),
+        Item::One(stanza) => Some(*stanza),
+        Item::Nonza(_) | Item::Close(_) => None,
+    }
+}
+
+/// In whose name rows of this pair stand: no account has this mark in its name. A colon of an
+/// address in brackets may not stand there.
+fn owner(pair: &Pair) -> Option<BareJid> {
+    let mark = LINK_MARK.to_string();
+    let remote = pair.to.replace(':', &mark);
+    BareJid::parse(&format!("{mark}{remote}@{}", pair.from)).ok()
+}
+
+/// The pair whose rows stand in this name.
+pub(super) fn pair_of(owner: &BareJid) -> Option<Pair> {
+    let remote = owner.local()?.strip_prefix(LINK_MARK)?;
+    Pair::new(owner.domain(), &remote.replace(LINK_MARK, ":"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rows_stand_in_the_name_of_their_pair() {
+        for (from, to) in [
+            ("a.test", "b.test"),
+            ("münchen.test", "köln.test"),
+            ("a.test", "[::1]"),
+            ("127.0.0.1", "127.0.0.2"),
+        ] {
+            let pair = Pair::new(from, to).unwrap();
+            let owner = owner(&pair).unwrap();
+            assert!(crate::store::is_link(&owner), "{owner}");
+            assert!(crate::users::account_name(owner.as_str()).is_err());
+            assert_eq!(pair_of(&owner), Some(pair));
+        }
+    }
+}

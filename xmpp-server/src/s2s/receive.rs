@@ -1,0 +1,73 @@
+//! A stanza from another domain, after its addresses were checked: what any sender without an
+//! account here may do, and nothing more.
+//!
+//! RFC 6120 section 10.5, RFC 6121 section 8. The stages of the recipient's account run as for every
+//! sender; those of the sender's account are its own server's business.
+
+use crate::core::Core;
+use crate::effect::Effect;
+use crate::router::{Target, target};
+use crate::session::inbound::Owed;
+use smallvec::SmallVec;
+use std::collections::VecDeque;
+use std::sync::Arc;
+use xmpp_stream::stanza::{Kind, Stanza, Ty};
+
+/// What a stanza has brought about at its recipient.
+#[derive(Default)]
+pub(super) struct Received {
+    /// Submits that it waits for.
+    pub(super) owed: SmallVec<[Owed; 1]>,
+    /// A queue is over its soft bound.
+    pub(super) soft: bool,
+}
+
+impl Core {
+    /// Takes a stanza of another domain to a domain of ours. Resolves when it has had its effects.
+    pub(super) async fn from_remote(self: &Arc<Self>, stanza: Stanza) -> Received {
+        let Some(to) = stanza.head.to.clone() else {
+            return Received::default();
+        };
+        if !is_well_formed(&stanza) {
+            let error = xmpp_stream::error::StanzaError::bad_request();
+            self.run(None, crate::core::refuse(&stanza, &error).into())
+                .await;
+            return Received::default();
+        }
+        let effects = match target(&self.settings().hosts, &to) {
+            // It was checked: a reload took the domain away just now.
+            Target::Remote => Vec::new(),
+            Target::Host(host) => self.to_host(&host, stanza).await,
+            Target::Account(host, jid) => self.to_account(&host, &jid, None, stanza).await,
+            Target::Full(host, jid) => {
+                let account = jid.to_bare();
+                self.to_account(&host, &account, None, stanza).await
+            }
+        };
+        let mut received = Received::default();
+        let mut rest = VecDeque::new();
+        for effect in effects {
+            match effect {
+                Effect::Owed(ticket, stanza) => received.owed.push(Owed { ticket, stanza }),
+                Effect::Pause => received.soft = true,
+                effect => rest.push_back(effect),
+            }
+        }
+        self.run(None, rest).await;
+        received
+    }
+}
+
+/// RFC 6120 section 8.2.3.
+fn is_well_formed(stanza: &Stanza) -> bool {
+    if stanza.kind != Kind::Iq {
+        return true;
+    }
+    let children = match stanza.head.ty {
+        Ty::Get | Ty::Set => stanza.kids.len() == 1,
+        Ty::Result => stanza.kids.len() <= 1,
+        Ty::Error => true,
+        _ => false,
+    };
+    children && stanza.head.id.is_some()
+}

@@ -1,0 +1,127 @@
+//! What comes to a caller once the stream is ready: acknowledgements, answers about keys, and with
+//! both directions in use (XEP-0288) stanzas.
+
+use super::{Caller, End, State};
+use crate::error::{StreamCondition, StreamError};
+use crate::features::dialback::{self, Step, Words};
+use crate::features::sm::{SmAnswer, SmRequest};
+use crate::ns;
+use crate::stream::Output;
+use crate::stream::s2s::flow::{self, Flow};
+use crate::stream::s2s::{Answer, DialbackCondition, Event, KeyCheck, Pair};
+use crate::xml::{Element, Frame};
+use std::time::Instant;
+
+impl Caller {
+    pub(super) fn opened(&mut self, mut flow: Box<Flow>, frame: Frame) -> Result<State, End> {
+        match frame {
+            Frame::Stanza(_) | Frame::Refused(_) => self.stanza(&mut flow, frame)?,
+            Frame::Nonza(element) if element.ns() == ns::SM => {
+                self.manage_open(&mut flow, &element)?
+            }
+            Frame::Nonza(element) if element.ns() == ns::DIALBACK => self.unasked(&element)?,
+            Frame::Nonza(_) => {
+                return Err(StreamError::new(StreamCondition::UnsupportedStanzaType).into());
+            }
+            Frame::Header(_) => return Err(StreamError::new(StreamCondition::BadFormat).into()),
+            Frame::Footer => {
+                self.wire.tell(Output::PeerClosing);
+                return Ok(State::AwaitClose);
+            }
+        }
+        Ok(State::Open(flow))
+    }
+
+    fn stanza(&mut self, flow: &mut Flow, frame: Frame) -> Result<(), StreamError> {
+        if !self.is_bidi {
+            // Nobody has asked for it, and nobody has proven to be its sender.
+            return Err(StreamError::new(StreamCondition::NotAuthorized));
+        }
+        flow.received();
+        let Some((from, to)) = flow::domains(&frame)? else {
+            return Ok(());
+        };
+        let Pair {
+            from: local,
+            to: peer,
+        } = &self.config.pair;
+        if from != &**peer || to.is_some_and(|to| to != &**local) {
+            return Err(StreamError::new(StreamCondition::InvalidFrom));
+        }
+        match frame {
+            Frame::Stanza(stanza) => self.wire.tell(Output::Stanza(stanza)),
+            Frame::Refused(refused) => self.wire.tell(Output::Refused(refused)),
+            _ => {}
+        }
+        Ok(())
+    }
+
+    fn manage_open(&mut self, flow: &mut Flow, element: &Element) -> Result<(), StreamError> {
+        if !flow.is_managed() {
+            return Err(StreamError::new(StreamCondition::UnsupportedStanzaType));
+        }
+        match element.name() {
+            "r" | "a" => self.wire.tell(Output::Sm(SmRequest::of(element)?)),
+            _ => {
+                let answer = SmAnswer::of(element)?;
+                match answer {
+                    SmAnswer::Enabled { .. } => {}
+                    SmAnswer::Failed { .. } => flow.set_managed(false),
+                    SmAnswer::Resumed { .. } => {
+                        return Err(StreamError::new(StreamCondition::UnsupportedStanzaType));
+                    }
+                }
+                self.wire.tell(Output::Managed(answer));
+            }
+        }
+        Ok(())
+    }
+
+    /// Ready for keys, and for nothing else.
+    pub(super) fn ready_to_verify(&mut self, now: Instant) -> State {
+        self.ask_keys();
+        State::Open(Box::new(Flow::new(&self.config.limits, now)))
+    }
+
+    /// Asks about the keys that wait.
+    pub(super) fn ask_keys(&mut self) {
+        for check in std::mem::take(&mut self.keys) {
+            let KeyCheck { pair, id, key } = &check;
+            let out = &mut self.wire.out;
+            // Who was told the key asks whoever has made it.
+            dialback::write_key(out, &pair.to, &pair.from, Some(id), key);
+            self.asked.push(check);
+        }
+    }
+
+    /// Dialback that is not about our own pair: answers about keys, where we have asked (rows
+    /// db-02, db-05); requests belong on the streams that the peer opens.
+    pub(super) fn unasked(&mut self, element: &Element) -> Result<(), StreamError> {
+        let improper = || StreamError::new(StreamCondition::ImproperAddressing);
+        let words = Words::of(element).ok_or_else(improper)?;
+        match (words.step, words.answer) {
+            (Step::Verify, Some(answer)) => {
+                let pair = Pair::new(&words.from, &words.to);
+                let is_it = |check: &KeyCheck| {
+                    Some(&check.pair) == pair.as_ref() && words.id.as_deref() == Some(&*check.id)
+                };
+                if let Some(at) = self.asked.iter().position(is_it) {
+                    let check = self.asked.swap_remove(at);
+                    let event = Event::Verified(check, answer);
+                    self.wire.tell(Output::Server(event));
+                }
+            }
+            (Step::Result, Some(_)) => {}
+            (step, None) => {
+                let (from, to) = (&words.to, &words.from);
+                let answer = Answer::error(DialbackCondition::ResourceConstraint);
+                let id = match step {
+                    Step::Result => None,
+                    Step::Verify => Some(words.id.as_deref().ok_or_else(improper)?),
+                };
+                dialback::write_answer(&mut self.wire.out, from, to, id, &answer);
+            }
+        }
+        Ok(())
+    }
+}
