@@ -14,6 +14,8 @@ mod cut;
 mod messages;
 #[path = "interop/peer.rs"]
 mod peer;
+#[path = "interop/process.rs"]
+mod process;
 #[path = "interop/pubsub.rs"]
 mod pubsub;
 #[path = "interop/rooms.rs"]

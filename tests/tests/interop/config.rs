@@ -1,6 +1,7 @@
 //! What the servers under test are told: configurations, a module for Prosody, a program for ejabberd.
 
-use super::peer::{ASSIGNING_DOMAIN, DOMAIN, FORM_DOMAIN, Folder, OPERATOR, Ports};
+use super::peer::{ASSIGNING_DOMAIN, DOMAIN, FORM_DOMAIN, OPERATOR, Ports};
+use super::process::Folder;
 
 /// A module for Prosody: who registers gets another name than the one wished for.
 pub(crate) const ASSIGNED_NAMES: &str = r#"

@@ -1,16 +1,11 @@
 //! A server under test: our own in this process, or one of Debian's as a process of its own.
 
 use super::config;
-use std::fs;
-use std::net::{Ipv4Addr, SocketAddr, TcpListener};
-use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
-use std::os::unix::process::CommandExt;
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use super::process::{self, Folder, Process};
+use std::net::SocketAddr;
+use std::path::Path;
+use std::process::Command;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::{Duration, SystemTime};
-use tokio::net::TcpStream;
-use xmpp_certs::DevCa;
 use xmpp_client::{BareJid, Builder, Guest, Stanza, Ty, XmppClient};
 use xmpp_server::config::Registration;
 use xmpp_testkit::{Place, TestLab, Trust, Wire};
@@ -32,10 +27,6 @@ pub(crate) const FORM_DOMAIN: &str = "form.localhost";
 pub(crate) const ASSIGNING_DOMAIN: &str = "assigning.localhost";
 /// Who may do all.
 pub(crate) const OPERATOR: &str = "operator";
-/// How long a server may take to start.
-const START_MAX: Duration = Duration::from_secs(60);
-/// `nobody`: servers do not run as root.
-const NOBODY: u32 = 65_534;
 
 /// A server under test.
 pub(crate) struct Peer {
@@ -72,14 +63,10 @@ impl Peer {
     }
 
     async fn ours_as_process(program: &Path) -> Self {
-        let folder = Folder::new("ours");
+        let folder = Folder::new("ours", NAMES);
         let ports = Ports::free();
         let config = folder.write("server.toml", &config::ours(&folder, &ports));
-        // Whoever it runs as may not be able to look into a build folder.
-        let copy = folder.path.join("xmpp-server");
-        fs::copy(program, &copy).expect("INTEROP_SERVER is a program");
-        let mut command = Command::new(copy);
-        command.arg("--config").arg(config);
+        let command = process::ours(program, &folder, &config);
         Self::start("ours", command, folder, ports).await
     }
 
@@ -104,30 +91,21 @@ impl Peer {
 
     /// Prosody.
     pub(crate) async fn prosody() -> Self {
-        let folder = Folder::new("prosody");
+        let folder = Folder::new("prosody", NAMES);
         let ports = Ports::free();
         let config = folder.write("prosody.cfg.lua", &config::prosody(&folder, &ports));
         folder.write("mod_assigned_names.lua", config::ASSIGNED_NAMES);
-        let mut command = Command::new("prosody");
-        command.arg("--config").arg(config).arg("-F");
+        let command = process::prosody(&config);
         Self::start("Prosody", command, folder, ports).await
     }
 
-    /// ejabberd. Without a node name it needs no epmd and no cookie.
+    /// ejabberd.
     pub(crate) async fn ejabberd() -> Self {
-        let folder = Folder::new("ejabberd");
+        let folder = Folder::new("ejabberd", NAMES);
         let ports = Ports::free();
         let config = folder.write("ejabberd.yml", &config::ejabberd(&folder, &ports));
         folder.write_script("captcha", &config::captcha_script(&folder));
-        let mut command = Command::new("erl");
-        command
-            .args(["-noinput", "+K", "true", "-mnesia", "dir"])
-            .arg(format!("{:?}", folder.path.join("spool")))
-            .args(["-s", "ejabberd"])
-            .env("EJABBERD_CONFIG_PATH", config)
-            .env("EJABBERD_LOG_PATH", folder.path.join("ejabberd.log"))
-            .env("ERL_LIBS", ejabberd_libraries())
-            .env("ERL_CRASH_DUMP_BYTES", "0");
+        let command = process::ejabberd(&folder, &config);
         Self::start("ejabberd", command, folder, ports).await
     }
 
@@ -149,23 +127,10 @@ impl Peer {
             lab: None,
             process: Some(process),
         };
-        peer.listening().await;
+        let addresses = [Some(peer.place.address), peer.place.address_tls];
+        let addresses: Vec<_> = addresses.into_iter().flatten().collect();
+        process::listening(name, &addresses).await;
         peer
-    }
-
-    /// Waits until both ports answer.
-    async fn listening(&self) {
-        let tries = async {
-            let mut ticks = tokio::time::interval(Duration::from_millis(50));
-            for address in [Some(self.place.address), self.place.address_tls] {
-                let address = address.expect("a port");
-                while TcpStream::connect(address).await.is_err() {
-                    ticks.tick().await;
-                }
-            }
-        };
-        let answered = tokio::time::timeout(START_MAX, tries).await;
-        answered.unwrap_or_else(|_| panic!("{} does not start", self.name));
     }
 
     /// A new account.
@@ -216,8 +181,7 @@ impl Peer {
     /// What the last picture that ejabberd made shows.
     pub(crate) fn captcha(&self) -> String {
         let process = self.process.as_ref().expect("a process");
-        let shown = fs::read_to_string(process.folder.path.join("captcha-shown"));
-        shown.expect("a picture was made").trim().to_owned()
+        process.read("captcha-shown").trim().to_owned()
     }
 
     /// A client that has signed in.
@@ -246,134 +210,11 @@ pub(crate) struct Ports {
 impl Ports {
     /// Ports that are free now.
     fn free() -> Self {
-        let free = || TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port");
-        // Held together, so that they differ.
-        let held = [free(), free(), free()];
-        let [starttls, tls, https] = held.map(|port| port.local_addr().expect("an address"));
+        let [starttls, tls, https] = process::free_ports();
         Self {
             starttls,
             tls,
             https,
         }
     }
-}
-
-/// A folder for one server, with its certificate. Removed when dropped.
-pub(crate) struct Folder {
-    path: PathBuf,
-    ca_pem: String,
-}
-
-impl Folder {
-    fn new(name: &str) -> Self {
-        let path = std::env::temp_dir().join(format!("xmpp-interop-{name}-{}", std::process::id()));
-        fs::create_dir_all(path.join("spool")).expect("a folder");
-        #[expect(clippy::disallowed_methods, reason = "the caller's clock")]
-        let now = SystemTime::now();
-        let ca = DevCa::new(now).expect("a CA");
-        let leaf = ca.issue(NAMES, now).expect("a certificate");
-        let folder = Self {
-            path,
-            ca_pem: ca.pem().to_owned(),
-        };
-        folder.write("chain.pem", &leaf.chain_pem);
-        folder.write("key.pem", &leaf.key_pem);
-        folder.write("both.pem", &format!("{}{}", leaf.chain_pem, leaf.key_pem));
-        folder
-    }
-
-    fn write(&self, name: &str, text: &str) -> PathBuf {
-        let path = self.path.join(name);
-        fs::write(&path, text).expect("a file");
-        path
-    }
-
-    fn write_script(&self, name: &str, text: &str) {
-        let path = self.write(name, text);
-        let mode = fs::Permissions::from_mode(0o755);
-        fs::set_permissions(path, mode).expect("the file is ours");
-    }
-
-    /// Its path, in a configuration.
-    pub(crate) fn show(&self) -> std::path::Display<'_> {
-        self.path.display()
-    }
-}
-
-impl Drop for Folder {
-    fn drop(&mut self) {
-        let _ = fs::remove_dir_all(&self.path);
-    }
-}
-
-/// A server's process; killed when dropped. What it says goes into a file of its folder.
-struct Process {
-    child: Child,
-    folder: Folder,
-}
-
-impl Process {
-    fn start(mut command: Command, folder: Folder) -> Self {
-        let output = fs::File::create(folder.path.join("output")).expect("a file");
-        let errors = output.try_clone().expect("a file");
-        command
-            .current_dir(&folder.path)
-            .env("HOME", &folder.path)
-            .stdin(Stdio::null())
-            .stdout(output)
-            .stderr(errors);
-        if is_root() {
-            give_away(&folder.path);
-            command.uid(NOBODY).gid(NOBODY);
-        }
-        let child = command.spawn().unwrap_or_else(|error| {
-            panic!("{command:?} does not start ({error}); is the package installed?")
-        });
-        Self {
-            child,
-            folder: folder,
-        }
-    }
-}
-
-impl Drop for Process {
-    fn drop(&mut self) {
-        if std::env::var_os("INTEROP_LOG").is_some() {
-            for name in ["output", "ejabberd.log", "prosody.log"] {
-                let log = fs::read(self.folder.path.join(name)).unwrap_or_default();
-                println!("{name}:\n{}", String::from_utf8_lossy(&log));
-            }
-        }
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
-fn is_root() -> bool {
-    fs::metadata("/proc/self").is_ok_and(|process| process.uid() == 0)
-}
-
-/// The folder and what is in it belong to nobody.
-fn give_away(folder: &Path) {
-    chown(folder, Some(NOBODY), Some(NOBODY)).expect("the folder is ours");
-    for entry in fs::read_dir(folder).expect("a folder") {
-        let path = entry.expect("an entry").path();
-        chown(&path, Some(NOBODY), Some(NOBODY)).expect("the file is ours");
-    }
-}
-
-/// Where Debian keeps the libraries of ejabberd: below /usr/lib/TRIPLET.
-fn ejabberd_libraries() -> PathBuf {
-    let folders = fs::read_dir("/usr/lib").expect("a folder");
-    let mut folders = folders.filter_map(Result::ok).map(|entry| entry.path());
-    let has_ejabberd = |folder: &PathBuf| {
-        let inside = fs::read_dir(folder).into_iter().flatten();
-        inside.filter_map(Result::ok).any(|entry| {
-            let name = entry.file_name();
-            name.to_string_lossy().starts_with("ejabberd-")
-        })
-    };
-    folders
-        .find(has_ejabberd)
-        .expect("the package ejabberd is installed")
 }
