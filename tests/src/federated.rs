@@ -3,6 +3,7 @@
 
 use crate::proxy::Proxy;
 use crate::relay::Relay;
+use crate::tree::Tree;
 use crate::trust::Trust;
 use crate::wire::{Place, Wire};
 use std::collections::BTreeMap;
@@ -275,4 +276,16 @@ pub fn dead_port() -> u16 {
     let listener = std::net::TcpListener::bind((IpAddr::from(Ipv4Addr::LOCALHOST), 0));
     let address = listener.and_then(|listener| listener.local_addr());
     address.expect("a port").port()
+}
+
+impl Wire {
+    /// The next stanza of this kind; others are passed over.
+    pub async fn next_of(&mut self, kind: &str) -> Tree {
+        loop {
+            let stanza = self.next().await;
+            if stanza.name() == kind {
+                return stanza;
+            }
+        }
+    }
 }

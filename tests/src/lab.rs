@@ -37,6 +37,7 @@ use xmpp_certs::DevCa;
 use xmpp_server::Handle;
 use xmpp_server::clock::Clock;
 use xmpp_server::config::Config;
+use xmpp_server::listener::ListenerKind;
 use xmpp_server::session::account::Account;
 use xmpp_server::store::{MemoryStore, Store};
 use xmpp_server::users::{UserError, Users};
@@ -52,7 +53,9 @@ pub struct TestLab {
     net: Net,
     is_in_memory: bool,
     /// From server to server, both by index.
-    links: BTreeMap<(usize, usize), Proxy>,
+    links: BTreeMap<(usize, usize), Arc<Proxy>>,
+    /// Domains served elsewhere; their numbers follow those of the servers.
+    joined: Vec<(String, SocketAddr)>,
     /// From a client, by the address it was asked for.
     client_links: Mutex<BTreeMap<String, Proxy>>,
     in_memory_peers: AtomicU16,
@@ -187,8 +190,62 @@ impl TestLab {
             return link.unwrap_or_else(|| panic!("{from} is no client of this lab"));
         }
         let ends = (self.index(from), self.index(to));
-        let link = self.links.get(&ends).map(Proxy::relay);
+        let link = self.links.get(&ends).map(|link| link.relay());
         link.unwrap_or_else(|| panic!("{from} and {to} have no link: they are one server's"))
+    }
+
+    /// Each link between servers: from which domain, to which.
+    #[must_use]
+    pub fn all_links(&self) -> Vec<(&str, &str, Relay)> {
+        let name = |index: usize| {
+            let mut names = self.nodes.get(index).into_iter().flat_map(Node::domains);
+            let joined = index.checked_sub(self.nodes.len());
+            let joined = joined.and_then(|index| self.joined.get(index));
+            names.next().or_else(|| Some(joined?.0.as_str()))
+        };
+        let links = self.links.iter();
+        let named =
+            links.filter_map(|((from, to), link)| Some((name(*from)?, name(*to)?, link.relay())));
+        named.collect()
+    }
+
+    /// Its domains have servers of their own.
+    #[must_use]
+    pub fn has_links(&self) -> bool {
+        !self.links.is_empty()
+    }
+
+    /// A domain's server is up.
+    ///
+    /// # Panics
+    /// It is not a domain of this lab.
+    #[must_use]
+    pub fn is_up(&self, domain: &str) -> bool {
+        self.node(domain).is_up()
+    }
+
+    /// Where a domain's server is reached by other servers, past the links of the lab.
+    ///
+    /// # Panics
+    /// It is not a domain of this lab, or its server is down or alone.
+    #[must_use]
+    pub fn server_place(&self, domain: &str) -> Place {
+        let addresses = self.node(domain).addresses();
+        Place {
+            domain: domain.into(),
+            address: addresses.s2s.expect("a server that has links"),
+            address_tls: addresses.s2s_tls,
+            trust: self.trust.clone(),
+        }
+    }
+
+    /// Where a domain's server listens.
+    ///
+    /// # Panics
+    /// It is not a domain of this lab, or its server is down.
+    #[must_use]
+    pub fn listeners(&self, domain: &str) -> Vec<(ListenerKind, SocketAddr)> {
+        self.node(domain).listeners()
     }
 
     /// Both links of two domains, of either's connections.
@@ -222,8 +279,7 @@ impl TestLab {
     /// # Errors
     /// `LabError::Start`.
     pub async fn start(&self, domain: &str) -> Result<(), LabError> {
-        let index = self.index(domain);
-        self.nodes[index].start().await?;
+        self.node(domain).start().await?;
         self.point_links();
         Ok(())
     }
@@ -233,7 +289,10 @@ impl TestLab {
     /// # Panics
     /// The clock is not paused, or the lab has sockets: the paused clock runs ahead while one works.
     pub async fn advance(&self, time: Duration) {
-        assert!(self.is_in_memory, "the clock is moved in TestLab::in_memory only");
+        assert!(
+            self.is_in_memory,
+            "the clock is moved in TestLab::in_memory only"
+        );
         tokio::time::advance(time).await;
     }
 
@@ -343,18 +402,25 @@ impl TestLab {
 
     fn index(&self, domain: &str) -> usize {
         let mut nodes = self.nodes.iter();
-        let found = nodes.position(|node| node.serves(domain));
+        let joined = || {
+            let mut joined = self.joined.iter();
+            let index = joined.position(|(name, _)| name == domain)?;
+            Some(self.nodes.len() + index)
+        };
+        let found = nodes.position(|node| node.serves(domain)).or_else(joined);
         found.unwrap_or_else(|| panic!("{domain} is not in this lab"))
     }
 
     fn node(&self, domain: &str) -> &Node {
-        &self.nodes[self.index(domain)]
+        let node = self.nodes.get(self.index(domain));
+        node.unwrap_or_else(|| panic!("{domain} is served elsewhere"))
     }
 
     /// A server that was started again may have other ports.
     fn point_links(&self) {
         for ((_, to), link) in &self.links {
-            if let Some(address) = self.nodes[*to].server_address() {
+            let node = self.nodes.get(*to);
+            if let Some(address) = node.and_then(Node::server_address) {
                 link.move_to(address);
             }
         }
@@ -367,10 +433,10 @@ impl TestLab {
         }
     }
 
-    async fn proxy(&self, target: SocketAddr) -> Proxy {
+    async fn proxy(&self, target: SocketAddr) -> Result<Proxy, LabError> {
         match self.is_in_memory {
-            true => Proxy::in_memory(&self.net, target),
-            false => Proxy::new(target).await,
+            true => Ok(Proxy::in_memory(&self.net, target)),
+            false => Ok(Proxy::at(SocketAddr::from(([127, 0, 0, 1], 0)), target).await?),
         }
     }
 }

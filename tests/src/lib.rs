@@ -17,6 +17,7 @@ pub mod chat;
 pub mod fake;
 pub mod federated;
 pub mod lab;
+pub mod lab_cli;
 pub mod load;
 pub mod login;
 pub mod managed;

@@ -36,6 +36,16 @@ pub use ask::{Admin, AdminError, request};
 #[derive(Clone, Deserialize, Serialize)]
 #[serde(tag = "op", rename_all = "kebab-case", deny_unknown_fields)]
 pub enum Request {
+    /// Try to reach another domain, step by step.
+    S2sCheck {
+        /// Which.
+        domain: String,
+    },
+    /// List links to other servers.
+    S2sList {
+        /// With this domain only.
+        domain: Option<String>,
+    },
     /// End sessions.
     SessionKick {
         /// Of an account (bare) or one (full).
@@ -106,7 +116,12 @@ impl Request {
     fn needs_server(&self) -> bool {
         matches!(
             self,
-            Self::SessionKick { .. } | Self::SessionList | Self::SessionWatch { .. } | Self::Stats
+            Self::S2sCheck { .. }
+                | Self::S2sList { .. }
+                | Self::SessionKick { .. }
+                | Self::SessionList
+                | Self::SessionWatch { .. }
+                | Self::Stats
         )
     }
 }
@@ -301,7 +316,11 @@ async fn watch(
 /// Why not.
 pub async fn run(users: &Users, request: Request) -> Result<Vec<Value>, AdminError> {
     match request {
-        Request::SessionKick { .. } | Request::SessionList | Request::Stats => match users {
+        Request::S2sCheck { .. }
+        | Request::S2sList { .. }
+        | Request::SessionKick { .. }
+        | Request::SessionList
+        | Request::Stats => match users {
             Users::Running(core) => return of_server(core, request).await,
             Users::Stopped(_) => return Err(AdminError::NoSession),
         },
@@ -365,6 +384,15 @@ async fn of_server(core: &Arc<Core>, request: Request) -> Result<Vec<Value>, Adm
                 0 => Err(AdminError::NoSession),
                 _ => Ok(Vec::new()),
             }
+        }
+        Request::S2sList { domain } => {
+            let domain = domain.as_deref().and_then(|domain| Jid::domain_only(domain).ok());
+            let links = core.list_links(domain.as_ref().map(Jid::domain));
+            Ok(links.iter().map(|link| json!(link)).collect())
+        }
+        Request::S2sCheck { domain } => {
+            let steps = core.check_link(&domain).await;
+            Ok(steps.iter().map(|step| json!(step)).collect())
         }
         Request::SessionList => {
             let sessions = core.list_sessions();

@@ -10,9 +10,9 @@ use clap::{Args, CommandFactory, Parser, Subcommand};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use tracing_subscriber::EnvFilter;
-use words::{SessionArgs, SessionWord, StatsArgs, UserArgs, UserWord, domain};
+use words::{S2sArgs, S2sWord, SessionArgs, SessionWord, StatsArgs, UserArgs, UserWord, domain};
 
-pub use words::{SessionCommand, UserCommand};
+pub use words::{S2sCommand, SessionCommand, UserCommand};
 
 /// XMPP server
 ///
@@ -68,6 +68,8 @@ enum CommandWord {
     Check(CheckArgs),
     /// Add, import, ban, remove and list accounts; works beside a running server and without one
     User(UserArgs),
+    /// List the links of the running server to other domains, or try to reach one
+    S2s(S2sArgs),
     /// List, end and watch the sessions of the running server
     Session(SessionArgs),
     /// Print the counters of the running server, in the text form that Prometheus reads
@@ -97,6 +99,13 @@ pub enum Command {
     User {
         /// What is to be done.
         what: UserCommand,
+        /// Print JSON.
+        json: bool,
+    },
+    /// Look at links to other servers.
+    S2s {
+        /// What is to be done.
+        what: S2sCommand,
         /// Print JSON.
         json: bool,
     },
@@ -130,6 +139,7 @@ impl Cli {
             Some(CommandWord::Run(after)) => cli.serving.append(after),
             Some(CommandWord::Check(after)) => cli.serving.append(&mut after.serving),
             Some(CommandWord::User(after)) => cli.serving.domain.append(&mut after.domain),
+            Some(CommandWord::S2s(after)) => cli.serving.domain.append(&mut after.domain),
             Some(CommandWord::Session(after)) => cli.serving.domain.append(&mut after.domain),
             Some(CommandWord::Stats(after)) => cli.serving.domain.append(&mut after.domain),
             None => {}
@@ -145,6 +155,7 @@ impl Cli {
                 (None, Some(word)) if option != "--domain" => match word {
                     CommandWord::Run(_) | CommandWord::Check(_) => continue,
                     CommandWord::User(_) => "cannot be used with 'user': it is for the server",
+                    CommandWord::S2s(_) => "cannot be used with 's2s': it is for the server",
                     CommandWord::Session(_) => {
                         "cannot be used with 'session': it is for the server"
                     }
@@ -212,6 +223,16 @@ impl Cli {
             Some(CommandWord::Check(check)) => return Command::Check { json: check.json },
             Some(CommandWord::Stats(StatsArgs { json, .. })) => {
                 return Command::Stats { json: *json };
+            }
+            Some(CommandWord::S2s(s2s)) => {
+                let what = match s2s.word.clone() {
+                    S2sWord::List { with } => S2sCommand::List(with),
+                    S2sWord::Check { with } => S2sCommand::Check(with),
+                };
+                return Command::S2s {
+                    what,
+                    json: s2s.json,
+                };
             }
             Some(CommandWord::Session(session)) => {
                 let what = match session.word.clone() {

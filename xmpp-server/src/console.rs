@@ -3,11 +3,13 @@
 //! DESIGN 1. Results go to stdout, what goes wrong to stderr.
 
 use crate::admin::{self, Admin, AdminError, Request};
-use crate::cli::{SessionCommand, UserCommand};
+use crate::cli::{S2sCommand, SessionCommand, UserCommand};
 use crate::config::Config;
 use crate::import::{self, ImportError, Report, Telling};
 use crate::metrics::Sample;
 use crate::random;
+use crate::s2s::check::Checked;
+use crate::s2s::list::Listed as Link;
 use crate::sessions::Listed;
 use crate::watch::Shown;
 use serde_json::{Value, json};
@@ -35,6 +37,8 @@ pub enum PasswordFrom {
 pub enum ConsoleError {
     /// The server or the store.
     Admin(AdminError),
+    /// A domain cannot be reached; why, has been said.
+    Check,
     /// The two passwords typed were not the same.
     Differ,
     /// The line on standard input has no password.
@@ -133,6 +137,39 @@ pub async fn session(
                     Ok(())
                 }
                 done => done.map_err(ConsoleError::Admin),
+            }
+        }
+    }
+}
+
+/// Does what an `s2s` command says.
+///
+/// # Errors
+/// See `ConsoleError`.
+pub async fn s2s(what: &S2sCommand, json: bool, config: &Config) -> Result<(), ConsoleError> {
+    match what {
+        S2sCommand::List(domain) => {
+            let domain = domain.clone();
+            let listed = admin::request::<Link>(config, Request::S2sList { domain }).await;
+            let line = |link: &Link| match json {
+                true => format!("{}\n", json!(link)),
+                false => format!("{}\n", link.text()),
+            };
+            let listed = listed.map_err(ConsoleError::Admin)?;
+            print(&listed.iter().map(line).collect::<String>())
+        }
+        S2sCommand::Check(domain) => {
+            let domain = domain.clone();
+            let steps = admin::request::<Checked>(config, Request::S2sCheck { domain }).await;
+            let steps = steps.map_err(ConsoleError::Admin)?;
+            let line = |step: &Checked| match json {
+                true => format!("{}\n", json!(step)),
+                false => format!("{}\n", step.text()),
+            };
+            print(&steps.iter().map(line).collect::<String>())?;
+            match steps.last().is_some_and(|last| last.ok) {
+                true => Ok(()),
+                false => Err(ConsoleError::Check),
             }
         }
     }
@@ -303,6 +340,7 @@ impl fmt::Display for ConsoleError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Admin(error) => error.fmt(f),
+            Self::Check => f.write_str("the domain cannot be reached"),
             Self::Differ => f.write_str("the two passwords differ"),
             Self::EmptyPassword => f.write_str("the password is empty"),
             Self::Import(error) => error.fmt(f),

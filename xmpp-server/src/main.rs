@@ -32,6 +32,10 @@ async fn main() -> ExitCode {
             Ok(()) => ExitCode::SUCCESS,
             Err(error) => failed(&error),
         },
+        Command::S2s { what, json } => match console::s2s(&what, json, &config).await {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => failed(&error),
+        },
         Command::Session { what, json } => match console::session(&what, json, &config).await {
             Ok(()) => ExitCode::SUCCESS,
             Err(error) => failed(&error),

@@ -154,6 +154,7 @@ impl Server {
             source: Mutex::new(source),
             busy: tokio::sync::Mutex::default(),
         });
+        shared.core.restore_links().await.map_err(StartError::Store)?;
         let handle = Handle { shared, reload };
         let mut running = Running {
             handle,

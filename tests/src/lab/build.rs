@@ -3,6 +3,7 @@
 use crate::lab::folder::Folder;
 use crate::lab::node::Node;
 use crate::lab::{LabError, Net, TestLab};
+use crate::proxy::Proxy;
 use crate::trust::Trust;
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -10,10 +11,16 @@ use std::sync::atomic::AtomicU16;
 use std::sync::{Arc, Mutex};
 use xmpp_certs::DevCa;
 use xmpp_server::clock::Clock;
-use xmpp_server::config::{Config, Storage};
+use xmpp_server::config::{Config, DnsOverride, Storage};
+use xmpp_server::modules::Module;
 
 /// Least iterations that clients accept (RFC 7677 section 4): a lab signs in all the time.
 pub(crate) const SCRAM_ITERATIONS: u32 = 4096;
+
+/// With more servers than these, links to one are shared: each is a listener.
+const SERVERS_LINKED: usize = 16;
+/// Where a link leads before its server is up.
+const NOWHERE: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
 
 type Change<'a> = Box<dyn FnMut(&mut Config) + 'a>;
 
@@ -23,6 +30,9 @@ type Change<'a> = Box<dyn FnMut(&mut Config) + 'a>;
 pub struct LabBuilder<'a> {
     servers: Vec<Vec<String>>,
     changes: Vec<Change<'a>>,
+    modules: Vec<&'static dyn Module>,
+    authority: Option<Arc<DevCa>>,
+    joined: Vec<(String, SocketAddr)>,
     is_in_memory: bool,
 }
 
@@ -50,6 +60,27 @@ impl<'a> LabBuilder<'a> {
         self
     }
 
+    /// A module of the caller's for every server.
+    #[must_use]
+    pub fn module(mut self, module: &'static dyn Module) -> Self {
+        self.modules.push(module);
+        self
+    }
+
+    /// Certificates are from this authority instead of a fresh one.
+    #[must_use]
+    pub fn authority(mut self, authority: Arc<DevCa>) -> Self {
+        self.authority = Some(authority);
+        self
+    }
+
+    /// A domain whose server runs already, at this address.
+    #[must_use]
+    pub fn join(mut self, domain: &str, address: SocketAddr) -> Self {
+        self.joined.push((domain.into(), address));
+        self
+    }
+
     /// No sockets: clients and servers talk by pipes in memory, also on a paused clock.
     #[must_use]
     pub fn in_memory(mut self) -> Self {
@@ -63,30 +94,67 @@ impl<'a> LabBuilder<'a> {
     /// `LabError::Start`, `LabError::Certificate` and `LabError::Io`.
     pub async fn start(mut self) -> Result<TestLab, LabError> {
         let clock = Clock::start();
-        let ca = DevCa::new(clock.system_now()).map_err(LabError::Certificate)?;
+        let ca = match self.authority.take() {
+            Some(ca) => ca,
+            None => Arc::new(DevCa::new(clock.system_now()).map_err(LabError::Certificate)?),
+        };
         let mut lab = TestLab {
             nodes: Vec::new(),
             trust: Trust::pem(ca.pem()),
-            ca: Arc::new(ca),
+            ca,
             clock,
             net: Net::default(),
             is_in_memory: self.is_in_memory,
             links: BTreeMap::new(),
+            joined: std::mem::take(&mut self.joined),
             client_links: Mutex::default(),
             in_memory_peers: AtomicU16::new(1),
             folder: Folder::default(),
         };
-        for (index, names) in std::mem::take(&mut self.servers).into_iter().enumerate() {
-            let mut config = self.pattern(&lab, &names);
+        let servers = std::mem::take(&mut self.servers);
+        lab.links = self.links(&lab, &servers).await?;
+        for (index, names) in servers.iter().enumerate() {
+            let mut config = self.pattern(&lab, names);
+            config.dns.overrides = overrides(&lab, index, &servers);
             for change in &mut self.changes {
                 change(&mut config);
             }
             let net = self.is_in_memory.then(|| lab.net.clone());
-            lab.nodes.push(Node::new(config, net));
-            lab.nodes[index].start().await?;
+            lab.nodes.push(Node::new(config, net, self.modules.clone()));
+        }
+        for node in &lab.nodes {
+            node.start().await?;
         }
         lab.point_links();
         Ok(lab)
+    }
+
+    /// A link from each server to each other one. Where these would be very many, those to one
+    /// server are one.
+    async fn links(
+        &self,
+        lab: &TestLab,
+        servers: &[Vec<String>],
+    ) -> Result<BTreeMap<(usize, usize), Arc<Proxy>>, LabError> {
+        let mut links = BTreeMap::new();
+        let ends = servers.len() + lab.joined.len();
+        let is_shared = ends > SERVERS_LINKED;
+        for to in 0..ends {
+            let joined = to
+                .checked_sub(servers.len())
+                .and_then(|at| lab.joined.get(at));
+            let target = joined.map_or(NOWHERE, |(_, address)| *address);
+            let mut shared = None;
+            for from in (0..servers.len()).filter(|from| *from != to) {
+                let link = match &shared {
+                    Some(link) if is_shared => Arc::clone(link),
+                    _ => Arc::new(lab.proxy(target).await?),
+                };
+                shared = Some(Arc::clone(&link));
+                links.insert((from, to), link);
+            }
+        }
+        Ok(links)
     }
 
     /// What a server is told before the test changes it.
@@ -107,11 +175,38 @@ impl<'a> LabBuilder<'a> {
             false => vec![any_port],
         };
         config.c2s.listen.clone_from(&listen);
-        config.c2s.listen_tls = listen;
+        config.c2s.listen_tls.clone_from(&listen);
+        config.s2s.enabled = !lab.links.is_empty();
+        config.s2s.listen.clone_from(&listen);
+        config.s2s.listen_tls = listen;
         config.storage = Storage::Memory;
         config.sasl.scram_iterations = SCRAM_ITERATIONS;
         config.given.authority = Some(Arc::clone(&lab.ca));
         config.given.clock = Some(lab.clock.clone());
+        if self.is_in_memory {
+            config.given.dialer = lab.net.dialer();
+        }
         config
     }
+}
+
+/// The server of each domain elsewhere, from a server's own.
+fn overrides(
+    lab: &TestLab,
+    from: usize,
+    servers: &[Vec<String>],
+) -> BTreeMap<Box<str>, DnsOverride> {
+    let served = servers.iter().enumerate();
+    let served = served.flat_map(|(to, names)| names.iter().map(move |name| (to, name)));
+    let joined = lab.joined.iter().enumerate();
+    let joined = joined.map(|(at, (name, _))| (servers.len() + at, name));
+    let found = served.chain(joined).filter_map(|(to, name)| {
+        let link = lab.links.get(&(from, to))?;
+        let place = DnsOverride {
+            addr: link.address,
+            direct_tls: false,
+        };
+        Some((name.as_str().into(), place))
+    });
+    found.collect()
 }

@@ -60,11 +60,14 @@ impl TestLab {
     }
 
     /// A client as the library builds it, which knows account, CA and way: for further settings.
+    ///
+    /// # Panics
+    /// There is no free port, or the server is down.
     pub async fn client_builder(&self, jid: &str) -> Builder {
         let password = self.account(jid).await;
         let jid = Jid::parse(jid).expect("a JID");
         let target = self.place(jid.domain()).address;
-        let link = self.proxy(target).await;
+        let link = self.proxy(target).await.expect("a port");
         let address = link.address.to_string();
         let links = self.client_links.lock();
         let mut links = links.unwrap_or_else(PoisonError::into_inner);

@@ -10,6 +10,7 @@ use tokio::task::JoinSet;
 use xmpp_certs::Leaf;
 use xmpp_server::config::Config;
 use xmpp_server::listener::ListenerKind;
+use xmpp_server::modules::Module;
 use xmpp_server::store::Store;
 use xmpp_server::{Handle, Running, Server, StartError};
 use xmpp_stream::driver::Transport;
@@ -22,6 +23,7 @@ const BIND_REST: Duration = Duration::from_millis(5);
 pub(crate) struct Node {
     /// `None`: it listens on sockets.
     net: Option<Net>,
+    modules: Vec<&'static dyn Module>,
     state: Mutex<State>,
     domains: Vec<String>,
 }
@@ -51,7 +53,7 @@ pub(crate) struct Addresses {
 }
 
 impl Node {
-    pub(crate) fn new(config: Config, net: Option<Net>) -> Self {
+    pub(crate) fn new(config: Config, net: Option<Net>, modules: Vec<&'static dyn Module>) -> Self {
         let domains = config.domains.iter();
         let domains = domains.map(|domain| domain.name.clone()).collect();
         let state = State {
@@ -61,6 +63,7 @@ impl Node {
         };
         Self {
             net,
+            modules,
             state: Mutex::new(state),
             domains,
         }
@@ -94,6 +97,14 @@ impl Node {
         state.up.as_ref().expect("the server is up").addresses
     }
 
+    pub(crate) fn listeners(&self) -> Vec<(ListenerKind, SocketAddr)> {
+        let state = self.lock();
+        let up = state.up.as_ref().expect("the server is up");
+        let all = up.running.addresses().iter();
+        all.flat_map(|(kind, list)| list.iter().map(|address| (*kind, *address)))
+            .collect()
+    }
+
     /// Where other servers reach it; `None`: not at all.
     pub(crate) fn server_address(&self) -> Option<SocketAddr> {
         self.lock().up.as_ref()?.addresses.s2s
@@ -101,7 +112,7 @@ impl Node {
 
     pub(crate) async fn start(&self) -> Result<(), LabError> {
         let config = self.lock().config.clone();
-        let running = started(&config).await?;
+        let running = started(&config, &self.modules).await?;
         let handle = running.handle();
         let mut served = JoinSet::new();
         let addresses = match &self.net {
@@ -111,8 +122,8 @@ impl Node {
                     .address(ListenerKind::C2sStartTls)
                     .unwrap_or(SocketAddr::from(([127, 0, 0, 1], 0))),
                 c2s_tls: running.address(ListenerKind::C2sTls),
-                s2s: None,
-                s2s_tls: None,
+                s2s: running.address(ListenerKind::S2sStartTls),
+                s2s_tls: running.address(ListenerKind::S2sTls),
             },
         };
         let mut state = self.lock();
@@ -190,27 +201,31 @@ impl Node {
 }
 
 /// Its listeners may still be held for a moment by a server that has just ended.
-async fn started(config: &Config) -> Result<Running, LabError> {
+async fn started(config: &Config, modules: &[&'static dyn Module]) -> Result<Running, LabError> {
     let mut rests = tokio::time::interval(BIND_REST);
     for _ in 0..BIND_TRIES {
-        match Server::start(config.clone()).await {
+        match Server::start_with(config.clone(), modules).await {
             Err(StartError::Bind(_, error)) if error.kind() == io::ErrorKind::AddrInUse => {
                 rests.tick().await;
             }
             other => return other.map_err(LabError::Start),
         }
     }
-    Server::start(config.clone()).await.map_err(LabError::Start)
+    Server::start_with(config.clone(), modules)
+        .await
+        .map_err(LabError::Start)
 }
 
 fn keep_ports(config: &mut Config, running: &Running) {
     let of = |kind| running.addresses().get(&kind).cloned().unwrap_or_default();
     config.c2s.listen = of(ListenerKind::C2sStartTls);
     config.c2s.listen_tls = of(ListenerKind::C2sTls);
+    config.s2s.listen = of(ListenerKind::S2sStartTls);
+    config.s2s.listen_tls = of(ListenerKind::S2sTls);
 }
 
 fn listen(net: &Net, handle: &Handle, served: &mut JoinSet<()>) -> Addresses {
-    let mut door = |direct_tls| {
+    let mut door = |from_server: bool, direct_tls: bool| {
         let (address, mut arrivals) = net.listen_any();
         let handle = handle.clone();
         served.spawn(async move {
@@ -219,18 +234,21 @@ fn listen(net: &Net, handle: &Handle, served: &mut JoinSet<()>) -> Addresses {
                 while connections.try_join_next().is_some() {}
                 let handle = handle.clone();
                 connections.spawn(async move {
-                    let stream = Box::new(arrival.stream);
-                    handle.serve(stream, arrival.peer, direct_tls).await;
+                    let (stream, peer) = (Box::new(arrival.stream), arrival.peer);
+                    match from_server {
+                        true => handle.serve_server(stream, peer, direct_tls).await,
+                        false => handle.serve(stream, peer, direct_tls).await,
+                    }
                 });
             }
         });
         address
     };
     Addresses {
-        c2s: door(false),
-        c2s_tls: Some(door(true)),
-        s2s: None,
-        s2s_tls: None,
+        c2s: door(false, false),
+        c2s_tls: Some(door(false, true)),
+        s2s: Some(door(true, false)),
+        s2s_tls: Some(door(true, true)),
     }
 }
 

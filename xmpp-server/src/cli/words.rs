@@ -1,4 +1,4 @@
-//! The words behind `user`, `session` and `stats`, and what they ask of a server (DESIGN 1).
+//! The words behind `user`, `session`, `s2s` and `stats`, and what they ask of a server (DESIGN 1).
 
 use crate::admin::Request;
 use crate::console::PasswordFrom;
@@ -37,6 +37,38 @@ pub(super) enum SessionWord {
         /// E.g. alice@example.org, or alice@example.org/phone
         #[arg(value_parser = session)]
         jid: Jid,
+    },
+}
+
+#[derive(Args, Clone, Debug)]
+pub(super) struct S2sArgs {
+    /// Print one JSON object a line
+    #[arg(long, global = true)]
+    pub(super) json: bool,
+    /// As for the server, so that both can be called alike
+    #[arg(long, global = true, hide = true, value_name = "NAME", value_parser = domain)]
+    pub(super) domain: Vec<String>,
+    #[command(subcommand)]
+    pub(super) word: S2sWord,
+}
+
+#[derive(Clone, Debug, Subcommand)]
+pub(super) enum S2sWord {
+    /// List links, one a line: domains and direction, state, address, TLS, proof, certificate,
+    /// what waits, the last error and the next try
+    List {
+        /// Only those with this domain
+        #[arg(value_name = "DOMAIN", value_parser = domain)]
+        with: Option<String>,
+    },
+    /// Try to reach a domain: DNS, addresses, TLS, certificate, proof; exit code 1 when a step fails
+    ///
+    /// The running server makes a connection of its own, as the first of its domains, and sends no
+    /// stanza over it.
+    Check {
+        /// E.g. example.org
+        #[arg(value_name = "DOMAIN", value_parser = domain)]
+        with: String,
     },
 }
 
@@ -123,6 +155,15 @@ pub(super) struct AccountArgs {
     /// Make a password and print it
     #[arg(long)]
     generate: bool,
+}
+
+/// A command about links to other servers.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum S2sCommand {
+    /// List them, or those with one domain.
+    List(Option<String>),
+    /// Try to reach a domain.
+    Check(String),
 }
 
 /// A session command.

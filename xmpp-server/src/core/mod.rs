@@ -31,7 +31,7 @@ use crate::session::{Session, Sid};
 use crate::settings::Settings;
 use crate::store::{CommitError, RowId, RowIds, Store};
 use crate::watch::Tap;
-pub(crate) use recipient::{Resent, refuse, room_for, sent_by};
+pub(crate) use recipient::{Resent, message_id, refuse, room_for, sent_by};
 use smallvec::smallvec;
 use std::collections::VecDeque;
 use std::future::poll_fn;

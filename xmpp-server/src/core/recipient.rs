@@ -49,6 +49,26 @@ impl Core {
         session: Option<&Session>,
         stanza: Stanza,
     ) -> Vec<Effect> {
+        let own = session.filter(|session| stanza.head.from.as_ref() == Some(session.jid.as_jid()));
+        let sent = match own {
+            Some(session) if stanza.kind == Kind::Message => match sent_by(session, &stanza) {
+                Resent::Known => return Vec::new(),
+                Resent::New(sent) => Some(sent),
+                Resent::Unmarked => None,
+            },
+            _ => None,
+        };
+        self.to_account_again(host, jid, stanza, sent).await
+    }
+
+    /// The same; `sent`: by what a message is recognised when it is sent again.
+    pub(crate) async fn to_account_again(
+        self: &Arc<Self>,
+        host: &Arc<Host>,
+        jid: &BareJid,
+        stanza: Stanza,
+        sent: Option<Box<Sent>>,
+    ) -> Vec<Effect> {
         let account = match self.registry.load(&self.store, jid, self.clock.now()).await {
             Ok(Some(account)) => account,
             Ok(None) if is_bare_iq(&stanza) => return self.iq_to_nobody(host, stanza).await,
@@ -65,7 +85,7 @@ impl Core {
             Kind::Presence if is_subscription(&stanza.head.ty) => {
                 self.deliver_change(host, &account, stanza).await
             }
-            Kind::Message => self.deliver_message(host, &account, session, stanza).await,
+            Kind::Message => self.deliver_message(host, &account, sent, stanza).await,
             Kind::Presence => self.deliver(host, &account, stanza, (None, None)),
         }
     }
@@ -126,23 +146,17 @@ impl Core {
         self.apply_with(account, &mut state, wishes, room)
     }
 
-    /// The same with room for its row taken first (rule 3); `session`: who sent it, if one of ours.
+    /// The same with room for its row taken first (rule 3).
     async fn deliver_message(
         &self,
         host: &Host,
         account: &Arc<Account>,
-        session: Option<&Session>,
+        sent: Option<Box<Sent>>,
         stanza: Stanza,
     ) -> Vec<Effect> {
         let Some(permit) = self.store.reserve(1, room_for(&stanza)).await else {
             tracing::error!(jid = %account.jid, "no room for a message");
             return refuse(&stanza, &not_stored());
-        };
-        let own = session.filter(|session| stanza.head.from.as_ref() == Some(session.jid.as_jid()));
-        let sent = match own.map(|session| sent_by(session, &stanza)) {
-            Some(Resent::Known) => return Vec::new(),
-            Some(Resent::New(sent)) => Some(sent),
-            Some(Resent::Unmarked) | None => None,
         };
         self.deliver(host, account, stanza, (Some(permit), sent))
     }
@@ -173,6 +187,27 @@ impl Core {
             }
         }
         refuse(&stanza, &StanzaError::resource_constraint())
+    }
+
+    /// Marks that only this server may make, cut from what other servers send.
+    pub(crate) fn strip(&self, host: &Host, stanza: &mut Stanza) {
+        let modules = host.modules();
+        if !modules.hooks.any(Stage::Strip, stanza) {
+            return;
+        }
+        let mut cx = Cx {
+            host,
+            limits: &self.limits,
+            account: None,
+            session: None,
+            effects: Vec::new(),
+            edits: Vec::new(),
+            undelivered: None,
+            keep: false,
+        };
+        modules.hooks.run(Stage::Strip, stanza, &mut cx);
+        let edits = cx.edits;
+        edit(stanza, &edits);
     }
 
     pub(super) fn recipient_stages(
@@ -280,6 +315,14 @@ pub(crate) fn room_for(stanza: &Stanza) -> usize {
     stanza.wire_len() + size_of::<WriteOp>()
 }
 
+/// The id by which a message is told from others, its own or its origin's.
+pub(crate) fn message_id(stanza: &Stanza) -> Option<Box<str>> {
+    stanza.head.id.clone().or_else(|| {
+        let kid = stanza.kid(ns::id::STANZA_ID, ns::name::ORIGIN_ID)?;
+        stanza.element(kid).attr("id").map(Into::into)
+    })
+}
+
 /// What is known of a message of a client that may send it again.
 pub(crate) enum Resent {
     /// It was sent before, on an earlier stream.
@@ -299,13 +342,7 @@ pub(crate) fn sent_by(session: &Session, stanza: &Stanza) -> Resent {
     if !resends.managed {
         return Resent::Unmarked;
     }
-    let id = match &stanza.head.id {
-        Some(id) => Some(id.clone()),
-        None => stanza
-            .kid(ns::id::STANZA_ID, ns::name::ORIGIN_ID)
-            .and_then(|kid| stanza.element(kid).attr("id").map(Into::into)),
-    };
-    let Some(id) = id else {
+    let Some(id) = message_id(stanza) else {
         return Resent::Unmarked;
     };
     let to = stanza.head.to.as_ref().map_or("", Jid::as_str);

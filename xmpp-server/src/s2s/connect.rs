@@ -41,6 +41,8 @@ pub(super) trait Watcher: Sync {
     fn step(&self, step: Step);
     /// Something came of it.
     fn told(&self, _line: &dyn fmt::Display) {}
+    /// It failed.
+    fn failed(&self, _line: &dyn fmt::Display) {}
 }
 
 impl<F: Fn(Step) + Sync> Watcher for F {
@@ -132,7 +134,7 @@ async fn connect_to_any(
             }
             Err(cause) => cause,
         };
-        watcher.told(&cause);
+        watcher.failed(&cause);
         // Whoever got further says more.
         match worst.as_ref().map(Cause::depth) {
             Some(depth) if depth >= cause.depth() => {}
@@ -224,7 +226,7 @@ impl Opening<'_> {
                         let tls = driver.machine.tls();
                         let verdict = trust::verdict(self.core, self.settings, tls, &peer);
                         if let PeerVerdict::Untrusted(cause) = &verdict {
-                            self.watcher.told(cause);
+                            self.watcher.failed(cause);
                         }
                         driver.machine.peer_checked(verdict, self.core.clock.now());
                     }

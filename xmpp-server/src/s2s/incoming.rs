@@ -8,6 +8,7 @@
 use super::arrived::Arrived;
 use super::connect::FLUSH;
 use super::list::Arrival;
+use super::resent::{Known, Look};
 use super::resume::{Parked, Place};
 use super::trust;
 use super::verify::verify;
@@ -96,6 +97,7 @@ pub(crate) async fn serve(
             place: None,
             asked: None,
             idle: 0,
+            known: Known::new(random::number()),
             on_proven: Some(on_proven),
             core,
             shared,
@@ -136,6 +138,8 @@ struct Incoming<F> {
     /// The peer wants to know how much was handled: all up to here, then at the latest.
     asked: Option<(u32, Instant)>,
     idle: u32,
+    /// What its senders sent on earlier streams.
+    known: Known,
     on_proven: Option<F>,
 }
 
@@ -405,7 +409,11 @@ impl<F: FnOnce() + Send> Incoming<F> {
         self.core.tap.metrics.s2s_received.count();
         let bytes = stanza.wire_len();
         let core = Arc::clone(&self.core);
-        let received = Box::pin(core.from_remote(stanza)).await;
+        let sent = match self.known.look(&core, &stanza).await {
+            Look::Known => return self.arrived.push(Default::default(), bytes),
+            Look::New(sent) => sent,
+        };
+        let received = Box::pin(core.from_remote(stanza, sent)).await;
         self.arrived.push(received.owed, bytes);
         if received.soft {
             tokio::time::sleep(core.limits.outbox_pause_max).await;

@@ -6,7 +6,9 @@
 //! are under the link's lock; nothing waits there.
 
 use super::cause::Cause;
+use crate::clock::Clock;
 use crate::core::Core;
+use crate::im;
 use crate::limits::Limits;
 use crate::session::due::DueRows;
 use crate::session::outbox::{Delivery, OutItem, Outbox};
@@ -17,9 +19,11 @@ use smallvec::smallvec;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
-use xmpp_stream::jid::BareJid;
-use xmpp_stream::stanza::{Class, Item, Kind, Rendered, Stanza, To};
+use xmpp_stream::jid::{BareJid, Jid};
+use xmpp_stream::ns;
+use xmpp_stream::stanza::{Class, Edit, Item, Kind, Rendered, Stanza, To};
 use xmpp_stream::stream::s2s::Pair;
+use xmpp_stream::xml::Element;
 
 /// The way from one domain to another.
 pub(crate) struct Link {
@@ -237,6 +241,20 @@ impl Link {
         items.into_iter().filter_map(stanza).collect()
     }
 
+    /// The stream before is gone for good: what it was sent goes again over the next one, marked as
+    /// late where it is kept, so that its recipient's server may know it again. Gives requests that
+    /// may have been carried out.
+    pub(super) fn begin_anew(self: &Arc<Self>, core: &Core, counted: bool) -> Vec<Stanza> {
+        let unanswered = self.give_back(core, |outbox| {
+            outbox.remake_sent(|item| match &item {
+                Item::One(stanza) if im::is_request(stanza) => Err(item),
+                _ => Ok(late(item)),
+            })
+        });
+        self.outbox.begin(counted);
+        unanswered
+    }
+
     /// Takes in what an earlier run of the server has left to be sent.
     pub(super) fn restore(&self, rows: Vec<(RowId, Stanza)>, limits: &Limits) {
         let mut state = self.lock();
@@ -246,10 +264,17 @@ impl Link {
                 continue;
             };
             let rendered = Arc::new(Rendered::new(Arc::new(stanza), Class::Message));
-            let item = Item::Shared(To::AsWritten, rendered, Some(delivery));
+            let item = late(Item::Shared(To::AsWritten, rendered, Some(delivery)));
             self.outbox.push(item, limits);
         }
         self.count(&mut state);
+    }
+
+    /// It has work to do at the start, and is waited for like one that was up.
+    pub(super) fn wait_for(&self, now: Instant) {
+        let mut state = self.lock();
+        state.up_at = Some(now);
+        state.busy = true;
     }
 
     /// Its task ends, unless something came meanwhile: then false.
@@ -340,6 +365,24 @@ fn keep(
     let rendered = Arc::new(Rendered::new(Arc::clone(&stanza), Class::Message));
     let item = Item::Shared(To::AsWritten, rendered, Some(delivery));
     (item, ticket, stanza)
+}
+
+/// A kept message with the time when it came (XEP-0203), by the sender's domain, unless it has one.
+fn late(item: OutItem) -> OutItem {
+    let Item::Shared(to, rendered, Some(delivery)) = &item else {
+        return item;
+    };
+    let stanza = rendered.stanza();
+    let from = stanza.head.from.as_ref().map_or("", Jid::domain);
+    if delivery.row.is_none() || super::resent::delay_by(stanza, from).is_some() {
+        return item;
+    }
+    let delay = Element::new(ns::DELAY, "delay")
+        .with_attr("from", from)
+        .with_attr("stamp", &Clock::stamp_of(delivery.received));
+    let stanza = Arc::new(stanza.splice(&[Edit::Append(delay)]));
+    let rendered = Arc::new(Rendered::new(stanza, rendered.class()));
+    Item::Shared(*to, rendered, Some(Arc::clone(delivery)))
 }
 
 fn row(item: &OutItem) -> Option<RowId> {

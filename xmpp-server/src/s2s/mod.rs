@@ -5,6 +5,7 @@
 //! treated by the core like what any sender without an account here sends.
 
 pub mod cause;
+pub mod check;
 mod arrived;
 mod connect;
 pub mod incoming;
@@ -14,6 +15,8 @@ mod network;
 mod outgoing;
 mod policy;
 mod receive;
+mod resent;
+mod restore;
 mod resume;
 mod send;
 mod trust;

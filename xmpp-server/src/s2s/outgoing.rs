@@ -11,7 +11,6 @@ use super::list::Facts;
 use super::policy::{self, Next};
 use super::chance;
 use crate::core::Core;
-use crate::im;
 use crate::store::RowId;
 use std::future::poll_fn;
 use std::sync::Arc;
@@ -129,8 +128,11 @@ async fn one_stream(
     earlier: &mut Earlier,
     mut down: watch::Receiver<bool>,
 ) -> Ended {
-    let manage = match earlier.id.take() {
-        Some(previd) => Manage::Resume { previd, h: 0 },
+    let manage = match &earlier.id {
+        Some(previd) => Manage::Resume {
+            previd: previd.clone(),
+            h: 0,
+        },
         None => Manage::Enable,
     };
     let step = |step: Step| link.lock().phase = Phase::Connecting(step);
@@ -147,6 +149,9 @@ async fn one_stream(
         Ok(Outcome::Answer(_)) => return Ended::Failed(Cause::Lost),
         Err(cause) => return Ended::Failed(cause),
     };
+    if connected.link.resumed.is_none() {
+        earlier.id = None;
+    }
     let unanswered = begin(core, link, &connected);
     let back = core.bounce_all(unanswered, &Cause::Lost);
     Box::pin(back).await;
@@ -194,10 +199,7 @@ fn begin(
             link.outbox.rewind();
         }
         None => {
-            unanswered = link.give_back(core, |outbox| {
-                outbox.take_sent(|item| matches!(item, Item::One(stanza) if im::is_request(stanza)))
-            });
-            link.outbox.begin(connected.link.is_managed);
+            unanswered = link.begin_anew(core, connected.link.is_managed);
         }
     }
     let facts = Arc::new(Facts::of(core, connected));

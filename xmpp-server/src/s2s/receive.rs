@@ -8,6 +8,7 @@ use crate::core::Core;
 use crate::effect::Effect;
 use crate::router::{Target, target};
 use crate::session::inbound::Owed;
+use crate::store::Sent;
 use smallvec::SmallVec;
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -24,7 +25,12 @@ pub(super) struct Received {
 
 impl Core {
     /// Takes a stanza of another domain to a domain of ours. Resolves when it has had its effects.
-    pub(super) async fn from_remote(self: &Arc<Self>, stanza: Stanza) -> Received {
+    /// `sent`: by what it is recognised when its server sends it again.
+    pub(super) async fn from_remote(
+        self: &Arc<Self>,
+        mut stanza: Stanza,
+        sent: Option<Box<Sent>>,
+    ) -> Received {
         let Some(to) = stanza.head.to.clone() else {
             return Received::default();
         };
@@ -38,10 +44,14 @@ impl Core {
             // It was checked: a reload took the domain away just now.
             Target::Remote => Vec::new(),
             Target::Host(host) => self.to_host(&host, stanza).await,
-            Target::Account(host, jid) => self.to_account(&host, &jid, None, stanza).await,
+            Target::Account(host, jid) => {
+                self.strip(&host, &mut stanza);
+                self.to_account_again(&host, &jid, stanza, sent).await
+            }
             Target::Full(host, jid) => {
+                self.strip(&host, &mut stanza);
                 let account = jid.to_bare();
-                self.to_account(&host, &account, None, stanza).await
+                self.to_account_again(&host, &account, stanza, sent).await
             }
         };
         let mut received = Received::default();

@@ -13,7 +13,7 @@ use crate::session::Session;
 use crate::settings::Settings;
 use std::sync::Arc;
 use xmpp_stream::jid::Jid;
-use xmpp_stream::stanza::{Kind, Rendered, Stanza};
+use xmpp_stream::stanza::{Kind, Rendered, Stanza, Ty};
 use xmpp_stream::stream::s2s::Pair;
 
 impl Core {
@@ -23,6 +23,7 @@ impl Core {
         session: Option<&Session>,
         stanza: Stanza,
     ) -> Vec<Effect> {
+        let stanza = from_account(stanza);
         let link = match self.way(&self.settings(), &stanza) {
             Ok(link) => link,
             Err(cause) => return bounce(&stanza, &cause),
@@ -124,9 +125,21 @@ impl Core {
     }
 }
 
+/// RFC 6121 section 4.3.1: a probe of ours is the account's, not the resource's. Clients give theirs
+/// an id, and these pass as they are.
+fn from_account(mut stanza: Stanza) -> Stanza {
+    if stanza.kind == Kind::Presence
+        && stanza.head.ty == Ty::Probe
+        && stanza.head.id.is_none()
+        && let Some(from) = &stanza.head.from
+    {
+        stanza.head.from = Some(from.to_bare().into());
+    }
+    stanza
+}
+
 /// The answer to whoever sent it; nobody is told of an error, nor of an end that did not arrive.
 fn bounce(stanza: &Stanza, cause: &Cause) -> Vec<Effect> {
-    use xmpp_stream::stanza::Ty;
     let is_farewell = stanza.kind == Kind::Presence
         && matches!(
             stanza.head.ty,

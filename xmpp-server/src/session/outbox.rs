@@ -261,9 +261,13 @@ impl Outbox {
         self.lock().begin(counted);
     }
 
-    /// After the end of a stream: takes out those that were sent and are like this.
-    pub(crate) fn take_sent(&self, is_meant: impl Fn(&OutItem) -> bool) -> Vec<OutItem> {
-        self.lock().take_sent(is_meant)
+    /// After the end of a stream: what becomes of those that were sent over it. In their places stands
+    /// what `remake` makes of them; those that it gives back as errors are taken out.
+    pub(crate) fn remake_sent(
+        &self,
+        remake: impl Fn(OutItem) -> Result<OutItem, OutItem>,
+    ) -> Vec<OutItem> {
+        self.lock().remake_sent(remake)
     }
 
     /// The peer does not count after all: what is written is taken.

@@ -529,15 +529,31 @@ impl OutQ {
         self.sm = None;
     }
 
-    /// Takes out those that were sent over any transport and are like this.
-    pub(super) fn take_sent(&mut self, is_meant: impl Fn(&OutItem) -> bool) -> Vec<OutItem> {
+    /// What becomes of those that were sent over any transport: in their places stands what `remake`
+    /// makes of them, and those that it gives back as errors are taken out.
+    pub(super) fn remake_sent(
+        &mut self,
+        remake: impl Fn(OutItem) -> Result<OutItem, OutItem>,
+    ) -> Vec<OutItem> {
         let fixed = self.fixed().min(self.items.len());
         let rest = self.items.split_off(fixed);
         let (mut taken, mut kept) = (Vec::new(), VecDeque::with_capacity(fixed));
-        for queued in std::mem::take(&mut self.items) {
-            match is_meant(&queued.item) {
-                true => taken.push(self.let_go(queued.item)),
-                false => kept.push_back(queued),
+        for Queued { number, item } in std::mem::take(&mut self.items) {
+            self.forget(&item);
+            match remake(item) {
+                Ok(item) => {
+                    match &item {
+                        Item::Shared(..) => self.pushed.add(size(&item)),
+                        item => self.own.add(size(item)),
+                    }
+                    kept.push_back(Queued { number, item });
+                }
+                Err(item) => {
+                    if let Some(delivery) = delivery(&item) {
+                        delivery.let_go();
+                    }
+                    taken.push(item);
+                }
             }
         }
         kept.extend(rest);
@@ -549,19 +565,16 @@ impl OutQ {
     /// Takes everything out; the queue goes on.
     pub(super) fn drain(&mut self) -> Vec<OutItem> {
         let items = std::mem::take(&mut self.items);
-        let items = items.into_iter().map(|queued| self.let_go(queued.item));
-        let items = items.collect();
+        let items: Vec<_> = items.into_iter().map(|queued| queued.item).collect();
+        for item in &items {
+            self.forget(item);
+            if let Some(delivery) = delivery(item) {
+                delivery.let_go();
+            }
+        }
         self.begin(false);
         self.tidy();
         items
-    }
-
-    fn let_go(&mut self, item: OutItem) -> OutItem {
-        self.forget(&item);
-        if let Some(delivery) = delivery(&item) {
-            delivery.let_go();
-        }
-        item
     }
 
     pub(super) fn sent_until(&self) -> u64 {
