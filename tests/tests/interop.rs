@@ -10,6 +10,8 @@ mod accounts;
 mod config;
 #[path = "interop/cut.rs"]
 mod cut;
+#[path = "interop/federation.rs"]
+mod federation;
 #[path = "interop/messages.rs"]
 mod messages;
 #[path = "interop/peer.rs"]
@@ -25,12 +27,13 @@ mod services;
 #[path = "interop/stage.rs"]
 mod stage;
 
+use federation::{Make, Proof, World};
 use peer::Peer;
 use stage::{Stage, scene};
 
 /// All scenes against one server.
 async fn play(peer: Peer) {
-    let mut stage = Stage::new(peer);
+    let mut stage = Stage::new(peer.name, peer);
     scene!(stage, messages::sign_in);
     scene!(stage, messages::ping);
     scene!(stage, messages::disco);
@@ -70,6 +73,31 @@ async fn three_servers() {
         cut::play(peer).await;
         println!("| {} | cut::play | works |", peer.name);
     }
+}
+
+/// All scenes of two domains, ours and one of this make.
+async fn federate(make: Make) {
+    for proof in [Proof::External, Proof::ServerOnly, Proof::Dialback] {
+        let name = format!("ours and {} by {}", make.name(), proof.name());
+        let mut stage = Stage::new(&name, World::new(make, proof).await);
+        scene!(stage, federation::chat);
+        scene!(stage, federation::first_word_is_theirs);
+        scene!(stage, federation::subscription_and_presence);
+        scene!(stage, federation::requests);
+        scene!(stage, federation::room);
+        scene!(stage, federation::links);
+        stage.finish();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn federation_with_prosody() {
+    federate(Make::Prosody).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn federation_with_ejabberd() {
+    federate(Make::Ejabberd).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
