@@ -65,8 +65,8 @@ async fn component(lab: &TestLab, domain: &str) -> Wire {
 }
 
 async fn online(lab: &TestLab, jid: &str) -> Wire {
-    let mut wire = lab.online(jid).await;
-    wire.barrier_among_others().await;
+    let mut wire = lab.wire(jid).await;
+    wire.presence("").await;
     wire
 }
 
@@ -228,8 +228,7 @@ async fn components_write_to_each_other() {
 async fn presence_and_subscriptions_reach_a_component() {
     let lab = lab().await;
     let mut gateway = component(&lab, GATEWAY).await;
-    let mut ann = lab.online("ann@d.test").await;
-    ann.roster_get_among_others().await;
+    let mut ann = online(&lab, "ann@d.test").await;
     ann.send(format!("<presence type='subscribe' to='x@{GATEWAY}'/>"))
         .await;
     let asked = gateway.next().await;
