@@ -8,8 +8,20 @@
     dead_code,
     reason = "shared with the target interop, which uses the rest"
 )]
+#[path = "interop/config.rs"]
+mod config;
+#[allow(
+    dead_code,
+    reason = "shared with the target interop, which uses the rest"
+)]
 #[path = "interop/peer.rs"]
 mod peer;
+#[allow(
+    dead_code,
+    reason = "shared with the target interop, which uses the rest"
+)]
+#[path = "interop/process.rs"]
+mod process;
 #[path = "beside/reasons.rs"]
 mod reasons;
 
