@@ -284,12 +284,7 @@ const RELOADED: &[&str] = &[
 ];
 
 /// Keys that have no effect until their feature is built.
-pub(crate) const LATER: &[&str] = &[
-    "archive_page_max",
-    "iqs_free_max",
-    "nodes_max",
-    "rooms_max",
-];
+pub(crate) const LATER: &[&str] = &["archive_page_max", "iqs_free_max", "nodes_max", "rooms_max"];
 
 fn stream_slots(stream: &mut StreamLimits) -> [(&'static str, Slot<'_>); 15] {
     [

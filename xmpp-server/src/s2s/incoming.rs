@@ -93,7 +93,10 @@ pub(crate) async fn serve(
         let limits = &settings.config.limits;
         driver.set_stall_max(limits.write_stall_max);
         driver.set_read_rate(limits.read_bytes_per_second_max);
-        let arrival = core.s2s.arrivals.begin(peer, direct_tls, core.clock.unix_secs());
+        let arrival = core
+            .s2s
+            .arrivals
+            .begin(peer, direct_tls, core.clock.unix_secs());
         let mut connection = Incoming {
             arrival,
             arrived: Arrived::default(),
@@ -166,7 +169,12 @@ impl<F: FnOnce() + Send> Incoming<F> {
             Over::Lost => {
                 if let Some(place) = self.place.take() {
                     let parked = Parked {
-                        pairs: self.driver.machine.proven().map(|(pair, _)| pair.clone()).collect(),
+                        pairs: self
+                            .driver
+                            .machine
+                            .proven()
+                            .map(|(pair, _)| pair.clone())
+                            .collect(),
                         arrived: std::mem::take(&mut self.arrived),
                     };
                     debug!("connection lost: its count is kept");
@@ -221,8 +229,7 @@ impl<F: FnOnce() + Send> Incoming<F> {
             self.acknowledge();
             let core = Arc::clone(&self.core);
             let limits = &core.limits;
-            let read =
-                self.driver.pending() < UNREAD_BYTES && !self.arrived.is_full(limits);
+            let read = self.driver.pending() < UNREAD_BYTES && !self.arrived.is_full(limits);
             let until = self.asked.map(|(_, until)| until);
             let wanted = self.place.as_ref().map(Place::wanted);
             let (arrived, failed) = (&mut self.arrived, &mut self.failed);
@@ -299,7 +306,9 @@ impl<F: FnOnce() + Send> Incoming<F> {
                 let h = self.arrived.is_managed().then(|| self.arrived.h());
                 if h.is_some() && self.arrived.is_done() {
                     // Its sender knows what was handled, and sends nothing of it again.
-                    self.core.ended.closed(self.known.stream(), &self.core.limits);
+                    self.core
+                        .ended
+                        .closed(self.known.stream(), &self.core.limits);
                 }
                 self.driver.machine.finish_close(h);
             }
