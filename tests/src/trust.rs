@@ -39,9 +39,22 @@ impl Trust {
         if roots.is_empty() {
             return Err("it holds no certificate");
         }
+        Ok(Self::in_roots(roots))
+    }
+
+    /// Trusts what the system trusts, where SSL_CERT_FILE and SSL_CERT_DIR say nothing else; `None`
+    /// when that is nobody.
+    #[must_use]
+    pub fn system() -> Option<Self> {
+        let mut roots = RootCertStore::empty();
+        roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+        (!roots.is_empty()).then(|| Self::in_roots(roots))
+    }
+
+    fn in_roots(roots: RootCertStore) -> Self {
         let roots = Arc::new(roots);
         let config = Arc::new(config(&roots, rustls::ALL_VERSIONS));
-        Ok(Self { roots, config })
+        Self { roots, config }
     }
 
     /// The same, offering this protocol by ALPN.

@@ -240,6 +240,13 @@ limits! {
     /// The same failure of a link is logged again after so long.
     s2s_log_again: Time = Duration::from_secs(3600),
 
+    // Components.
+
+    /// Stanzas waiting to be written to one component: a gateway's busy second.
+    component_pending_max: Count = 4096,
+    /// The same in bytes.
+    component_pending_bytes_max: Bytes = 8 * MIB,
+
     // Operators.
 
     /// Connections to the control socket: operators and a monitor.
@@ -277,12 +284,7 @@ const RELOADED: &[&str] = &[
 ];
 
 /// Keys that have no effect until their feature is built.
-pub(crate) const LATER: &[&str] = &[
-    "archive_page_max",
-    "iqs_free_max",
-    "nodes_max",
-    "rooms_max",
-];
+pub(crate) const LATER: &[&str] = &["archive_page_max", "iqs_free_max", "nodes_max", "rooms_max"];
 
 fn stream_slots(stream: &mut StreamLimits) -> [(&'static str, Slot<'_>); 10] {
     [

@@ -22,6 +22,24 @@ const NAMES: &[&str] = &[
     "pubsub.localhost",
     "upload.localhost",
 ];
+/// Whom to write to, in Prosody's configuration.
+const CONTACT: &str = r#"contact_info = { abuse = { "mailto:abuse@localhost" } }"#;
+/// What scansion scripts count on instead.
+const SCANSION: &str = r#"
+storage = "memory"
+admins = { "admin@localhost" }
+hide_os_type = true
+bounce_blocked_messages = true
+contact_info = {
+    abuse = { "mailto:abuse@localhost", "xmpp:abuse@localhost" };
+    admin = { "mailto:admin@localhost", "xmpp:admin@localhost" };
+    feedback = { "http://localhost/feedback.html", "mailto:feedback@localhost", "xmpp:feedback@localhost" };
+    sales = { "xmpp:sales@localhost" };
+    security = { "xmpp:security@localhost" };
+    status = { "gopher://status.localhost" };
+    support = { "https://localhost/support.html", "xmpp:support@localhost" };
+}
+"#;
 /// How long a server may take to start.
 const START_MAX: Duration = Duration::from_secs(60);
 /// `nobody`: servers do not run as root.
@@ -67,6 +85,17 @@ impl Peer {
         let folder = Folder::new("prosody");
         let ports = Ports::free();
         let config = folder.write("prosody.cfg.lua", &prosody_config(&folder, &ports));
+        let mut command = Command::new("prosody");
+        command.arg("--config").arg(config).arg("-F");
+        Self::start("Prosody", command, folder, ports).await
+    }
+
+    /// Prosody with what its own scansion scripts expect beyond that.
+    pub(crate) async fn prosody_for_scansion() -> Self {
+        let folder = Folder::new("prosody-scansion");
+        let ports = Ports::free();
+        let config = prosody_config(&folder, &ports).replace(CONTACT, SCANSION);
+        let config = folder.write("prosody.cfg.lua", &config);
         let mut command = Command::new("prosody");
         command.arg("--config").arg(config).arg("-F");
         Self::start("Prosody", command, folder, ports).await
@@ -122,6 +151,11 @@ impl Peer {
         };
         let answered = tokio::time::timeout(START_MAX, tries).await;
         answered.unwrap_or_else(|_| panic!("{} does not start", self.name));
+    }
+
+    /// The CA to trust.
+    pub(crate) fn ca_pem(&self) -> &str {
+        &self.ca_pem
     }
 
     /// A new account.
@@ -324,9 +358,10 @@ https_ssl = {ssl}
 ssl = {ssl}
 modules_enabled = {{
     "roster", "saslauth", "tls", "disco", "carbons", "pep", "blocklist", "bookmarks",
-    "vcard_legacy", "version", "time", "ping", "register", "mam", "csi_simple", "smacks", "private"
+    "vcard_legacy", "version", "time", "ping", "register", "mam", "csi_simple", "smacks", "private", "lastactivity", "server_contact_info", "uptime"
 }}
 modules_disabled = {{ "s2s" }}
+{CONTACT}
 authentication = "internal_hashed"
 allow_registration = true
 c2s_require_encryption = true
@@ -379,13 +414,15 @@ modules:
   mod_caps: {{}}
   mod_carboncopy: {{}}
   mod_client_state: {{}}
-  mod_disco: {{}}
+  mod_disco:
+    server_info: [{{modules: all, name: abuse-addresses, urls: ["mailto:abuse@localhost"]}}]
   mod_http_upload:
     access: all
     put_url: "https://@HOST@:{https}/upload"
     docroot: "{folder}/upload"
     max_size: 1048576
   mod_last: {{}}
+  mod_time: {{}}
   mod_mam: {{default: always, assume_mam_usage: true}}
   mod_muc:
     access: all

@@ -49,7 +49,11 @@ struct Served(Arc<Core>);
 
 impl Domains for Served {
     fn is_served(&self, domain: &str) -> bool {
-        self.0.host(domain).is_some_and(|host| !host.is_leaving())
+        let host = self.0.host(domain);
+        host.map_or_else(
+            || self.0.settings().components.contains_key(domain),
+            |host| !host.is_leaving(),
+        )
     }
 
     fn fallback(&self) -> Box<str> {
@@ -91,7 +95,10 @@ pub(crate) async fn serve(
         let limits = &settings.config.limits;
         driver.set_stall_max(limits.write_stall_max);
         driver.set_read_rate(limits.read_bytes_per_second_max);
-        let arrival = core.s2s.arrivals.begin(peer, direct_tls, core.clock.unix_secs());
+        let arrival = core
+            .s2s
+            .arrivals
+            .begin(peer, direct_tls, core.clock.unix_secs());
         let mut connection = Incoming {
             arrival,
             intake: Intake::new(),
@@ -171,7 +178,12 @@ impl<F: FnOnce() + Send> Incoming<F> {
             Over::Lost => {
                 if let Some(place) = self.place.take() {
                     let parked = Parked {
-                        pairs: self.driver.machine.proven().map(|(pair, _)| pair.clone()).collect(),
+                        pairs: self
+                            .driver
+                            .machine
+                            .proven()
+                            .map(|(pair, _)| pair.clone())
+                            .collect(),
                         arrived: std::mem::take(&mut self.intake.arrived),
                     };
                     debug!("connection lost: its count is kept");
@@ -197,7 +209,9 @@ impl<F: FnOnce() + Send> Incoming<F> {
             Back::None | Back::Later(..) => return,
             Back::Spare(spare) => Arc::clone(&spare.link),
             Back::Carries(carrier) => {
-                carrier.link.carried(carrier.progress, self.core.clock.now());
+                carrier
+                    .link
+                    .carried(carrier.progress, self.core.clock.now());
                 carrier.link
             }
         };
@@ -303,7 +317,12 @@ impl<F: FnOnce() + Send> Incoming<F> {
     fn carry(&mut self, link: Arc<Link>) {
         let facts = || {
             let tls = self.driver.machine.tls();
-            Facts::back(&self.core, &self.arrival, tls, self.intake.arrived.is_managed())
+            Facts::back(
+                &self.core,
+                &self.arrival,
+                tls,
+                self.intake.arrived.is_managed(),
+            )
         };
         match link.claim(self.core.clock.now(), facts) {
             true => {

@@ -2,6 +2,7 @@
 //! and when which count is told.
 
 use super::arrived::Arrived;
+use super::receive::Origin;
 use super::resent::{Known, Look};
 use crate::core::Core;
 use crate::effect::Effect;
@@ -58,7 +59,7 @@ impl Intake {
                 Box::pin(core.run(None, rest.into())).await;
                 received
             }
-            Err((stanza, sent)) => Box::pin(core.from_remote(stanza, sent)).await,
+            Err((stanza, sent)) => Box::pin(core.from_remote(stanza, sent, Origin::Server)).await,
         };
         self.arrived.push(received.owed, bytes);
         if received.soft {

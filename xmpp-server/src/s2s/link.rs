@@ -19,7 +19,7 @@ use crate::store::{
 use smallvec::smallvec;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 use tokio::sync::Notify;
 use xmpp_stream::jid::{BareJid, Jid};
 use xmpp_stream::ns;
@@ -393,6 +393,17 @@ impl State {
         first.inspect(|spare| spare.notify_one()).is_some()
     }
 
+    /// Whether the log is to say so: each cause once, and again after a time.
+    pub(super) fn is_news(&mut self, cause: &Cause, now: Instant, again: Duration) -> bool {
+        let is_news = self.logged.as_ref().is_none_or(|(logged, at)| {
+            logged != cause || now.saturating_duration_since(*at) >= again
+        });
+        if is_news {
+            self.logged = Some((cause.clone(), now));
+        }
+        is_news
+    }
+
     /// It did what it is for: what failed before is mended.
     pub(super) fn worked(&mut self, now: Instant) {
         self.up_at = Some(now);
@@ -417,7 +428,9 @@ impl Spare {
 impl Drop for Spare {
     fn drop(&mut self) {
         let mut state = self.link.lock();
-        state.spares.retain(|spare| !Arc::ptr_eq(spare, &self.wanted));
+        state
+            .spares
+            .retain(|spare| !Arc::ptr_eq(spare, &self.wanted));
     }
 }
 
@@ -516,6 +529,24 @@ pub(super) fn pair_of(owner: &BareJid) -> Option<Pair> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_same_failure_is_logged_once() {
+        let (mut state, now) = (State::default(), crate::clock::now());
+        let again = Duration::from_secs(60);
+        let mut told =
+            |cause: Cause, after| state.is_news(&cause, now + Duration::from_secs(after), again);
+        assert!(told(Cause::Lost, 0));
+        assert!(!told(Cause::Lost, 59));
+        assert!(told(Cause::NoSuchDomain, 59));
+        assert!(!told(Cause::NoSuchDomain, 118));
+        assert!(told(Cause::NoSuchDomain, 119));
+        state.worked(now);
+        assert!(
+            state.is_news(&Cause::NoSuchDomain, now, again),
+            "after it worked"
+        );
+    }
 
     #[test]
     fn rows_stand_in_the_name_of_their_pair() {

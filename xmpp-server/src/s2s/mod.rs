@@ -4,10 +4,10 @@
 //! task makes its streams (`outgoing`). What comes in is proven on its stream (`incoming`) and then
 //! treated by the core like what any sender without an account here sends.
 
+pub(crate) mod arrived;
 mod carrier;
 pub mod cause;
 pub mod check;
-mod arrived;
 mod connect;
 pub mod incoming;
 mod intake;
@@ -16,7 +16,7 @@ pub mod list;
 mod network;
 mod outgoing;
 mod policy;
-mod receive;
+pub(crate) mod receive;
 mod resent;
 mod restore;
 mod resume;

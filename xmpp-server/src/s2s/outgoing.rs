@@ -6,12 +6,12 @@
 
 use super::carrier::Carrier;
 use super::cause::Cause;
+use super::chance;
 use super::connect::{Connected, FLUSH, Outcome, What, Wish, connect};
 use super::intake::Intake;
 use super::link::{Failed, Link, Phase, Step};
 use super::list::Facts;
 use super::policy::{self, Next};
-use super::chance;
 use crate::core::Core;
 use std::future::poll_fn;
 use std::sync::Arc;
@@ -88,12 +88,7 @@ async fn failed(core: &Arc<Core>, link: &Arc<Link>, cause: Cause) -> Option<Dura
     let (tries, down_for) = {
         let mut state = link.lock();
         let tries = state.failed.as_ref().map_or(0, |failed| failed.tries) + 1;
-        let told = (&cause, now);
-        let is_news = state.logged.as_ref().is_none_or(|(logged, at)| {
-            logged != told.0 || now.saturating_duration_since(*at) >= core.limits.s2s_log_again
-        });
-        if is_news {
-            state.logged = Some((cause.clone(), now));
+        if state.is_news(&cause, now, core.limits.s2s_log_again) {
             warn!(reason = %cause, tries, "no link");
         } else {
             debug!(reason = %cause, tries, "no link");
@@ -113,14 +108,19 @@ async fn failed(core: &Arc<Core>, link: &Arc<Link>, cause: Cause) -> Option<Dura
         next: now + delay,
     };
     match policy::next(what, core.limits.s2s_wait_max, chance()) {
-        // Nobody waits for it.
-        Next::Retry(delay) if !link.is_empty() => {
+        Next::Retry(delay) => {
+            // Nobody waits for it: what comes is tried at once.
+            let rests = link.rest();
             let mut state = link.lock();
+            if rests {
+                state.failed = Some(failed(Duration::ZERO));
+                return None;
+            }
             state.failed = Some(failed(delay));
             state.phase = Phase::Waiting;
             Some(delay)
         }
-        Next::Retry(delay) | Next::GiveUp(delay) => {
+        Next::GiveUp(delay) => {
             let stanzas = link.give_up(core, failed(delay));
             let _ = core.bounce_all(stanzas, &cause).await;
             None
@@ -186,6 +186,9 @@ async fn one_stream(
     // One that breaks at once each time is no link.
     if carrier.progress || now.saturating_duration_since(began) >= STEADY {
         state.worked(now);
+    } else if state.failed.is_none() || state.up_at.is_none() {
+        // It was there all the same: what waits is not given up at the first loss.
+        state.up_at = Some(now);
     }
     drop(state);
     match ended {

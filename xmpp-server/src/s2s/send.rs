@@ -8,8 +8,10 @@ use super::link::{Link, Queued};
 use super::outgoing;
 use crate::core::{Core, Resent, not_stored, refuse, room_for, sent_by};
 use crate::effect::Effect;
+use crate::hooks::Flow;
 use crate::im;
 use crate::session::Session;
+use crate::session::inbound::Owed;
 use crate::settings::Settings;
 use crate::store::Permit;
 use std::sync::Arc;
@@ -18,13 +20,51 @@ use xmpp_stream::stanza::{Kind, Rendered, Stanza, Ty};
 use xmpp_stream::stream::s2s::Pair;
 
 impl Core {
+    /// The common case, which needs no wait: a message for a link that is up. Gives the stanza back
+    /// when it is not that case.
+    pub(crate) fn message_out_now(&self, session: &Session, mut stanza: Stanza) -> Option<Stanza> {
+        let from = session.jid.as_jid();
+        let to = stanza.head.to.as_ref().map_or("", |to| to.domain());
+        let Some(link) = self.s2s.known(from.domain(), to) else {
+            return Some(stanza);
+        };
+        if !link.is_up() {
+            return Some(stanza);
+        }
+        let Some(permit) = self.store.try_reserve(1, room_for(&stanza)) else {
+            return Some(stanza);
+        };
+        stanza.head.from = Some(from.clone());
+        match self.sender_stages(session, &mut stanza) {
+            Flow::Continue => {}
+            Flow::Stop => return None,
+            Flow::Refuse(error) => {
+                self.answer(session, stanza.error_reply(&error));
+                return None;
+            }
+        }
+        for effect in self.push_out(&link, Some(session), stanza, Some(permit)) {
+            match effect {
+                Effect::Owed(ticket, stanza) => session.owe(Owed { ticket, stanza }),
+                Effect::Route(reply) if reply.head.to.as_ref() == Some(session.jid.as_jid()) => {
+                    self.answer(session, Some(*reply));
+                }
+                effect => session.later.push(effect),
+            }
+        }
+        None
+    }
+
     /// Sends a stanza to another domain; `session`: who sent it, if one of ours.
     pub(crate) async fn to_remote(
         self: &Arc<Self>,
         session: Option<&Session>,
         stanza: Stanza,
     ) -> Vec<Effect> {
-        let stanza = from_account(stanza);
+        let stanza = match self.to_component(stanza) {
+            Ok(effects) => return effects,
+            Err(stanza) => from_account(stanza),
+        };
         let link = match self.way(&self.settings(), &stanza) {
             Ok(link) => link,
             Err(cause) => return bounce(&stanza, &cause),
@@ -75,6 +115,10 @@ impl Core {
     /// Availability for one contact of another domain.
     pub(crate) fn fan_remote(self: &Arc<Self>, rendered: &Rendered, jid: &Jid) -> Vec<Effect> {
         let stanza = Stanza::clone(rendered.stanza()).with_to(jid.to_bare());
+        let stanza = match self.to_component(stanza) {
+            Ok(effects) => return effects,
+            Err(stanza) => stanza,
+        };
         let link = match self.way(&self.settings(), &stanza) {
             Ok(link) => link,
             Err(cause) => return bounce(&stanza, &cause),
@@ -100,7 +144,7 @@ impl Core {
             return Ok(link);
         }
         // Only what is ours can have sent it.
-        if !settings.hosts.contains_key(from) {
+        if !settings.serves(from) {
             return Err(Cause::Denied);
         }
         let pair = Pair {
