@@ -55,6 +55,8 @@ pub(super) struct State {
     pub(super) up_at: Option<Instant>,
     /// What the log said last.
     pub(super) logged: Option<(Cause, Instant)>,
+    /// Its accounts were shown as gone.
+    pub(super) shown_gone: bool,
     /// Streams of the other server on which ours could go back (XEP-0288), in the order of arrival.
     spares: Vec<Arc<Notify>>,
 }
@@ -104,7 +106,7 @@ pub(super) enum Queued {
         soft: bool,
     },
     /// It does not.
-    No(Stanza, Cause),
+    No(Box<(Stanza, Cause)>),
 }
 
 impl Link {
@@ -138,7 +140,7 @@ impl Link {
         let limits = &core.limits;
         let mut state = self.lock();
         if let Some(cause) = self.bound(&state, &stanza, core) {
-            return Queued::No(stanza, cause);
+            return Queued::No(Box::new((stanza, cause)));
         }
         let (room, owner) = match (room, &self.owner) {
             (Some(room), Some(owner)) => (Some(room), Some(owner)),
@@ -291,6 +293,12 @@ impl Link {
         }
         state.busy = true;
         true
+    }
+
+    /// Nobody carries it: the caller does, though nothing waits.
+    pub(super) fn claim_to_look(&self) -> bool {
+        let mut state = self.lock();
+        !state.busy && !state.hand_over() && !std::mem::replace(&mut state.busy, true)
     }
 
     /// Its queue is to go over a stream that the other server has opened; false: it has another.

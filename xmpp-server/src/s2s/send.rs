@@ -103,7 +103,7 @@ impl Core {
             },
         };
         match link.push(self, stanza, room) {
-            Queued::No(stanza, cause) => bounce(&stanza, &cause),
+            Queued::No(refused) => bounce(&refused.0, &refused.1),
             Queued::Yes { ticket, soft } => {
                 let owed = ticket.map(|(ticket, stanza)| Effect::Owed(ticket, stanza));
                 let pause = soft.then_some(Effect::Pause);
@@ -124,7 +124,7 @@ impl Core {
             Err(cause) => return bounce(&stanza, &cause),
         };
         match link.push(self, stanza, None) {
-            Queued::No(stanza, cause) => return bounce(&stanza, &cause),
+            Queued::No(refused) => return bounce(&refused.0, &refused.1),
             Queued::Yes { .. } => self.see_to_if_idle(&link),
         }
         Vec::new()
