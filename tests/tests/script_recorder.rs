@@ -8,14 +8,14 @@ use std::path::PathBuf;
 use std::process::{Child, ChildStdout, Command, Output, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
-use xmpp_client::{Kind, Stanza, Ty, XmppClient};
+use xmpp_client::{Kind, Reconnect, Stanza, Ty, XmppClient};
 use xmpp_stream::jid::BareJid;
 use xmpp_stream::stream::Password;
 use xmpp_stream::xml::Element;
 use xmpp_testkit::script::record::{Options, RecordError, Recorded, Recorder};
 use xmpp_testkit::script::stage::Elsewhere;
 use xmpp_testkit::script::{self, Report, find, suite};
-use xmpp_testkit::{Proxy, TestLab, Trust};
+use xmpp_testkit::{FakeServer, Proxy, TestLab, Trust};
 
 const PATIENCE: Duration = Duration::from_secs(10);
 
@@ -37,7 +37,10 @@ fn options(elsewhere: Option<Elsewhere>, passwords: [String; 2]) -> Options {
 /// A client whose way leads through the recorder.
 async fn client(address: SocketAddr, ca: &str, jid: &str, password: &str) -> XmppClient {
     let builder = XmppClient::builder(jid).password(password).ca_pem(ca);
-    let connected = builder.connect_to(&address.to_string()).connect().await;
+    let builder = builder
+        .connect_to(&address.to_string())
+        .reconnect(Reconnect::never());
+    let connected = builder.connect().await;
     connected.expect("a session through the recorder")
 }
 
@@ -211,6 +214,54 @@ async fn a_session_with_a_server_elsewhere_is_recorded_and_played() {
 async fn a_session_with_a_server_of_the_recorder_is_recorded_and_played() {
     let passwords = ["secret of romeo".to_owned(), "secret of juliet".to_owned()];
     check(&recorded(options(None, passwords.clone()), passwords).await);
+}
+
+/// The server ends the session: so does the recorder, in the same way, and the script says it.
+async fn ended_by_server(last_words: &str) -> Recorded {
+    let server = FakeServer::new("localhost").await;
+    let elsewhere = Elsewhere {
+        servers: [("localhost".into(), server.address().to_string())].into(),
+        ..Elsewhere::default()
+    };
+    let mut options = options(Some(elsewhere), ["secret".into(), "other".into()]);
+    options.accounts.truncate(1);
+    let recorder = Recorder::listen(options).await.expect("a recorder");
+    let address = recorder.address().expect("an address");
+    let ca = recorder.ca_pem().expect("a CA").to_owned();
+    let serving = async {
+        let mut stream = server.accept_plain().await;
+        stream.sign_in().await;
+        stream.features("").await;
+        stream.bind("romeo@localhost/garden").await;
+        stream.expect("<presence").await;
+        stream.say(last_words).await;
+    };
+    let talking = async {
+        let romeo = client(address, &ca, "romeo@localhost/garden", "secret").await;
+        say(&romeo, Stanza::presence(Ty::None)).await;
+        while romeo.next_stanza().await.is_some() {}
+    };
+    let all = async { tokio::join!(recorder.record(pending()), serving, talking).0 };
+    tokio::time::timeout(3 * PATIENCE, all)
+        .await
+        .expect("it ends with the session")
+}
+
+#[tokio::test]
+async fn a_session_that_the_server_ends_is_recorded() {
+    let conflict = "<stream:error><conflict xmlns='urn:ietf:params:xml:ns:xmpp-streams'/>\
+                    </stream:error></stream:stream>";
+    for (last_words, line) in [
+        (conflict, "\nRomeo expects stream error conflict\n"),
+        ("</stream:stream>", "\nRomeo expects end\n"),
+        ("", "\nRomeo expects end\n"),
+        ("<a></b>", "\nRomeo expects end\n"),
+    ] {
+        let recorded = ended_by_server(last_words).await;
+        let script = recorded.script;
+        assert!(script.ends_with(line), "{last_words}\n{script}");
+        assert_eq!(recorded.sessions, 1, "{script}");
+    }
 }
 
 #[tokio::test]

@@ -219,9 +219,11 @@ fn options(arguments: &Arguments) -> Result<Options, String> {
     if arguments.server.is_empty() {
         return Ok(options);
     }
-    let mut elsewhere = Elsewhere::default();
-    elsewhere.servers = places("--server", &arguments.server)?;
-    elsewhere.servers_tls = places("--server-tls", &arguments.server_tls)?;
+    let mut elsewhere = Elsewhere {
+        servers: places("--server", &arguments.server)?,
+        servers_tls: places("--server-tls", &arguments.server_tls)?,
+        ..Elsewhere::default()
+    };
     if let Some(file) = &arguments.ca {
         let pem =
             std::fs::read_to_string(file).map_err(|why| format!("{}: {why}", file.display()))?;

@@ -131,6 +131,12 @@ const REASONS: &[(&str, &str, &str)] = &[
     ),
     ("xep-0440/", "Prosody", "0.12 has no XEP-0440"),
     ("xep-0440/", "ejabberd", "23.01 has no XEP-0440"),
+    (
+        "xep-0474/",
+        "Prosody",
+        "0.12 has no XEP-0474, and refuses SCRAM for an account that there is not at once",
+    ),
+    ("xep-0474/", "ejabberd", "23.01 has no XEP-0474"),
     ("xep-0478/", "Prosody", "0.12 has no XEP-0478"),
     ("xep-0478/", "ejabberd", "23.01 has no XEP-0478"),
 ];
@@ -224,7 +230,6 @@ const SCANSION: &[(&str, &str)] = &[
         "ours: who asks for the removal of the account and closes at once is kept waiting for 5 s. \
          Prosody: newer than 0.12",
     ),
-    ("uptime", "Prosody: the module is not loaded here"),
     ("version", "ours: the script wants the name Prosody"),
 ];
 
