@@ -34,6 +34,10 @@ impl Core {
     ///
     /// # Errors
     /// The stanza: no component has this domain.
+    #[expect(
+        clippy::result_large_err,
+        reason = "what is no component's goes on, without a detour to the heap"
+    )]
     pub(crate) fn to_component(&self, stanza: Stanza) -> Result<Vec<Effect>, Stanza> {
         let domain = stanza.head.to.as_ref().map_or("", Jid::domain);
         if !self.settings().components.contains_key(domain) {
