@@ -5,6 +5,7 @@
 
 mod error;
 mod file;
+mod given;
 mod links;
 mod value;
 
@@ -12,22 +13,18 @@ mod value;
 mod tests;
 
 pub use error::{ConfigError, Position, Problem};
+pub use given::Given;
 pub use links::{AllowedComponent, Components, Dns, DnsOverride, S2s};
 pub(crate) use value::Slot;
 
-use crate::clock::Clock;
 use crate::limits::Limits;
 use crate::store::Store;
 use error::nearest;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use value::Choose;
-use xmpp_certs::DevCa;
-use xmpp_stream::dial::Dialer;
 use xmpp_stream::jid::{BareJid, Jid, JidError};
-use xmpp_stream::resolve::Resolver;
 
 /// Everything a server is told at start.
 #[derive(Clone, Debug)]
@@ -64,20 +61,6 @@ pub struct Config {
     seen: BTreeSet<String>,
     /// No domain was named: `domains` holds localhost.
     domain_implied: bool,
-}
-
-/// What an embedding program may hand in; a file cannot.
-#[derive(Clone, Debug, Default)]
-pub struct Given {
-    /// Issues the certificates of domains that have none, in place of the data directory's; other
-    /// servers' certificates of it are believed.
-    pub authority: Option<Arc<DevCa>>,
-    /// The clock, say one that several servers share.
-    pub clock: Option<Clock>,
-    /// How connections to other servers are made.
-    pub dialer: Dialer,
-    /// Who is asked where other domains are, in place of `dns.servers`.
-    pub resolver: Option<Resolver>,
 }
 
 /// One served domain.

@@ -165,7 +165,7 @@ impl Core {
             return Some(stanza);
         };
         let Some(host) = self.host(to.domain()) else {
-            return Some(stanza);
+            return self.message_out_now(session, stanza);
         };
         let Lookup::Here(account) = self.registry.get(to.bare_str(), self.clock.now()) else {
             return Some(stanza);
@@ -220,7 +220,7 @@ impl Core {
     }
 
     /// Stages of the sender's side that no await may interrupt.
-    fn sender_stages(&self, session: &Session, stanza: &mut Stanza) -> Flow {
+    pub(crate) fn sender_stages(&self, session: &Session, stanza: &mut Stanza) -> Flow {
         let (own, now) = (session.account.jid.as_str(), self.clock.now());
         if let Err(error) = session.recipients.admit(stanza, own, now, &self.limits) {
             return Flow::Refuse(error);

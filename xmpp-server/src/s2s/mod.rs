@@ -4,11 +4,14 @@
 //! task makes its streams (`outgoing`). What comes in is proven on its stream (`incoming`) and then
 //! treated by the core like what any sender without an account here sends.
 
+mod absence;
 pub(crate) mod arrived;
+mod carrier;
 pub mod cause;
 pub mod check;
 mod connect;
 pub mod incoming;
+mod intake;
 mod link;
 pub mod list;
 mod network;
