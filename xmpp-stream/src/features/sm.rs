@@ -137,20 +137,16 @@ pub fn ack(h: u32) -> Box<[u8]> {
     out.into()
 }
 
-/// `<r/>`: how many of ours have you handled?
-#[must_use]
-pub fn ask() -> Box<[u8]> {
-    let mut out = Vec::new();
-    write_ask(&mut out);
-    out.into()
-}
-
 pub(crate) fn write_ack(out: &mut Vec<u8>, h: u32) {
     write(out, format_args!("<a xmlns='{}' h='{h}'/>", ns::SM));
 }
 
+/// `<r/>`: how many of ours have you handled?
 pub(crate) fn write_ask(out: &mut Vec<u8>) {
-    write(out, format_args!("<r xmlns='{}'/>", ns::SM));
+    // Once for each flush of a managed session: without the machinery of formatting.
+    for part in ["<r xmlns='", ns::SM, "'/>"] {
+        out.extend_from_slice(part.as_bytes());
+    }
 }
 
 /// `<enable/>`, to be resumed later.
