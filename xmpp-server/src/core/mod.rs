@@ -165,7 +165,7 @@ impl Core {
             return Some(stanza);
         };
         let Some(host) = self.host(to.domain()) else {
-            return Some(stanza);
+            return self.message_out_now(session, stanza);
         };
         let Lookup::Here(account) = self.registry.get(to.bare_str(), self.clock.now()) else {
             return Some(stanza);
@@ -188,6 +188,40 @@ impl Core {
             Resent::Unmarked => None,
         };
         for effect in self.deliver(&host, &account, stanza, (Some(permit), sent)) {
+            match effect {
+                Effect::Owed(ticket, stanza) => session.owe(Owed { ticket, stanza }),
+                Effect::Route(reply) if reply.head.to.as_ref() == Some(session.jid.as_jid()) => {
+                    self.answer(session, Some(*reply));
+                }
+                effect => session.later.push(effect),
+            }
+        }
+        None
+    }
+
+    /// The same for a message to another domain whose link is up.
+    fn message_out_now(&self, session: &Session, mut stanza: Stanza) -> Option<Stanza> {
+        let from = session.jid.as_jid();
+        let to = stanza.head.to.as_ref().map_or("", |to| to.domain());
+        let Some(link) = self.s2s.known(from.domain(), to) else {
+            return Some(stanza);
+        };
+        if !link.is_up() {
+            return Some(stanza);
+        }
+        let Some(permit) = self.store.try_reserve(1, room_for(&stanza)) else {
+            return Some(stanza);
+        };
+        stanza.head.from = Some(from.clone());
+        match self.sender_stages(session, &mut stanza) {
+            Flow::Continue => {}
+            Flow::Stop => return None,
+            Flow::Refuse(error) => {
+                self.answer(session, stanza.error_reply(&error));
+                return None;
+            }
+        }
+        for effect in self.push_out(&link, Some(session), stanza, Some(permit)) {
             match effect {
                 Effect::Owed(ticket, stanza) => session.owe(Owed { ticket, stanza }),
                 Effect::Route(reply) if reply.head.to.as_ref() == Some(session.jid.as_jid()) => {

@@ -131,7 +131,7 @@ impl Core {
     }
 
     /// All of a stanza's work at its recipient, in one critical section (DESIGN 5 rule 1).
-    pub(super) fn deliver(
+    pub(crate) fn deliver(
         &self,
         host: &Host,
         account: &Arc<Account>,

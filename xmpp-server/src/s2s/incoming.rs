@@ -5,32 +5,32 @@
 //! answers its questions and takes its stanzas to the core, one after the other: that is the
 //! back-pressure. With stream management the count outlives the connection (`resume`).
 
-use super::arrived::Arrived;
+use super::carrier::Carrier;
+use super::cause::Cause;
 use super::connect::FLUSH;
-use super::list::Arrival;
-use super::receive::Origin;
-use super::resent::{Known, Look};
+use super::intake::Intake;
+use super::link::{Link, Spare};
+use super::list::{Arrival, Facts};
 use super::resume::{Parked, Place};
 use super::trust;
 use super::verify::verify;
 use crate::c2s::Shared;
 use crate::config::Dialback as DialbackRule;
 use crate::core::Core;
-use crate::effect::Effect;
 use crate::listener::ForServers;
 use crate::random;
 use std::future::poll_fn;
 use std::net::SocketAddr;
 use std::pin::pin;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tracing::{Instrument, debug, info, warn};
 use xmpp_stream::driver::{Driver, Transport, Turn};
 use xmpp_stream::error::{StreamCondition, StreamError};
 use xmpp_stream::features::sm;
-use xmpp_stream::stanza::{Item, Stanza};
+use xmpp_stream::stanza::Item;
 use xmpp_stream::stream::s2s::{
     Answer, Callee, CalleeConfig, Dialback, DialbackCondition, Domains, Event, KeyCheck, Pair,
     PeerVerdict, Proof,
@@ -39,6 +39,8 @@ use xmpp_stream::stream::{CloseReason, Machine, NotResumed, Output, SmRequest, T
 
 /// Times that a stream may be found unused in a row until we close it: its caller would have.
 const IDLE_MAX: u32 = 12;
+/// Whoever wants stream management says so at once; then nothing of ours stands in between.
+const SETTLED: Duration = Duration::from_secs(1);
 /// Bytes that a peer may leave untaken before it is no longer read.
 const UNREAD_BYTES: usize = 64 * 1024;
 
@@ -47,11 +49,7 @@ struct Served(Arc<Core>);
 
 impl Domains for Served {
     fn is_served(&self, domain: &str) -> bool {
-        let host = self.0.host(domain);
-        host.map_or_else(
-            || self.0.settings().components.contains_key(domain),
-            |host| !host.is_leaving(),
-        )
+        self.0.host(domain).is_some_and(|host| !host.is_leaving())
     }
 
     fn fallback(&self) -> Box<str> {
@@ -84,7 +82,7 @@ pub(crate) async fn serve(
             },
             dialback: rule(s2s.dialback),
             secret: core.s2s.secret.clone(),
-            bidi: false,
+            bidi: true,
             manage: true,
             limits: Arc::clone(&settings.s2s_limits),
         };
@@ -96,13 +94,11 @@ pub(crate) async fn serve(
         let arrival = core.s2s.arrivals.begin(peer, direct_tls, core.clock.unix_secs());
         let mut connection = Incoming {
             arrival,
-            arrived: Arrived::default(),
-            failed: Vec::new(),
+            intake: Intake::new(),
             checks: JoinSet::new(),
             place: None,
-            asked: None,
             idle: 0,
-            known: Known::new(random::number()),
+            back: Back::None,
             on_proven: Some(on_proven),
             core,
             shared,
@@ -132,20 +128,28 @@ struct Incoming<F> {
     driver: Box<Driver<Callee>>,
     /// What operators are shown of it.
     arrival: Arc<Arrival>,
-    /// What has come and is not done.
-    arrived: Arrived,
-    /// Errors to be sent for what could not be stored.
-    failed: Vec<Stanza>,
+    /// What comes.
+    intake: Intake,
+    /// What goes back.
+    back: Back,
     /// Keys that are being verified.
     checks: JoinSet<(Pair, Answer)>,
     /// Where the count is left when the connection is lost.
     place: Option<Place>,
-    /// The peer wants to know how much was handled: all up to here, then at the latest.
-    asked: Option<(u32, Instant)>,
     idle: u32,
-    /// What its senders sent on earlier streams.
-    known: Known,
     on_proven: Option<F>,
+}
+
+/// Whether stanzas of ours go back on the stream (XEP-0288).
+enum Back {
+    /// Nothing does.
+    None,
+    /// They will from then on, or as soon as the peer has said what it wants of the stream.
+    Later(Arc<Link>, Instant),
+    /// The link has another stream, and takes this one when that ends.
+    Spare(Spare),
+    /// The link's queue.
+    Carries(Carrier),
 }
 
 /// How a connection ended.
@@ -160,6 +164,7 @@ impl<F: FnOnce() + Send> Incoming<F> {
     async fn run(mut self) {
         let over = self.connected().await;
         self.checks.abort_all();
+        self.let_go();
         let core = Arc::clone(&self.core);
         core.s2s.arrivals.end(&self.arrival);
         match over {
@@ -167,7 +172,7 @@ impl<F: FnOnce() + Send> Incoming<F> {
                 if let Some(place) = self.place.take() {
                     let parked = Parked {
                         pairs: self.driver.machine.proven().map(|(pair, _)| pair.clone()).collect(),
-                        arrived: std::mem::take(&mut self.arrived),
+                        arrived: std::mem::take(&mut self.intake.arrived),
                     };
                     debug!("connection lost: its count is kept");
                     place.park(parked, core.clock.now(), &core.limits);
@@ -182,7 +187,21 @@ impl<F: FnOnce() + Send> Incoming<F> {
             }
         }
         // What was not committed yet is told all the same.
-        let _ = tokio::time::timeout(core.limits.ticket_max, self.settle()).await;
+        let settled = self.intake.settle(&core);
+        let _ = tokio::time::timeout(core.limits.ticket_max, settled).await;
+    }
+
+    /// The link is somebody else's to carry.
+    fn let_go(&mut self) {
+        let link = match std::mem::replace(&mut self.back, Back::None) {
+            Back::None | Back::Later(..) => return,
+            Back::Spare(spare) => Arc::clone(&spare.link),
+            Back::Carries(carrier) => {
+                carrier.link.carried(carrier.progress, self.core.clock.now());
+                carrier.link
+            }
+        };
+        self.core.see_to_if_idle(&link);
     }
 
     /// The TLS handshake; false when there is none.
@@ -211,22 +230,26 @@ impl<F: FnOnce() + Send> Incoming<F> {
         let mut down = pin!(down(&mut shutdown));
         let mut is_down = false;
         loop {
-            while !self.arrived.is_full(&self.core.limits)
+            while !self.intake.is_full(&self.core.limits)
                 && let Some(output) = self.driver.machine.poll_output()
             {
                 if let Some(over) = self.act(output).await {
                     return over;
                 }
             }
-            self.acknowledge();
+            if let Some(h) = self.intake.answer() {
+                self.send(sm::ack(h));
+            }
             let core = Arc::clone(&self.core);
             let limits = &core.limits;
-            let read =
-                self.driver.pending() < UNREAD_BYTES && !self.arrived.is_full(limits);
-            let until = self.asked.map(|(_, until)| until);
+            if let Back::Carries(carrier) = &mut self.back {
+                carrier.fill(&mut self.driver, &core);
+            }
+            let read = self.driver.pending() < UNREAD_BYTES && !self.intake.is_full(limits);
+            let answer_by = self.intake.answer_by();
             let wanted = self.place.as_ref().map(Place::wanted);
-            let (arrived, failed) = (&mut self.arrived, &mut self.failed);
-            let waits = !arrived.is_done();
+            let waits = !self.intake.arrived.is_done();
+            let idle = self.driver.pending() == 0 && self.driver.machine.is_open();
             tokio::select! {
                 biased;
                 () = &mut down, if !is_down => {
@@ -235,18 +258,21 @@ impl<F: FnOnce() + Send> Incoming<F> {
                     self.close(Some(error));
                 }
                 turn = self.driver.turn(read) => match turn {
+                    Ok(Turn::Flushed) => {
+                        if let Back::Carries(carrier) = &mut self.back {
+                            carrier.flushed(&core);
+                        }
+                    }
                     Ok(Turn::Handled) if self.driver.had_its_turn(limits.turn_bytes_max) => {
                         tokio::task::yield_now().await;
                     }
-                    Ok(_) => {}
+                    Ok(Turn::Handled) => {}
                     Err(error) => {
                         info!(%error, "connection lost");
                         return Over::Lost;
                     }
                 },
-                () = poll_fn(|cx| arrived.poll_done(cx, failed)), if waits => {
-                    self.tell_failed().await;
-                }
+                () = self.intake.progress(), if waits => self.intake.tell_failed(&core).await,
                 Some(checked) = self.checks.join_next() => {
                     if let Ok((pair, answer)) = checked {
                         let now = core.clock.now();
@@ -257,14 +283,45 @@ impl<F: FnOnce() + Send> Incoming<F> {
                     info!("the peer goes on over another connection");
                     return Over::Lost;
                 }
-                () = at(until), if until.is_some() => self.answer(),
+                () = at(answer_by), if answer_by.is_some() => {
+                    let h = self.intake.answer_now();
+                    self.send(sm::ack(h));
+                }
+                event = self.back.event(&core, idle) => match event {
+                    BackEvent::More => {}
+                    BackEvent::Free(link) => self.carry(link),
+                    BackEvent::Silent => {
+                        info!("no acknowledgement: connection lost");
+                        return Over::Lost;
+                    }
+                },
             }
+        }
+    }
+
+    /// Takes the link's queue, unless somebody else has it.
+    fn carry(&mut self, link: Arc<Link>) {
+        let facts = || {
+            let tls = self.driver.machine.tls();
+            Facts::back(&self.core, &self.arrival, tls, self.intake.arrived.is_managed())
+        };
+        match link.claim(self.core.clock.now(), facts) {
+            true => {
+                debug!(to = %link.pair.to, "stanzas go back on this stream");
+                let unanswered = link.begin_anew(&self.core, self.intake.arrived.is_managed());
+                let core = Arc::clone(&self.core);
+                self.core.s2s.spawn(async move {
+                    core.bounce_all(unanswered, &Cause::Lost).await;
+                });
+                self.back = Back::Carries(Carrier::new(link));
+            }
+            false => self.back = Back::Spare(link.spare()),
         }
     }
 
     /// Carries out one output of the machine.
     async fn act(&mut self, output: Output) -> Option<Over> {
-        let now = self.core.clock.now();
+        let core = Arc::clone(&self.core);
         match output {
             Output::StartTls { to } => {
                 if !self.handshake(Some(&to)).await {
@@ -272,35 +329,25 @@ impl<F: FnOnce() + Send> Incoming<F> {
                 }
             }
             Output::Server(event) => self.event(event).await,
-            Output::Stanza(stanza) => self.stanza(stanza).await,
-            Output::Refused(refused) => {
-                warn!(condition = %refused.condition, "stanza refused");
-                if let Some(reply) = refused.reply() {
-                    self.core.run(None, vec![Effect::route(reply)].into()).await;
+            Output::Stanza(stanza) => {
+                self.idle = 0;
+                self.carry_now();
+                self.intake.stanza(&core, stanza).await;
+            }
+            Output::Refused(refused) => self.intake.refused(&core, refused).await,
+            Output::Sm(SmRequest::Enable { resume, .. }) => self.manage(resume),
+            Output::Sm(SmRequest::Ask) => self.intake.ask(&core),
+            Output::Sm(SmRequest::Ack(h)) => {
+                if let Back::Carries(carrier) = &mut self.back {
+                    carrier.acknowledged(&mut self.driver, &core, h);
                 }
-                self.arrived.push(Default::default(), 0);
             }
-            Output::Sm(SmRequest::Enable { resume, .. }) => {
-                self.arrived.manage();
-                let within = self.core.limits.sm_resume;
-                self.place = resume.then(|| self.core.s2s.resumable.begin());
-                let token = self.place.as_ref().map(Place::token);
-                self.send(sm::enabled(token.map(|token| (token, within.as_secs()))));
-            }
-            Output::Sm(SmRequest::Ask) => {
-                let until = now + self.core.limits.sm_ack_wait;
-                let until = self.asked.map_or(until, |(_, until)| until);
-                self.asked = Some((self.arrived.received(), until));
-            }
-            Output::Sm(_) => {}
             Output::PeerClosing => {
-                let wait = self.core.limits.ticket_max;
-                let _ = tokio::time::timeout(wait, self.settle()).await;
-                let h = self.arrived.is_managed().then(|| self.arrived.h());
-                if h.is_some() && self.arrived.is_done() {
-                    // Its sender knows what was handled, and sends nothing of it again.
-                    self.core.ended.closed(self.known.stream(), &self.core.limits);
-                }
+                let settled = self.intake.settle(&core);
+                let _ = tokio::time::timeout(core.limits.ticket_max, settled).await;
+                self.intake.closed_in_order(&core);
+                let arrived = &self.intake.arrived;
+                let h = arrived.is_managed().then(|| arrived.h());
                 self.driver.machine.finish_close(h);
             }
             Output::Closed(reason) => {
@@ -313,6 +360,21 @@ impl<F: FnOnce() + Send> Incoming<F> {
             _ => {}
         }
         None
+    }
+
+    /// The peer wants its stanzas counted, and counts ours.
+    fn manage(&mut self, resume: bool) {
+        self.intake.arrived.manage();
+        let within = self.core.limits.sm_resume;
+        self.place = resume.then(|| self.core.s2s.resumable.begin());
+        let token = self.place.as_ref().map(Place::token);
+        let enabled = sm::enabled(token.map(|token| (token, within.as_secs())));
+        match &self.back {
+            // Behind what is on its way already.
+            Back::Carries(carrier) => carrier.link.outbox.count(enabled, &self.core.limits),
+            _ => self.send(enabled),
+        }
+        self.carry_now();
     }
 
     fn closed(&self, reason: &CloseReason) -> Over {
@@ -391,8 +453,23 @@ impl<F: FnOnce() + Send> Incoming<F> {
         if let Some(on_proven) = self.on_proven.take() {
             on_proven();
         }
-        self.core.peer_lives(&pair.reversed());
+        let back = pair.reversed();
+        self.core.peer_lives(&back);
         self.arrival.proven(pair, proof);
+        // One link alone: what is counted is counted for the stream.
+        let may = self.driver.machine.is_bidi() && matches!(self.back, Back::None);
+        let (now, limits) = (self.core.clock.now(), &self.core.limits);
+        if let Some(link) = may.then(|| self.core.s2s.link(back, now, limits)).flatten() {
+            self.back = Back::Later(link, now + SETTLED);
+        }
+    }
+
+    /// The peer has said what it wants of the stream.
+    fn carry_now(&mut self) {
+        if let Back::Later(link, _) = &self.back {
+            let link = Arc::clone(link);
+            self.carry(link);
+        }
     }
 
     /// Goes on with the count of an earlier stream of the same pairs; gives what was handled on it.
@@ -405,58 +482,15 @@ impl<F: FnOnce() + Send> Incoming<F> {
             place.park(parked, core.clock.now(), &core.limits);
             return None;
         }
-        self.arrived = parked.arrived;
-        let _ = tokio::time::timeout(core.limits.ticket_max * 2, self.settle()).await;
+        self.intake.arrived = parked.arrived;
+        // What goes back is counted from another point now.
+        self.let_go();
+        let settled = self.intake.settle(&core);
+        let _ = tokio::time::timeout(core.limits.ticket_max * 2, settled).await;
         self.place = Some(place);
-        info!(h = self.arrived.h(), "stream resumed");
-        Some(self.arrived.h())
-    }
-
-    /// One stanza of a proven pair.
-    async fn stanza(&mut self, stanza: Stanza) {
-        self.idle = 0;
-        self.core.tap.metrics.s2s_received.count();
-        let bytes = stanza.wire_len();
-        let core = Arc::clone(&self.core);
-        let sent = match self.known.look(&core, &stanza).await {
-            Look::Known => return self.arrived.push(Default::default(), bytes),
-            Look::New(sent) => sent,
-        };
-        let received = Box::pin(core.from_remote(stanza, sent, Origin::Server)).await;
-        self.arrived.push(received.owed, bytes);
-        if received.soft {
-            tokio::time::sleep(core.limits.outbox_pause_max).await;
-        }
-    }
-
-    /// Tells the peer what was handled, when it has asked and that is done.
-    fn acknowledge(&mut self) {
-        if let Some((upto, _)) = self.asked
-            && (upto.wrapping_sub(self.arrived.h()) as i32) <= 0
-        {
-            self.answer();
-        }
-    }
-
-    /// What is not done yet the peer asks for again.
-    fn answer(&mut self) {
-        self.asked = None;
-        self.send(sm::ack(self.arrived.h()));
-    }
-
-    /// Waits until everything that came is done.
-    async fn settle(&mut self) {
-        while !self.arrived.is_done() {
-            let (arrived, failed) = (&mut self.arrived, &mut self.failed);
-            poll_fn(|cx| arrived.poll_done(cx, failed)).await;
-        }
-        self.tell_failed().await;
-    }
-
-    async fn tell_failed(&mut self) {
-        for reply in std::mem::take(&mut self.failed) {
-            self.core.run(None, vec![Effect::route(reply)].into()).await;
-        }
+        let h = self.intake.arrived.h();
+        info!(h, "stream resumed");
+        Some(h)
     }
 
     fn send(&mut self, nonza: Box<[u8]>) {
@@ -464,10 +498,46 @@ impl<F: FnOnce() + Send> Incoming<F> {
     }
 
     fn close(&mut self, error: Option<StreamError>) {
-        if self.arrived.is_managed() {
-            self.send(sm::ack(self.arrived.h()));
+        if self.intake.arrived.is_managed() {
+            self.send(sm::ack(self.intake.arrived.h()));
         }
         self.driver.machine.close(error, self.core.clock.now());
+    }
+}
+
+/// What concerns the way back.
+enum BackEvent {
+    /// There is more to be sent.
+    More,
+    /// The link has no other stream any more.
+    Free(Arc<Link>),
+    /// Our question was not answered.
+    Silent,
+}
+
+impl Back {
+    /// `idle`: something could be sent.
+    async fn event(&self, core: &Core, idle: bool) -> BackEvent {
+        match self {
+            Self::None => std::future::pending().await,
+            Self::Later(link, until) => {
+                at(Some(*until)).await;
+                BackEvent::Free(Arc::clone(link))
+            }
+            Self::Spare(spare) => {
+                spare.is_wanted().await;
+                BackEvent::Free(Arc::clone(&spare.link))
+            }
+            Self::Carries(carrier) => {
+                let answer_by = carrier.answer_by(core);
+                tokio::select! {
+                    () = poll_fn(|cx| carrier.link.outbox.poll_more(cx, &core.limits)), if idle => {
+                        BackEvent::More
+                    }
+                    () = at(answer_by) => BackEvent::Silent,
+                }
+            }
+        }
     }
 }
 

@@ -6,6 +6,7 @@
 //! are under the link's lock; nothing waits there.
 
 use super::cause::Cause;
+use super::list::Facts;
 use crate::clock::Clock;
 use crate::core::Core;
 use crate::im;
@@ -19,6 +20,7 @@ use smallvec::smallvec;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
+use tokio::sync::Notify;
 use xmpp_stream::jid::{BareJid, Jid};
 use xmpp_stream::ns;
 use xmpp_stream::stanza::{Class, Edit, Item, Kind, Rendered, Stanza, To};
@@ -53,6 +55,8 @@ pub(super) struct State {
     pub(super) up_at: Option<Instant>,
     /// What the log said last.
     pub(super) logged: Option<(Cause, Instant)>,
+    /// Streams of the other server on which ours could go back (XEP-0288), in the order of arrival.
+    spares: Vec<Arc<Notify>>,
 }
 
 /// A failure that is not mended yet.
@@ -76,7 +80,7 @@ pub(super) enum Phase {
     /// A connection is being made.
     Connecting(Step),
     /// Stanzas flow.
-    Up(Arc<super::list::Facts>),
+    Up(Arc<Facts>),
     /// It is tried again.
     Waiting,
 }
@@ -94,12 +98,10 @@ pub(super) enum Step {
 
 /// What became of a stanza for another domain.
 pub(super) enum Queued {
-    /// It waits; when `idle`, the caller has somebody see to the link. `soft`: whoever sent it
-    /// should pause.
+    /// It waits. `soft`: whoever sent it should pause.
     Yes {
         ticket: Option<(Ticket, Arc<Stanza>)>,
         soft: bool,
-        idle: bool,
     },
     /// It does not.
     No(Stanza, Cause),
@@ -157,13 +159,11 @@ impl Link {
         };
         self.outbox.push(item, limits);
         self.count(&mut state);
-        let idle = !state.busy;
-        state.busy = true;
         drop(state);
         let (items, bytes) = self.outbox.load();
         let soft = items > limits.outbox_items_soft || bytes > limits.outbox_bytes_soft;
         self.outbox.wake();
-        Queued::Yes { ticket, soft, idle }
+        Queued::Yes { ticket, soft }
     }
 
     /// Why nothing more may wait. A link that is or was up holds as much as a session; one that was
@@ -277,11 +277,75 @@ impl Link {
         state.busy = true;
     }
 
+    /// Stanzas flow.
+    pub(crate) fn is_up(&self) -> bool {
+        matches!(self.lock().phase, Phase::Up(_))
+    }
+
+    /// True when something waits and nobody carried it: the caller does from here on. A spare stream
+    /// goes before.
+    pub(super) fn claim_if_needed(&self) -> bool {
+        let mut state = self.lock();
+        if state.busy || self.is_empty() || state.hand_over() {
+            return false;
+        }
+        state.busy = true;
+        true
+    }
+
+    /// Its queue is to go over a stream that the other server has opened; false: it has another.
+    pub(super) fn claim(&self, now: Instant, facts: impl FnOnce() -> Facts) -> bool {
+        let mut state = self.lock();
+        if state.busy {
+            return false;
+        }
+        state.busy = true;
+        state.phase = Phase::Up(Arc::new(facts()));
+        state.up_at.get_or_insert(now);
+        true
+    }
+
+    /// That stream is over.
+    pub(super) fn carried(&self, progress: bool, now: Instant) {
+        let mut state = self.lock();
+        state.phase = Phase::Idle;
+        state.busy = false;
+        if progress {
+            state.worked(now);
+        }
+    }
+
+    /// A stream that could carry the queue.
+    pub(super) fn spare(self: &Arc<Self>) -> Spare {
+        let wanted = Arc::new(Notify::new());
+        let mut state = self.lock();
+        state.spares.push(Arc::clone(&wanted));
+        if !state.busy {
+            wanted.notify_one();
+        }
+        drop(state);
+        Spare {
+            link: Arc::clone(self),
+            wanted,
+        }
+    }
+
+    /// Its task ends when there is a spare stream; false: there is none.
+    pub(super) fn hand_over(&self) -> bool {
+        let mut state = self.lock();
+        let handed = state.hand_over();
+        if handed {
+            state.phase = Phase::Idle;
+            state.busy = false;
+        }
+        handed
+    }
+
     /// Its task ends, unless something came meanwhile: then false.
     pub(super) fn rest(&self) -> bool {
         let mut state = self.lock();
         state.phase = Phase::Idle;
-        state.busy = !self.is_empty();
+        state.busy = !self.is_empty() && !state.hand_over();
         !state.busy
     }
 
@@ -319,6 +383,41 @@ impl Link {
     /// True when it holds nothing.
     pub(super) fn is_empty(&self) -> bool {
         self.outbox.load().0 == 0
+    }
+}
+
+impl State {
+    /// Tells the first spare stream that it is wanted; false: there is none.
+    fn hand_over(&mut self) -> bool {
+        let first = self.spares.first();
+        first.inspect(|spare| spare.notify_one()).is_some()
+    }
+
+    /// It did what it is for: what failed before is mended.
+    pub(super) fn worked(&mut self, now: Instant) {
+        self.up_at = Some(now);
+        self.failed = None;
+        self.logged = None;
+    }
+}
+
+/// A stream of the other server's that could carry a link's queue, while another one does.
+pub(super) struct Spare {
+    pub(super) link: Arc<Link>,
+    wanted: Arc<Notify>,
+}
+
+impl Spare {
+    /// Resolves when the link has no other stream any more.
+    pub(super) async fn is_wanted(&self) {
+        self.wanted.notified().await;
+    }
+}
+
+impl Drop for Spare {
+    fn drop(&mut self) {
+        let mut state = self.link.lock();
+        state.spares.retain(|spare| !Arc::ptr_eq(spare, &self.wanted));
     }
 }
 

@@ -80,6 +80,25 @@ impl Facts {
     }
 }
 
+impl Facts {
+    /// Of a stream that the other server has opened.
+    pub(super) fn back(
+        core: &Core,
+        arrival: &Arrival,
+        tls: Option<&TlsInfo>,
+        managed: bool,
+    ) -> Self {
+        Self {
+            address: arrival.peer,
+            direct_tls: arrival.direct_tls,
+            since: core.clock.unix_secs(),
+            proof: "on their stream",
+            managed,
+            tls: tls.map(Tls::of).unwrap_or_default(),
+        }
+    }
+}
+
 /// Streams that other servers have opened.
 #[derive(Default)]
 pub(crate) struct Arrivals {

@@ -4,11 +4,13 @@
 //! task makes its streams (`outgoing`). What comes in is proven on its stream (`incoming`) and then
 //! treated by the core like what any sender without an account here sends.
 
+mod carrier;
 pub mod cause;
 pub mod check;
 pub(crate) mod arrived;
 mod connect;
 pub mod incoming;
+mod intake;
 mod link;
 pub mod list;
 mod network;

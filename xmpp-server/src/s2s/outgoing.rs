@@ -4,14 +4,15 @@
 //! stream that cannot be resumed gets it again, but for requests, which their senders are told of:
 //! nobody can know whether they were carried out.
 
+use super::carrier::Carrier;
 use super::cause::Cause;
+use super::chance;
 use super::connect::{Connected, FLUSH, Outcome, What, Wish, connect};
+use super::intake::Intake;
 use super::link::{Failed, Link, Phase, Step};
 use super::list::Facts;
 use super::policy::{self, Next};
-use super::chance;
 use crate::core::Core;
-use crate::store::RowId;
 use std::future::poll_fn;
 use std::sync::Arc;
 use std::time::Duration;
@@ -24,8 +25,6 @@ use xmpp_stream::stanza::Item;
 use xmpp_stream::stream::s2s::{Caller, Event, Manage};
 use xmpp_stream::stream::{CloseReason, Machine, Output, SmAnswer, SmRequest};
 
-/// What is worth one write: a TLS record.
-const WRITE_BYTES: usize = 16 * 1024;
 /// A stream that lasted so long was a good one, even if nothing was taken.
 const STEADY: Duration = Duration::from_secs(10);
 
@@ -39,10 +38,12 @@ pub(super) enum Ended {
     Failed(Cause),
 }
 
-/// The stream before, when it can be resumed.
-#[derive(Default)]
+/// What is kept from one stream to the next.
 struct Earlier {
+    /// By which the stream before can be resumed, if it can.
     id: Option<Box<str>>,
+    /// What came on it, where both directions are in use.
+    intake: Intake,
 }
 
 /// Sees to a link until nothing waits for it.
@@ -52,7 +53,10 @@ pub(super) async fn run(core: Arc<Core>, link: Arc<Link>) {
 }
 
 async fn see_to(core: Arc<Core>, link: Arc<Link>) {
-    let mut earlier = Earlier::default();
+    let mut earlier = Earlier {
+        id: None,
+        intake: Intake::new(),
+    };
     let mut down = core.s2s.down();
     loop {
         let ended = Box::pin(one_stream(&core, &link, &mut earlier, down.clone())).await;
@@ -77,6 +81,9 @@ async fn see_to(core: Arc<Core>, link: Arc<Link>) {
 /// What follows on a failure: after which delay the next try comes, or `None` when what waited has
 /// gone back.
 async fn failed(core: &Arc<Core>, link: &Arc<Link>, cause: Cause) -> Option<Duration> {
+    if link.hand_over() {
+        return None;
+    }
     let now = core.clock.now();
     let (tries, down_for) = {
         let mut state = link.lock();
@@ -133,17 +140,20 @@ async fn one_stream(
     earlier: &mut Earlier,
     mut down: watch::Receiver<bool>,
 ) -> Ended {
+    // What came before is done before it is told how much that was.
+    let settled = earlier.intake.settle(core);
+    let _ = tokio::time::timeout(core.limits.ticket_max, settled).await;
     let manage = match &earlier.id {
         Some(previd) => Manage::Resume {
             previd: previd.clone(),
-            h: 0,
+            h: earlier.intake.arrived.h(),
         },
         None => Manage::Enable,
     };
     let step = |step: Step| link.lock().phase = Phase::Connecting(step);
     let wish = Wish {
         what: What::Stanzas(manage),
-        bidi: false,
+        bidi: true,
     };
     let made = tokio::select! {
         made = Box::pin(connect(core, &link.pair, &wish, &step)) => made,
@@ -155,7 +165,10 @@ async fn one_stream(
         Err(cause) => return Ended::Failed(cause),
     };
     if connected.link.resumed.is_none() {
-        earlier.id = None;
+        *earlier = Earlier {
+            id: None,
+            intake: Intake::new(),
+        };
     }
     let unanswered = begin(core, link, &connected);
     let back = core.bounce_all(unanswered, &Cause::Lost);
@@ -163,25 +176,21 @@ async fn one_stream(
     let began = core.clock.now();
     let mut stream = Stream {
         core,
-        link,
         driver: connected.driver,
+        carrier: Carrier::new(Arc::clone(link)),
         earlier,
-        progress: false,
-        asking: None,
     };
     let ended = stream.carry(&mut down).await;
     let Stream {
-        driver, progress, ..
+        driver, carrier, ..
     } = stream;
     tokio::spawn(finish(driver));
     let now = core.clock.now();
     let mut state = link.lock();
     state.phase = Phase::Idle;
     // One that breaks at once each time is no link.
-    if progress || now.saturating_duration_since(began) >= STEADY {
-        state.up_at = Some(now);
-        state.failed = None;
-        state.logged = None;
+    if carrier.progress || now.saturating_duration_since(began) >= STEADY {
+        state.worked(now);
     } else if state.failed.is_none() || state.up_at.is_none() {
         // It was there all the same: what waits is not given up at the first loss.
         state.up_at = Some(now);
@@ -233,52 +242,65 @@ async fn finish(mut driver: Box<Driver<Caller>>) {
 /// A stream on which the queue flows.
 struct Stream<'a> {
     core: &'a Arc<Core>,
-    link: &'a Arc<Link>,
     driver: Box<Driver<Caller>>,
+    carrier: Carrier,
     earlier: &'a mut Earlier,
-    /// Something was taken by the other server.
-    progress: bool,
-    /// Since when our question waits.
-    asking: Option<std::time::Instant>,
 }
 
 impl Stream<'_> {
     async fn carry(&mut self, down: &mut watch::Receiver<bool>) -> Ended {
         let mut is_down = false;
         loop {
-            while let Some(output) = self.driver.machine.poll_output() {
-                if let Some(ended) = self.act(output) {
+            while !self.earlier.intake.is_full(&self.core.limits)
+                && let Some(output) = self.driver.machine.poll_output()
+            {
+                if let Some(ended) = self.act(output).await {
                     return match is_down {
                         true => Ended::Down,
                         false => ended,
                     };
                 }
             }
-            self.fill();
+            if let Some(h) = self.earlier.intake.answer() {
+                self.send(sm::ack(h));
+            }
+            self.carrier.fill(&mut self.driver, self.core);
             if is_down && self.is_done() {
                 self.close();
             }
             let limits = &self.core.limits;
+            let intake = &mut self.earlier.intake;
+            let (read, waits) = (!intake.is_full(limits), !intake.arrived.is_done());
+            let ack_by = intake.answer_by();
             let idle = self.driver.pending() == 0 && self.driver.machine.is_open();
-            let answer_by = self.asking.map(|since| since + limits.stream.silence_answer_max);
+            let answer_by = self.carrier.answer_by(self.core);
+            let outbox = &self.carrier.link.outbox;
             let turn = tokio::select! {
                 biased;
-                _ = down.wait_for(|down| *down), if !is_down => {
+                () = going_down(down), if !is_down => {
                     is_down = true;
                     continue;
                 }
-                turn = self.driver.turn(true) => turn,
-                () = poll_fn(|cx| self.link.outbox.poll_more(cx, limits)), if idle => continue,
+                turn = self.driver.turn(read) => turn,
+                () = poll_fn(|cx| outbox.poll_more(cx, limits)), if idle => continue,
+                () = intake.progress(), if waits => {
+                    intake.tell_failed(self.core).await;
+                    continue;
+                }
+                () = until(ack_by), if ack_by.is_some() => {
+                    let h = intake.answer_now();
+                    self.send(sm::ack(h));
+                    continue;
+                }
                 () = until(answer_by), if answer_by.is_some() => {
                     info!("no acknowledgement: connection lost");
                     return Ended::Failed(Cause::Lost);
                 }
             };
             match turn {
-                Ok(Turn::Flushed) => {
-                    let before = self.link.outbox.load().0;
-                    let rows = self.link.outbox.flushed();
-                    self.took(before, &rows);
+                Ok(Turn::Flushed) => self.carrier.flushed(self.core),
+                Ok(Turn::Handled) if self.driver.had_its_turn(limits.turn_bytes_max) => {
+                    tokio::task::yield_now().await;
                 }
                 Ok(Turn::Handled) => {}
                 Err(error) => {
@@ -294,7 +316,7 @@ impl Stream<'_> {
 
     /// Nothing is left that could go out now.
     fn is_done(&self) -> bool {
-        let outbox = &self.link.outbox;
+        let outbox = &self.carrier.link.outbox;
         let unacknowledged = outbox.unacknowledged().unwrap_or_default();
         self.driver.machine.is_open()
             && self.driver.pending() == 0
@@ -302,73 +324,55 @@ impl Stream<'_> {
             && unacknowledged == 0
     }
 
+    fn send(&mut self, nonza: Box<[u8]>) {
+        self.driver.machine.send::<()>(&Item::Nonza(nonza));
+    }
+
     fn close(&mut self) {
-        let now = self.core.clock.now();
-        self.driver.machine.close(None, now);
+        let arrived = &self.earlier.intake.arrived;
+        if arrived.is_managed() {
+            let h = arrived.h();
+            self.send(sm::ack(h));
+        }
+        self.driver.machine.close(None, self.core.clock.now());
     }
 
-    /// Copies items of the queue into the machine, a record at most, when the last batch has left.
-    fn fill(&mut self) {
-        if self.driver.pending() > 0 || !self.driver.machine.is_open() {
-            return;
-        }
-        let machine = &mut self.driver.machine;
-        let metrics = &self.core.tap.metrics;
-        let sent = self.link.outbox.send(&self.core.limits, |item| {
-            machine.send(item);
-            metrics.s2s_sent.count();
-            machine.is_open() && machine.pending_bytes() < WRITE_BYTES
-        });
-        if sent.counted {
-            self.driver.machine.ask();
-            self.asking.get_or_insert_with(crate::clock::now);
-        }
-    }
-
-    fn act(&mut self, output: Output) -> Option<Ended> {
+    async fn act(&mut self, output: Output) -> Option<Ended> {
+        let core = self.core;
         match output {
-            Output::Sm(SmRequest::Ack(h)) => self.acknowledged(h),
-            Output::Sm(SmRequest::Ask) => {
-                // Nothing of theirs comes on this stream.
-                let none = Item::<()>::Nonza(sm::ack(0));
-                self.driver.machine.send(&none);
+            Output::Stanza(stanza) => self.earlier.intake.stanza(core, stanza).await,
+            Output::Refused(refused) => self.earlier.intake.refused(core, refused).await,
+            Output::Sm(SmRequest::Ack(h)) => {
+                self.carrier.acknowledged(&mut self.driver, core, h);
             }
-            Output::Managed(SmAnswer::Enabled { id, .. }) => self.earlier.id = id,
+            Output::Sm(SmRequest::Ask) => self.earlier.intake.ask(core),
+            Output::Managed(SmAnswer::Enabled { id, .. }) => {
+                self.earlier.id = id;
+                self.earlier.intake.arrived.manage();
+            }
             Output::Managed(SmAnswer::Failed { .. }) => {
-                self.asking = None;
-                self.link.outbox.uncount();
+                self.carrier.asking = None;
+                self.carrier.link.outbox.uncount();
             }
-            Output::Server(Event::Idle) if self.link.is_empty() => self.close(),
-            Output::PeerClosing => self.driver.machine.finish_close(None),
-            Output::Stanza(stanza) => {
-                debug!(kind = stanza.kind.as_str(), "stanza on a stream of one direction");
+            Output::Server(Event::Idle) if self.carrier.link.is_empty() => self.close(),
+            Output::PeerClosing => {
+                let intake = &mut self.earlier.intake;
+                let settled = intake.settle(core);
+                let _ = tokio::time::timeout(core.limits.ticket_max, settled).await;
+                intake.closed_in_order(core);
+                let h = intake.arrived.is_managed().then(|| intake.arrived.h());
+                self.driver.machine.finish_close(h);
             }
             Output::Closed(reason) => return Some(ended(reason)),
             _ => {}
         }
         None
     }
+}
 
-    fn took(&mut self, before: usize, rows: &[RowId]) {
-        self.link.took(self.core, rows);
-        self.progress |= self.link.outbox.load().0 < before;
-    }
-
-    fn acknowledged(&mut self, h: u32) {
-        let before = self.link.outbox.load().0;
-        match self.link.outbox.acknowledged(h) {
-            Ok(rows) => {
-                self.took(before, &rows);
-                let left = self.link.outbox.unacknowledged() > Some(0);
-                self.asking = left.then(crate::clock::now);
-            }
-            Err(too_high) => {
-                warn!(h, sent = too_high.sent, "more is acknowledged than was sent");
-                let error = sm::too_high(h, too_high.sent);
-                self.driver.machine.close(Some(error), crate::clock::now());
-            }
-        }
-    }
+/// The server goes down, or is gone.
+async fn going_down(down: &mut watch::Receiver<bool>) {
+    let _ = down.wait_for(|down| *down).await;
 }
 
 async fn until(at: Option<std::time::Instant>) {

@@ -4,13 +4,13 @@
 //! RFC 6120 section 10.5, RFC 6121 section 8. The stages of the recipient's account run as for every
 //! sender; those of the sender's account are its own server's business.
 
-use crate::core::Core;
+use crate::core::{Core, room_for};
 use crate::effect::Effect;
 use crate::router::{Target, target};
 use crate::session::inbound::Owed;
+use crate::session::registry::Lookup;
 use crate::store::Sent;
 use smallvec::SmallVec;
-use std::collections::VecDeque;
 use std::sync::Arc;
 use xmpp_stream::stanza::{Kind, Stanza, Ty};
 
@@ -33,6 +33,31 @@ pub(crate) struct Received {
 }
 
 impl Core {
+    /// The common case, which needs no wait: a message to a loaded account. Gives the stanza back when
+    /// it is not that case.
+    pub(super) fn from_remote_now(
+        &self,
+        mut stanza: Stanza,
+        sent: Option<Box<Sent>>,
+    ) -> Result<(Received, Vec<Effect>), (Stanza, Option<Box<Sent>>)> {
+        let to = stanza.head.to.as_ref().filter(|to| to.local().is_some());
+        let Some(to) = to.filter(|_| stanza.kind == Kind::Message) else {
+            return Err((stanza, sent));
+        };
+        let Some(host) = self.host(to.domain()) else {
+            return Err((stanza, sent));
+        };
+        let Lookup::Here(account) = self.registry.get(to.bare_str(), self.clock.now()) else {
+            return Err((stanza, sent));
+        };
+        let Some(permit) = self.store.try_reserve(1, room_for(&stanza)) else {
+            return Err((stanza, sent));
+        };
+        self.strip(&host, &mut stanza);
+        let effects = self.deliver(&host, &account, stanza, (Some(permit), sent));
+        Ok(Received::of(effects))
+    }
+
     /// Takes a stanza of another domain to a domain of ours. Resolves when it has had its effects.
     /// `sent`: by what it is recognised when its server sends it again.
     pub(crate) async fn from_remote(
@@ -68,17 +93,24 @@ impl Core {
                 self.to_account_again(&host, &account, stanza, sent).await
             }
         };
-        let mut received = Received::default();
-        let mut rest = VecDeque::new();
+        let (received, rest) = Received::of(effects);
+        self.run(None, rest.into()).await;
+        received
+    }
+}
+
+impl Received {
+    /// What the link has to know, and what is still to be done.
+    fn of(effects: Vec<Effect>) -> (Self, Vec<Effect>) {
+        let (mut received, mut rest) = (Self::default(), Vec::new());
         for effect in effects {
             match effect {
                 Effect::Owed(ticket, stanza) => received.owed.push(Owed { ticket, stanza }),
                 Effect::Pause => received.soft = true,
-                effect => rest.push_back(effect),
+                effect => rest.push(effect),
             }
         }
-        self.run(None, rest).await;
-        received
+        (received, rest)
     }
 }
 

@@ -47,28 +47,47 @@ impl Known {
         self.stream
     }
 
+    /// By what a stanza is recognised later; `None`: whether it has come before is to be looked up.
+    pub(super) fn look_now(&self, stanza: &Stanza) -> Option<Option<Box<Sent>>> {
+        let (Some(from), Some(to)) = (&stanza.head.from, &stanza.head.to) else {
+            return Some(None);
+        };
+        if stanza.kind != Kind::Message || !im::is_storable(stanza) {
+            return Some(None);
+        }
+        let Some(id) = message_id(stanza) else {
+            return Some(None);
+        };
+        if delay_by(stanza, from.domain()).is_some() {
+            return None;
+        }
+        let print = print(stanza, to, &id, None);
+        Some(Some(self.sent(from.to_bare(), print)))
+    }
+
+    /// Looks a late message up.
     pub(super) async fn look(&mut self, core: &Core, stanza: &Stanza) -> Look {
         let (Some(from), Some(to)) = (&stanza.head.from, &stanza.head.to) else {
             return Look::New(None);
         };
-        if stanza.kind != Kind::Message || !im::is_storable(stanza) {
-            return Look::New(None);
-        }
         let Some(id) = message_id(stanza) else {
             return Look::New(None);
         };
-        let delay = delay_by(stanza, from.domain());
-        let print = print(stanza, to, &id, delay);
+        let print = print(stanza, to, &id, delay_by(stanza, from.domain()));
         let sender = from.to_bare();
-        if delay.is_some() && self.has(core, &sender, print).await {
+        if self.has(core, &sender, print).await {
             debug!(%sender, %id, "message sent again: it is kept already");
             return Look::Known;
         }
-        Look::New(Some(Box::new(Sent {
+        Look::New(Some(self.sent(sender, print)))
+    }
+
+    fn sent(&self, sender: BareJid, print: Print) -> Box<Sent> {
+        Box::new(Sent {
             sender,
             print,
             stream: self.stream,
-        })))
+        })
     }
 
     async fn has(&mut self, core: &Core, sender: &BareJid, print: Print) -> bool {

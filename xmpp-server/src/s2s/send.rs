@@ -11,6 +11,7 @@ use crate::effect::Effect;
 use crate::im;
 use crate::session::Session;
 use crate::settings::Settings;
+use crate::store::Permit;
 use std::sync::Arc;
 use xmpp_stream::jid::Jid;
 use xmpp_stream::stanza::{Kind, Rendered, Stanza, Ty};
@@ -31,39 +32,47 @@ impl Core {
             Ok(link) => link,
             Err(cause) => return bounce(&stanza, &cause),
         };
-        let own = session.filter(|session| stanza.head.from.as_ref() == Some(session.jid.as_jid()));
-        let keeps = stanza.kind == Kind::Message && im::is_storable(&stanza);
-        let room = match keeps && link.owner().is_some() {
+        let permit = match keeps(&link, &stanza) {
             false => None,
-            true => {
-                let sent = match own.map(|session| sent_by(session, &stanza)) {
-                    Some(Resent::Known) => return Vec::new(),
-                    Some(Resent::New(sent)) => Some(sent),
-                    Some(Resent::Unmarked) | None => None,
-                };
-                let Some(permit) = self.store.reserve(1, room_for(&stanza)).await else {
+            true => match self.store.reserve(1, room_for(&stanza)).await {
+                Some(permit) => Some(permit),
+                None => {
                     tracing::error!(to = %link.pair.to, "no room for a message");
                     return refuse(&stanza, &not_stored());
-                };
-                Some((permit, sent))
-            }
+                }
+            },
         };
-        let mut effects = Vec::new();
+        let own = session.filter(|session| stanza.head.from.as_ref() == Some(session.jid.as_jid()));
+        let effects = self.push_out(&link, own, stanza, permit);
+        self.see_to_if_idle(&link);
+        effects
+    }
+
+    /// Into the queue of a link; `session`: who sent it. The caller has room for what is kept, and
+    /// sees to it that somebody carries the queue.
+    pub(crate) fn push_out(
+        &self,
+        link: &Arc<Link>,
+        session: Option<&Session>,
+        stanza: Stanza,
+        permit: Option<Permit>,
+    ) -> Vec<Effect> {
+        let room = match permit.filter(|_| keeps(link, &stanza)) {
+            None => None,
+            Some(permit) => match session.map(|session| sent_by(session, &stanza)) {
+                Some(Resent::Known) => return Vec::new(),
+                Some(Resent::New(sent)) => Some((permit, Some(sent))),
+                Some(Resent::Unmarked) | None => Some((permit, None)),
+            },
+        };
         match link.push(self, stanza, room) {
-            Queued::No(stanza, cause) => return bounce(&stanza, &cause),
-            Queued::Yes { ticket, soft, idle } => {
-                if idle {
-                    self.see_to(&link);
-                }
-                if let Some((ticket, stanza)) = ticket {
-                    effects.push(Effect::Owed(ticket, stanza));
-                }
-                if soft {
-                    effects.push(Effect::Pause);
-                }
+            Queued::No(stanza, cause) => bounce(&stanza, &cause),
+            Queued::Yes { ticket, soft } => {
+                let owed = ticket.map(|(ticket, stanza)| Effect::Owed(ticket, stanza));
+                let pause = soft.then_some(Effect::Pause);
+                owed.into_iter().chain(pause).collect()
             }
         }
-        effects
     }
 
     /// Availability for one contact of another domain.
@@ -79,8 +88,7 @@ impl Core {
         };
         match link.push(self, stanza, None) {
             Queued::No(stanza, cause) => return bounce(&stanza, &cause),
-            Queued::Yes { idle: true, .. } => self.see_to(&link),
-            Queued::Yes { .. } => {}
+            Queued::Yes { .. } => self.see_to_if_idle(&link),
         }
         Vec::new()
     }
@@ -117,7 +125,14 @@ impl Core {
         }
     }
 
-    /// Has somebody see to a link that was idle.
+    /// Has somebody see to a link whose queue nobody carries.
+    pub(crate) fn see_to_if_idle(self: &Arc<Self>, link: &Arc<Link>) {
+        if link.claim_if_needed() {
+            self.see_to(link);
+        }
+    }
+
+    /// Has a task see to a link that is claimed for it.
     pub(crate) fn see_to(self: &Arc<Self>, link: &Arc<Link>) {
         let task = outgoing::run(Arc::clone(self), Arc::clone(link));
         self.s2s.spawn(Box::pin(task));
@@ -130,6 +145,11 @@ impl Core {
             self.run(None, effects.into()).await;
         }
     }
+}
+
+/// What the recipient's server would keep for somebody who is away is kept here too.
+fn keeps(link: &Link, stanza: &Stanza) -> bool {
+    stanza.kind == Kind::Message && link.owner().is_some() && im::is_storable(stanza)
 }
 
 /// RFC 6121 section 4.3.1: a probe of ours is the account's, not the resource's. Clients give theirs
