@@ -9,7 +9,9 @@ use std::time::Duration;
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 use tokio::time::timeout;
 use xmpp_client::{Event, Reconnect, Stanza, Ty, XmppClient};
+use xmpp_server::config::Dialback;
 use xmpp_stream::resolve::{Dns, NameServers};
+use xmpp_testkit::TestLab;
 
 const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -235,6 +237,41 @@ async fn a_data_folder_keeps_authority_and_passwords() {
     }
     assert_eq!(kept[0], kept[1]);
     std::fs::remove_dir_all(folder).expect("a folder");
+}
+
+/// A server of somebody else's: it is found, may show a certificate, and its link has faults too.
+#[tokio::test]
+async fn a_server_joins() {
+    let theirs = TestLab::builder().server(["c.test"]);
+    let theirs = theirs.config(|config| {
+        config.s2s.enabled = true;
+        config.s2s.dialback = Dialback::Always;
+    });
+    let theirs = theirs.start().await.expect("a lab");
+    let address = theirs.server_place("c.test").address;
+    let join = format!("c.test={address}");
+    let mut lab = Lab::up(&["a.test", "--join", &join]).await;
+    let given = lab.find("event", "certificate");
+    assert_eq!(given["domain"], "c.test");
+    for file in ["file", "key"] {
+        let text = std::fs::read_to_string(given[file].as_str().expect("a path"));
+        assert!(text.expect("a file").contains("-----BEGIN "));
+    }
+    let names = NameServers::new(&[lab.names()]);
+    let found = names
+        .srv("_xmpp-server._tcp.c.test")
+        .await
+        .expect("a record");
+    assert_eq!(found[0].port, address.port());
+    lab.order("links");
+    let link = lab.until(|event| event["event"] == "link").await;
+    assert_eq!(
+        (&link["from"], &link["to"]),
+        (&"a.test".into(), &"c.test".into())
+    );
+    lab.order("kill c.test");
+    let refused = lab.until(|event| event["event"] == "refused").await;
+    assert_eq!(refused["text"], "c.test is served by somebody else");
 }
 
 #[test]

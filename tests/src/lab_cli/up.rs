@@ -34,6 +34,11 @@ pub(super) async fn run(up: Up) -> Result<(), Trouble> {
     let authority = folder.0.join("ca");
     let now = Clock::start().system_now();
     let ca = DevCa::load_or_create(&authority, now).map_err(Trouble::Authority)?;
+    let mut certificates = Vec::new();
+    for one in &joined {
+        let made = ca.ensure_domain(&folder.0.join("certs"), &one.domain, now);
+        certificates.push((one.domain.clone(), made.map_err(Trouble::Authority)?));
+    }
     let (events, mut shown) = unbounded_channel();
     let ports: BTreeMap<String, Ports> = served
         .iter()
@@ -60,6 +65,14 @@ pub(super) async fn run(up: Up) -> Result<(), Trouble> {
     tell_places(&view, &lab, &ports, up.any_port);
     for Joined { domain, address } in joined.iter().cloned() {
         view.show(&Event::Joined { domain, address });
+    }
+    for (domain, made) in certificates {
+        let (certificate, key) = (made.certificate, made.key);
+        view.show(&Event::Certificate {
+            domain,
+            certificate,
+            key,
+        });
     }
     view.show(&Event::Accounts(file));
     for (jid, password) in accounts {
