@@ -54,6 +54,13 @@ pub struct Leaf {
     key_der: Vec<u8>,
 }
 
+/// As public authorities issue them.
+const SERVER_ONLY: [ExtendedKeyUsagePurpose; 1] = [ExtendedKeyUsagePurpose::ServerAuth];
+const BOTH_SIDES: [ExtendedKeyUsagePurpose; 2] = [
+    ExtendedKeyUsagePurpose::ServerAuth,
+    ExtendedKeyUsagePurpose::ClientAuth,
+];
+
 /// Certificates that a test wants refused.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 pub enum Variant {
@@ -110,7 +117,20 @@ impl DevCa {
     /// `Name` for what is neither a domain nor an address; `Clock` and `Sign`.
     pub fn issue<S: AsRef<str>>(&self, names: &[S], now: SystemTime) -> Result<Leaf, CertError> {
         let now = whole_seconds(now)?;
-        self.sign(names, now, now + LEAF_VALIDITY)
+        self.sign(&SERVER_ONLY, names, now, now + LEAF_VALIDITY)
+    }
+
+    /// The same, good for the calling side of TLS too: some makes of servers ask that of each other.
+    ///
+    /// # Errors
+    /// As `issue`.
+    pub fn issue_for_both_sides<S: AsRef<str>>(
+        &self,
+        names: &[S],
+        now: SystemTime,
+    ) -> Result<Leaf, CertError> {
+        let now = whole_seconds(now)?;
+        self.sign(&BOTH_SIDES, names, now, now + LEAF_VALIDITY)
     }
 
     /// Issues what a server of `domain` needs: the domain, its subdomains, its service hosts; for
@@ -135,7 +155,8 @@ impl DevCa {
         match variant {
             Variant::Expired => {
                 let end = whole_seconds(now)? - Duration::days(1);
-                self.sign(&names::for_domain(domain)?, end - Duration::days(30), end)
+                let names = names::for_domain(domain)?;
+                self.sign(&SERVER_ONLY, &names, end - Duration::days(30), end)
             }
             Variant::OtherCa => Self::new(now)?.issue_for_domain(domain, now),
             Variant::WrongName => self.issue_for_domain("wrong.invalid", now),
@@ -144,12 +165,14 @@ impl DevCa {
 
     fn sign<S: AsRef<str>>(
         &self,
+        purposes: &[ExtendedKeyUsagePurpose],
         names: &[S],
         from: OffsetDateTime,
         to: OffsetDateTime,
     ) -> Result<Leaf, CertError> {
         let key = KeyPair::generate().map_err(|_| CertError::Sign)?;
-        let params = leaf_params(names, from - BACKDATED, to)?;
+        let mut params = leaf_params(names, from - BACKDATED, to)?;
+        params.extended_key_usages = purposes.to_vec();
         let cert = params
             .signed_by(&key, &self.issuer)
             .map_err(|_| CertError::Sign)?;
@@ -247,7 +270,6 @@ fn leaf_params<S: AsRef<str>>(
     params.distinguished_name = common_name(shown.to_owned());
     params.is_ca = IsCa::ExplicitNoCa;
     params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
-    params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
     params.use_authority_key_identifier_extension = true;
     Ok(params)
 }

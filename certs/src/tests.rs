@@ -94,6 +94,10 @@ fn leaf_is_for_server_authentication_by_its_authority() {
     assert!(!cert.is_ca());
     let extended = cert.extended_key_usage().unwrap().unwrap().value;
     assert!(extended.server_auth && !extended.client_auth && !extended.any);
+    let both = ca.issue_for_both_sides(&["a.test"], now()).unwrap();
+    let (_, both) = x509_parser::parse_x509_certificate(&both.chain_der()[0]).unwrap();
+    let extended = both.extended_key_usage().unwrap().unwrap().value;
+    assert!(extended.server_auth && extended.client_auth && !extended.any);
     assert!(cert.key_usage().unwrap().unwrap().value.digital_signature());
     assert_eq!(cert.issuer(), parse(ca.der()).subject());
     assert_eq!(authority_key_id(&cert), Some(&ca.key_id[..]));

@@ -6,12 +6,12 @@ use crate::relay::Relay;
 use crate::tree::Tree;
 use crate::trust::Trust;
 use crate::wire::{Place, Wire};
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
-use base64::Engine;
-use base64::engine::general_purpose::STANDARD;
 use xmpp_certs::{DevCa, Leaf};
 use xmpp_server::clock::Clock;
 use xmpp_server::config::{Config, Storage};
@@ -250,7 +250,10 @@ impl Federated {
     #[must_use]
     pub fn links(&self, domain: &str) -> Vec<String> {
         let listed = self.handle(domain).core().list_links(None);
-        listed.iter().map(xmpp_server::s2s::list::Listed::text).collect()
+        listed
+            .iter()
+            .map(xmpp_server::s2s::list::Listed::text)
+            .collect()
     }
 
     /// Resolves when the links of a domain's server are like this.
@@ -363,7 +366,8 @@ impl Wire {
             STANDARD.encode(from)
         ))
         .await;
-        self.expect(format!("<success xmlns='{}'/>", ns::SASL)).await;
+        self.expect(format!("<success xmlns='{}'/>", ns::SASL))
+            .await;
         self.send_server_header(from).await;
         self.expect_header().await;
         self.expect_features().await;

@@ -429,6 +429,79 @@ async fn contacts_are_made_and_shown() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn contacts_are_named_grouped_and_removed() {
+    async fn check(world: &World, words: &[&str], line: &str) {
+        let words = [&["roster"], words].concat();
+        let lines = world.run("ann@a.test", &words, "").await.well();
+        assert_eq!(lines, [line]);
+    }
+    let world = World::new().await;
+    let add = ["add", "ben@a.test"];
+    check(&world, &add, "ben@a.test  none").await;
+    let words = [&add[..], &["Ben", "--group", "B", "--group", "A"]].concat();
+    world
+        .run("ann@a.test", &[&["roster"], &words[..]].concat(), "")
+        .await
+        .well();
+    check(&world, &[], "ben@a.test  none  Ben  [A, B]").await;
+    check(
+        &world,
+        &[&add[..], &["B."]].concat(),
+        "ben@a.test  none  B.  [A, B]",
+    )
+    .await;
+    check(
+        &world,
+        &[&add[..], &["--no-groups"]].concat(),
+        "ben@a.test  none  B.",
+    )
+    .await;
+    check(&world, &[], "ben@a.test  none  B.").await;
+    let words = ["roster", "remove", "ben@a.test"];
+    world.run("ann@a.test", &words, "").await.well();
+    assert!(
+        world
+            .run("ann@a.test", &["roster"], "")
+            .await
+            .well()
+            .is_empty()
+    );
+    let line = world.run("ann@a.test", &words, "").await.failed();
+    assert_eq!(line, "answered with the error item-not-found");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_does_not_fit_the_server_is_said_with_the_option_that_helps() {
+    let world = World::new().await;
+    let place = world.lab.place("a.test").address.to_string();
+    let words = ["--direct-tls", "--timeout", "5", "ping"];
+    let ended = world.start_with("ann@a.test", "x", &words, b"").ended();
+    assert_eq!(
+        ended.failed(),
+        format!(
+            "no connection to a.test: {place} (direct TLS): TLS failed: the server does not speak \
+             TLS from the first byte here (a port for STARTTLS? then without --direct-tls)"
+        )
+    );
+    let mut command = Command::new(BINARY);
+    command.args([
+        "--jid",
+        "ann@a.test",
+        "--connect",
+        &place,
+        "--password-stdin",
+        "ping",
+    ]);
+    let line = Process::start(&mut command, b"x\n").ended().failed();
+    assert!(
+        line.ends_with(
+            "(--ca FILE trusts a CA of your own, --pin HEX a certificate that signs itself)"
+        ),
+        "{line}"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_password_is_changed() {
     let world = World::new().await;
     let lines = world

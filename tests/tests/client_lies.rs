@@ -1,7 +1,9 @@
 //! xmpp-client on an open stream against a server that lies, floods or falls silent: each lie is
 //! ignored or ends the stream, as its row says, and none is acted on.
 
+use std::sync::Arc;
 use std::time::Duration;
+use tokio::sync::Notify;
 use xmpp_client::{
     Builder, CloseReason, Event, Events, IqError, Jid, Kind, Limits, NotAckedReason, Reconnect,
     Stanza, StanzaCondition, Ty, XmppClient,
@@ -673,4 +675,39 @@ async fn ss_03_each_of_many_senders_learns_once_what_became_of_its_stanza() {
     taken.sort();
     acked.sort();
     assert_eq!(acked, taken);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_replaced_handler_holds_may_use_the_client_when_it_is_dropped() {
+    struct Held(XmppClient, Arc<Notify>);
+    impl Drop for Held {
+        fn drop(&mut self) {
+            self.0.handle_iq("urn:x:next", |_| async { Ok(None) });
+            self.1.notify_one();
+        }
+    }
+    let (client, _events, mut stream) = bound(|builder| builder).await;
+    let done = Arc::new(Notify::new());
+    let hold = || Held(client.clone(), Arc::clone(&done));
+    for is_replaced in [true, false] {
+        let held = hold();
+        let handler = client.handle_iq("urn:x:first", move |_| {
+            let _held = &held;
+            async { Ok(None) }
+        });
+        match is_replaced {
+            true => {
+                let client = client.clone();
+                let replace = move || client.handle_iq("urn:x:first", |_| async { Ok(None) });
+                drop(tokio::task::spawn_blocking(replace));
+            }
+            false => handler.remove(),
+        }
+        // The next request finds that one is removed.
+        stream
+            .say("<iq type='get' id='1' from='ben@b.test/y'><q xmlns='urn:x:other'/></iq>")
+            .await;
+        let dropped = tokio::time::timeout(Duration::from_secs(10), done.notified()).await;
+        dropped.expect("nobody waits for a lock that is held");
+    }
 }

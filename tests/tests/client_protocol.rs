@@ -2,6 +2,8 @@
 
 #[path = "client_protocol/account.rs"]
 mod account;
+#[path = "client_protocol/asked.rs"]
+mod asked;
 #[path = "client_protocol/lies.rs"]
 mod lies;
 #[path = "client_protocol/talk.rs"]

@@ -3,12 +3,15 @@
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 use xmpp_client::{
     Builder, CloseReason, Event, Events, IqError, Jid, Kind, Limits, NotAckedReason, Reconnect,
     Stanza, Ty, XmppClient,
 };
 use xmpp_server::config::Storage;
+use xmpp_stream::error::StreamCondition;
 use xmpp_stream::ns;
 use xmpp_stream::xml::Element;
 use xmpp_testkit::fake::attr;
@@ -122,6 +125,78 @@ async fn ss_04_what_was_not_acknowledged_is_sent_again_and_nothing_else() {
     stream.expect("id='6'").await;
     stream.ack(7).await;
     stream.barrier().await;
+}
+
+#[tokio::test]
+async fn ss_04_a_server_that_talks_and_does_not_acknowledge_is_given_up() {
+    let server = FakeServer::new("a.test").await;
+    let builder = server.builder(JID).reconnect(Reconnect::never());
+    let builder = builder.answer_max(Duration::from_millis(400));
+    let (client, stream) = tokio::join!(builder.connect(), server.managed(JID, "one"));
+    let (client, mut stream) = (client.expect("a client"), stream);
+    let sending = tokio::spawn(async move { client.send_acked(message("1")).await });
+    stream.expect("<r ").await;
+    let talk = format!("<message from='ben@b.test'><body>hi</body></message><a {SM} h='0'/>");
+    let mut ticks = tokio::time::interval(Duration::from_millis(20));
+    let talking = async {
+        while stream.try_say(&talk).await {
+            ticks.tick().await;
+        }
+    };
+    let given_up = tokio::time::timeout(Duration::from_secs(10), talking).await;
+    given_up.expect("the stream was given up");
+    let not_acked = sending.await.expect("a task").expect_err("nobody has it");
+    assert!(
+        matches!(
+            &not_acked.reason,
+            NotAckedReason::Closed(CloseReason::Ours(error))
+                if error.condition == StreamCondition::ConnectionTimeout
+        ),
+        "{not_acked}"
+    );
+}
+
+#[tokio::test]
+async fn ss_04_a_server_that_acknowledges_slowly_is_not_given_up() {
+    let server = FakeServer::new("a.test").await;
+    let builder = server.builder(JID).reconnect(Reconnect::never());
+    let builder = builder.answer_max(Duration::from_millis(400));
+    let (client, stream) = tokio::join!(builder.connect(), server.managed(JID, "one"));
+    let (client, mut stream) = (client.expect("a client"), stream);
+    for number in 1..=6 {
+        let message = message(&number.to_string());
+        client.send_stanza(message).await.expect("taken");
+    }
+    let last = tokio::spawn(async move { client.send_acked(message("7")).await });
+    stream.expect("<r ").await;
+    let mut ticks = tokio::time::interval(Duration::from_millis(150));
+    for h in 0..=7 {
+        ticks.tick().await;
+        stream.ack(h).await;
+    }
+    last.await.expect("a task").expect("acknowledged");
+}
+
+#[tokio::test]
+async fn a_password_is_asked_for_once_a_login_and_not_once_an_attempt() {
+    let server = FakeServer::new("a.test").await;
+    let asked = Arc::new(AtomicUsize::new(0));
+    let count = Arc::clone(&asked);
+    let builder = server.builder(JID).reconnect(at_once());
+    let builder = builder.password_from(move || {
+        count.fetch_add(1, Ordering::Relaxed);
+        std::future::ready(Some("secret".to_owned()))
+    });
+    let (client, stream) = tokio::join!(builder.connect(), server.bound(JID));
+    let client = client.expect("a client");
+    let mut events = client.events();
+    assert!(!connected(&mut events).await);
+    drop(stream);
+    for _ in 0..3 {
+        drop(server.accept_plain().await);
+    }
+    let (_stream, _) = tokio::join!(server.bound(JID), connected(&mut events));
+    assert_eq!(asked.load(Ordering::Relaxed), 2);
 }
 
 #[tokio::test]

@@ -4,25 +4,36 @@
 //! as an unprivileged process of its own on loopback ports, from a configuration made here, with a
 //! certificate of a CA made here. Each test goes through all scenes and prints a table.
 
+#[path = "interop/accounts.rs"]
+mod accounts;
+#[path = "interop/config.rs"]
+mod config;
 #[path = "interop/cut.rs"]
 mod cut;
+#[path = "interop/federation.rs"]
+mod federation;
 #[path = "interop/messages.rs"]
 mod messages;
 #[path = "interop/peer.rs"]
 mod peer;
+#[path = "interop/process.rs"]
+mod process;
 #[path = "interop/pubsub.rs"]
 mod pubsub;
 #[path = "interop/rooms.rs"]
 mod rooms;
+#[path = "interop/services.rs"]
+mod services;
 #[path = "interop/stage.rs"]
 mod stage;
 
+use federation::{Make, Proof, World};
 use peer::Peer;
 use stage::{Stage, scene};
 
 /// All scenes against one server.
 async fn play(peer: Peer) {
-    let mut stage = Stage::new(peer);
+    let mut stage = Stage::new(peer.name, peer);
     scene!(stage, messages::sign_in);
     scene!(stage, messages::ping);
     scene!(stage, messages::disco);
@@ -39,6 +50,14 @@ async fn play(peer: Peer) {
     scene!(stage, pubsub::service);
     scene!(stage, pubsub::bookmarks);
     scene!(stage, pubsub::upload_slot);
+    scene!(stage, accounts::register);
+    scene!(stage, accounts::name_exists);
+    scene!(stage, accounts::register_by_form);
+    scene!(stage, accounts::name_of_the_servers_choice);
+    scene!(stage, accounts::password_and_end);
+    scene!(stage, accounts::card_and_private_xml);
+    scene!(stage, services::user_search);
+    scene!(stage, services::commands);
     stage.finish();
 }
 
@@ -54,6 +73,31 @@ async fn three_servers() {
         cut::play(peer).await;
         println!("| {} | cut::play | works |", peer.name);
     }
+}
+
+/// All scenes of two domains, ours and one of this make.
+async fn federate(make: Make) {
+    for proof in [Proof::External, Proof::ServerOnly, Proof::Dialback] {
+        let name = format!("ours and {} by {}", make.name(), proof.name());
+        let mut stage = Stage::new(&name, World::new(make, proof).await);
+        scene!(stage, federation::chat);
+        scene!(stage, federation::first_word_is_theirs);
+        scene!(stage, federation::subscription_and_presence);
+        scene!(stage, federation::requests);
+        scene!(stage, federation::room);
+        scene!(stage, federation::links);
+        stage.finish();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn federation_with_prosody() {
+    federate(Make::Prosody).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn federation_with_ejabberd() {
+    federate(Make::Ejabberd).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

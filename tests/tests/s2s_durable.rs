@@ -85,7 +85,9 @@ async fn messages_wait_for_a_server_that_was_killed() {
     drop(ben);
     send(&mut ann, 0..5).await;
     all.until_links("a.test", |lines| {
-        lines.iter().any(|line| line.starts_with("a.test -> b.test\tup") && line.contains("\t0 stanzas"))
+        lines
+            .iter()
+            .any(|line| line.starts_with("a.test -> b.test\tup") && line.contains("\t0 stanzas"))
     })
     .await;
     all.kill("b.test");
@@ -107,7 +109,9 @@ async fn c6121_of_messages_wait_for_whoever_is_away() {
     ann.send("<message to='ben@b.test' type='chat' id='m1'><body>1</body></message>")
         .await;
     all.until_links("a.test", |lines| {
-        lines.iter().any(|line| line.starts_with("a.test -> b.test\tup") && line.contains("\t0 stanzas"))
+        lines
+            .iter()
+            .any(|line| line.starts_with("a.test -> b.test\tup") && line.contains("\t0 stanzas"))
     })
     .await;
     let mut ben = all.wire("ben@b.test/y").await;

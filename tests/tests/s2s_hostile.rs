@@ -51,17 +51,29 @@ async fn check(said: &str, condition: &str) {
 
 #[tokio::test]
 async fn c6120_stanza_attribute_from_validate_a_third_domain() {
-    check(&message("ben@b.test/y", "ann@a.test/x", "m", ""), "invalid-from").await;
+    check(
+        &message("ben@b.test/y", "ann@a.test/x", "m", ""),
+        "invalid-from",
+    )
+    .await;
 }
 
 #[tokio::test]
 async fn c6120_stanza_attribute_from_validate_our_own_domain() {
-    check(&message("ann@a.test/x", "ann@a.test/x", "m", ""), "invalid-from").await;
+    check(
+        &message("ann@a.test/x", "ann@a.test/x", "m", ""),
+        "invalid-from",
+    )
+    .await;
 }
 
 #[tokio::test]
 async fn c6120_ro_nothing_is_relayed() {
-    check(&message("cat@c.test/z", "ben@b.test/y", "m", ""), "host-unknown").await;
+    check(
+        &message("cat@c.test/z", "ben@b.test/y", "m", ""),
+        "host-unknown",
+    )
+    .await;
 }
 
 #[tokio::test]
@@ -78,12 +90,20 @@ async fn c6120_stanza_without_from() {
 
 #[tokio::test]
 async fn ats_db_02_dialback_that_nobody_asked_for() {
-    check("<db:result from='b.test' to='a.test' type='valid'/>", "invalid-from").await;
+    check(
+        "<db:result from='b.test' to='a.test' type='valid'/>",
+        "invalid-from",
+    )
+    .await;
 }
 
 #[tokio::test]
 async fn ats_db_05_a_verdict_that_nobody_asked_for() {
-    check("<db:verify from='b.test' to='a.test' id='x' type='valid'/>", "invalid-from").await;
+    check(
+        "<db:verify from='b.test' to='a.test' id='x' type='valid'/>",
+        "invalid-from",
+    )
+    .await;
 }
 
 #[tokio::test]
@@ -111,7 +131,8 @@ async fn c6120_st_stanzas_before_proof() {
     let (all, mut ann, mut ben) = linked().await;
     let mut peer = all.caller("a.test", "c.test").await;
     peer.secure_as_server("c.test").await;
-    peer.send(message("cat@c.test/z", "ann@a.test/x", "m", "")).await;
+    peer.send(message("cat@c.test/z", "ann@a.test/x", "m", ""))
+        .await;
     peer.expect_stream_error("not-authorized").await;
     go_on(&mut ann, &mut ben).await;
 }
@@ -134,7 +155,10 @@ async fn ats_ce_bad_certificates_prove_nothing() {
     .await;
     let now = all.handle("a.test").core().clock.system_now();
     for variant in [Variant::Expired, Variant::WrongName, Variant::OtherCa] {
-        let leaf = all.ca.issue_variant("c.test", variant, now).expect("a leaf");
+        let leaf = all
+            .ca
+            .issue_variant("c.test", variant, now)
+            .expect("a leaf");
         let mut peer = all.caller_with("a.test", &leaf).await;
         peer.secure_stream("c.test").await;
         // There is no other way to prove anything.
@@ -162,7 +186,10 @@ async fn c6120_lm_floods_before_proof() {
     let (all, mut ann, mut ben) = linked().await;
     let mut peer = all.caller("a.test", "c.test").await;
     peer.secure_as_server("c.test").await;
-    let flood = format!("<db:result from='c.test' to='a.test'>{}", "0".repeat(20_000));
+    let flood = format!(
+        "<db:result from='c.test' to='a.test'>{}",
+        "0".repeat(20_000)
+    );
     peer.send(flood).await;
     peer.expect_stream_error("policy-violation").await;
     go_on(&mut ann, &mut ben).await;
@@ -204,7 +231,8 @@ async fn closed_in_the_middle() {
             peer.expect_header().await;
         }
         if step > 1 {
-            peer.send("<starttls xmlns='urn:ietf:params:xml:ns:xmpp-tls'/>").await;
+            peer.send("<starttls xmlns='urn:ietf:params:xml:ns:xmpp-tls'/>")
+                .await;
         }
         if step > 2 {
             peer.send_bytes(b"\x16\x03\x01\x00\x05garbage").await;
@@ -220,10 +248,16 @@ async fn x0198_what_is_sent_again_is_known() {
     let (all, mut ann, mut ben) = linked().await;
     for round in 0..3 {
         let mut peer = all.server("a.test", "c.test").await;
-        peer.send(message("cat@c.test/z", "ann@a.test/x", "m", if round == 0 { "" } else { DELAY }))
-            .await;
+        peer.send(message(
+            "cat@c.test/z",
+            "ann@a.test/x",
+            "m",
+            if round == 0 { "" } else { DELAY },
+        ))
+        .await;
         let last = format!("last{round}");
-        peer.send(message("cat@c.test/z", "ann@a.test/x", &last, "")).await;
+        peer.send(message("cat@c.test/z", "ann@a.test/x", &last, ""))
+            .await;
         if round == 0 {
             assert_eq!(ann.next_of("message").await.attr("id"), Some("m"));
         }
@@ -266,7 +300,10 @@ async fn c6120_lm_a_server_that_stops_reading() {
         .await;
     let answer = ann.next_of("iq").await;
     assert_eq!(answer.attr("type"), Some("error"), "{answer}");
-    assert!(answer.to_string().contains("remote-server-timeout"), "{answer}");
+    assert!(
+        answer.to_string().contains("remote-server-timeout"),
+        "{answer}"
+    );
     all.link_to("b.test").release();
     all.link_to("b.test").cut();
     let _ = &mut ben;

@@ -61,14 +61,22 @@ fn folder() -> PathBuf {
 fn browser() -> &'static str {
     let names = ["chromium", "chromium-browser", "google-chrome"];
     let is_there = |name: &&&str| Command::new(name).arg("--version").output().is_ok();
-    names.iter().find(is_there).expect("Chromium is installed (apt install chromium)")
+    names
+        .iter()
+        .find(is_there)
+        .expect("Chromium is installed (apt install chromium)")
 }
 
 /// What the browser prints.
 fn browse(arguments: &[&str], page: &Path) -> String {
     let profile = folder().join("profile");
     let run = Command::new(browser())
-        .args(["--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"])
+        .args([
+            "--headless",
+            "--no-sandbox",
+            "--disable-gpu",
+            "--disable-dev-shm-usage",
+        ])
         .arg(format!("--user-data-dir={}", profile.display()))
         .arg(format!("--window-size={WIDTH},{HEIGHT}"))
         .args(["--virtual-time-budget=2000", "--timeout=20000"])
@@ -76,7 +84,11 @@ fn browse(arguments: &[&str], page: &Path) -> String {
         .arg(format!("file://{}", page.display()))
         .output()
         .expect("the browser runs");
-    assert!(run.status.success(), "{}", String::from_utf8_lossy(&run.stderr));
+    assert!(
+        run.status.success(),
+        "{}",
+        String::from_utf8_lossy(&run.stderr)
+    );
     String::from_utf8(run.stdout).expect("text")
 }
 
@@ -102,8 +114,13 @@ fn measured(page: &Path) -> Value {
     std::fs::write(&copy, text.replace("</body>", &format!("{MEASURE}</body>"))).expect("a file");
     let shown = browse(&["--dump-dom"], &copy);
     let found = shown.split("<pre id=\"measured\">").nth(1);
-    let found = found.and_then(|rest| rest.split("</pre>").next()).expect("the measures");
-    let json = found.replace("&lt;", "<").replace("&gt;", ">").replace("&amp;", "&");
+    let found = found
+        .and_then(|rest| rest.split("</pre>").next())
+        .expect("the measures");
+    let json = found
+        .replace("&lt;", "<")
+        .replace("&gt;", ">")
+        .replace("&amp;", "&");
     serde_json::from_str(&json).expect("JSON")
 }
 
@@ -128,34 +145,64 @@ fn a_failed_step_is_found_at_one_glance() {
     let measured = measured(&page);
     assert_eq!(text(&measured["title"]), "1 of 3 scripts failed");
     assert_eq!(text(&measured["heading"][0]["text"]), "1 not as expected");
-    assert!(number(&measured["wide"]) <= number(&measured["width"]), "no scrolling sideways");
+    assert!(
+        number(&measured["wide"]) <= number(&measured["width"]),
+        "no scrolling sideways"
+    );
     let scripts = measured["scripts"].as_array().expect("scripts");
     let words: Vec<&str> = scripts.iter().map(|script| text(&script["word"])).collect();
-    assert_eq!(words, ["failed", "pending", "passed"], "what needs a look comes first");
-    let opens: Vec<bool> = scripts.iter().map(|script| script["open"] == true).collect();
+    assert_eq!(
+        words,
+        ["failed", "pending", "passed"],
+        "what needs a look comes first"
+    );
+    let opens: Vec<bool> = scripts
+        .iter()
+        .map(|script| script["open"] == true)
+        .collect();
     assert_eq!(opens, [true, false, false], "and is open");
 
     let wrong = &scripts[0];
     for what in ["failure", "differs", "here", "unexpected"] {
-        assert!(wrong[what].as_array().is_some_and(|all| !all.is_empty()), "{what}");
+        assert!(
+            wrong[what].as_array().is_some_and(|all| !all.is_empty()),
+            "{what}"
+        );
         for one in wrong[what].as_array().expect("some") {
             assert!(is_seen(one), "{what} is not seen: {one}");
         }
     }
     let differs = text(&wrong["differs"][0]["text"]);
-    assert!(differs.contains("Good morning") && differs.contains("Good &lt;evening>"), "{differs}");
+    assert!(
+        differs.contains("Good morning") && differs.contains("Good &lt;evening>"),
+        "{differs}"
+    );
     let quiet = &wrong["received"][0]["color"];
-    assert_ne!(&wrong["unexpected"][0]["color"], quiet, "it has a colour of its own");
+    assert_ne!(
+        &wrong["unexpected"][0]["color"], quiet,
+        "it has a colour of its own"
+    );
 
     // the diagram: a lane for each, an arrow for each stanza, from the server's lane to its own
-    let lanes: Vec<&str> = wrong["lanes"].as_array().expect("lanes").iter().map(|lane| text(&lane["text"])).collect();
+    let lanes: Vec<&str> = wrong["lanes"]
+        .as_array()
+        .expect("lanes")
+        .iter()
+        .map(|lane| text(&lane["text"]))
+        .collect();
     assert_eq!(lanes, ["line", "server", "Romeo", "Juliet"]);
     let juliet = &wrong["lanes"][3];
     let got = &wrong["unexpected"][0];
     assert!(text(&got["text"]).contains("<message"), "{got}");
-    assert!(number(&got["right"]) > number(&juliet["left"]), "it reaches her lane: {got}");
+    assert!(
+        number(&got["right"]) > number(&juliet["left"]),
+        "it reaches her lane: {got}"
+    );
     let shown = |what: &str| wrong[what].as_array().map_or(0, Vec::len);
-    assert_eq!((shown("sent"), shown("received"), shown("unexpected")), (2, 1, 1));
+    assert_eq!(
+        (shown("sent"), shown("received"), shown("unexpected")),
+        (2, 1, 1)
+    );
 
     let picture = Path::new(env!("CARGO_TARGET_TMPDIR")).join("script-page.png");
     let _ = std::fs::remove_file(&picture);

@@ -8,14 +8,14 @@ use std::path::PathBuf;
 use std::process::{Child, ChildStdout, Command, Output, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
-use xmpp_client::{Kind, Stanza, Ty, XmppClient};
+use xmpp_client::{Kind, Reconnect, Stanza, Ty, XmppClient};
 use xmpp_stream::jid::BareJid;
 use xmpp_stream::stream::Password;
 use xmpp_stream::xml::Element;
 use xmpp_testkit::script::record::{Options, RecordError, Recorded, Recorder};
 use xmpp_testkit::script::stage::Elsewhere;
 use xmpp_testkit::script::{self, Report, find, suite};
-use xmpp_testkit::{Proxy, TestLab, Trust};
+use xmpp_testkit::{FakeServer, Proxy, TestLab, Trust};
 
 const PATIENCE: Duration = Duration::from_secs(10);
 
@@ -37,7 +37,10 @@ fn options(elsewhere: Option<Elsewhere>, passwords: [String; 2]) -> Options {
 /// A client whose way leads through the recorder.
 async fn client(address: SocketAddr, ca: &str, jid: &str, password: &str) -> XmppClient {
     let builder = XmppClient::builder(jid).password(password).ca_pem(ca);
-    let connected = builder.connect_to(&address.to_string()).connect().await;
+    let builder = builder
+        .connect_to(&address.to_string())
+        .reconnect(Reconnect::never());
+    let connected = builder.connect().await;
     connected.expect("a session through the recorder")
 }
 
@@ -55,7 +58,9 @@ async fn hear(client: &XmppClient, is_it: impl Fn(&Stanza) -> bool) -> Stanza {
             }
         }
     };
-    tokio::time::timeout(PATIENCE, hearing).await.expect("it comes in time")
+    tokio::time::timeout(PATIENCE, hearing)
+        .await
+        .expect("it comes in time")
 }
 
 fn roster(ty: Ty, item: Option<Element>) -> Stanza {
@@ -72,19 +77,36 @@ fn to(stanza: Stanza, jid: &str) -> Stanza {
 async fn conversation(address: SocketAddr, ca: &str, passwords: &[String; 2]) {
     let romeo = client(address, ca, "romeo@localhost/garden", &passwords[0]).await;
     let juliet = client(address, ca, "juliet@localhost", &passwords[1]).await;
-    romeo.send_iq(roster(Ty::Get, None)).await.expect("a roster");
+    romeo
+        .send_iq(roster(Ty::Get, None))
+        .await
+        .expect("a roster");
     say(&romeo, Stanza::presence(Ty::None)).await;
     say(&juliet, Stanza::presence(Ty::None)).await;
     let item = Element::new("jabber:iq:roster", "item").with_attr("jid", "juliet@localhost");
-    romeo.send_iq(roster(Ty::Set, Some(item))).await.expect("a contact");
-    say(&romeo, to(Stanza::presence(Ty::Subscribe), "juliet@localhost")).await;
+    romeo
+        .send_iq(roster(Ty::Set, Some(item)))
+        .await
+        .expect("a contact");
+    say(
+        &romeo,
+        to(Stanza::presence(Ty::Subscribe), "juliet@localhost"),
+    )
+    .await;
     hear(&juliet, |it| it.head.ty == Ty::Subscribe).await;
-    say(&juliet, to(Stanza::presence(Ty::Subscribed), "romeo@localhost")).await;
+    say(
+        &juliet,
+        to(Stanza::presence(Ty::Subscribed), "romeo@localhost"),
+    )
+    .await;
     hear(&romeo, |it| it.head.ty == Ty::Subscribed).await;
     let chat = Stanza::chat("juliet@localhost", "Good ${evening},\n'Juliet' <3").expect("a chat");
     say(&romeo, chat.with_id("m1")).await;
     let heard = hear(&juliet, |it| it.kind == Kind::Message).await;
-    assert_eq!(heard.body().as_deref(), Some("Good ${evening},\n'Juliet' <3"));
+    assert_eq!(
+        heard.body().as_deref(),
+        Some("Good ${evening},\n'Juliet' <3")
+    );
     let version = Element::new("jabber:iq:version", "query");
     let asked = to(Stanza::iq(Ty::Get, "v1"), "localhost").with_child(&version);
     juliet.send_iq(asked).await.expect("a version");
@@ -117,7 +139,9 @@ async fn recorded(options: Options, passwords: [String; 2]) -> Recorded {
         let talking = conversation(address, &ca, &passwords);
         tokio::join!(recording, talking).0
     };
-    tokio::time::timeout(6 * PATIENCE, both).await.expect("it ends with the last session")
+    tokio::time::timeout(6 * PATIENCE, both)
+        .await
+        .expect("it ends with the last session")
 }
 
 /// What every recording of the conversation has to be.
@@ -138,11 +162,21 @@ fn check(recorded: &Recorded) {
         assert!(text.contains(wanted), "{wanted}\n{text}");
     }
     // neither the real passwords nor what is true of this run only
-    for unwanted in ["secret of", "stream:", "urn:ietf:params:xml:ns:xmpp-bind", "0.1.0"] {
+    for unwanted in [
+        "secret of",
+        "stream:",
+        "urn:ietf:params:xml:ns:xmpp-bind",
+        "0.1.0",
+    ] {
         assert!(!text.contains(unwanted), "{unwanted}\n{text}");
     }
     let report = played(text);
-    assert_eq!(report.outcome.word(), "passed", "{:?}\n{text}", report.outcome.why());
+    assert_eq!(
+        report.outcome.word(),
+        "passed",
+        "{:?}\n{text}",
+        report.outcome.why()
+    );
     for (is, other) in [
         ("subscription='to'", "subscription='from'"),
         ("<body>Good &#36;{evening}", "<body>Good morning"),
@@ -164,7 +198,11 @@ async fn a_session_with_a_server_elsewhere_is_recorded_and_played() {
         lab.account("juliet@localhost").await,
     ];
     let elsewhere = Elsewhere {
-        servers: [("localhost".into(), lab.place("localhost").address.to_string())].into(),
+        servers: [(
+            "localhost".into(),
+            lab.place("localhost").address.to_string(),
+        )]
+        .into(),
         trust: Some(Trust::pem(lab.ca_pem())),
         ..Elsewhere::default()
     };
@@ -178,12 +216,63 @@ async fn a_session_with_a_server_of_the_recorder_is_recorded_and_played() {
     check(&recorded(options(None, passwords.clone()), passwords).await);
 }
 
+/// The server ends the session: so does the recorder, in the same way, and the script says it.
+async fn ended_by_server(last_words: &str) -> Recorded {
+    let server = FakeServer::new("localhost").await;
+    let elsewhere = Elsewhere {
+        servers: [("localhost".into(), server.address().to_string())].into(),
+        ..Elsewhere::default()
+    };
+    let mut options = options(Some(elsewhere), ["secret".into(), "other".into()]);
+    options.accounts.truncate(1);
+    let recorder = Recorder::listen(options).await.expect("a recorder");
+    let address = recorder.address().expect("an address");
+    let ca = recorder.ca_pem().expect("a CA").to_owned();
+    let serving = async {
+        let mut stream = server.accept_plain().await;
+        stream.sign_in().await;
+        stream.features("").await;
+        stream.bind("romeo@localhost/garden").await;
+        stream.expect("<presence").await;
+        stream.say(last_words).await;
+    };
+    let talking = async {
+        let romeo = client(address, &ca, "romeo@localhost/garden", "secret").await;
+        say(&romeo, Stanza::presence(Ty::None)).await;
+        while romeo.next_stanza().await.is_some() {}
+    };
+    let all = async { tokio::join!(recorder.record(pending()), serving, talking).0 };
+    tokio::time::timeout(3 * PATIENCE, all)
+        .await
+        .expect("it ends with the session")
+}
+
+#[tokio::test]
+async fn a_session_that_the_server_ends_is_recorded() {
+    let conflict = "<stream:error><conflict xmlns='urn:ietf:params:xml:ns:xmpp-streams'/>\
+                    </stream:error></stream:stream>";
+    for (last_words, line) in [
+        (conflict, "\nRomeo expects stream error conflict\n"),
+        ("</stream:stream>", "\nRomeo expects end\n"),
+        ("", "\nRomeo expects end\n"),
+        ("<a></b>", "\nRomeo expects end\n"),
+    ] {
+        let recorded = ended_by_server(last_words).await;
+        let script = recorded.script;
+        assert!(script.ends_with(line), "{last_words}\n{script}");
+        assert_eq!(recorded.sessions, 1, "{script}");
+    }
+}
+
 #[tokio::test]
 async fn a_port_in_use_is_told() {
     let held = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
     let mut options = options(None, ["a".into(), "b".into()]);
     options.listen = held.local_addr().expect("an address");
-    let error = Recorder::listen(options).await.err().expect("the port is in use");
+    let error = Recorder::listen(options)
+        .await
+        .err()
+        .expect("the port is in use");
     assert!(matches!(error, RecordError::Listen(..)), "{error}");
 }
 
@@ -228,7 +317,13 @@ impl Recording {
         }
         let ca = std::fs::read_to_string(folder.join("ca.pem")).expect("a CA");
         let address = address.expect("an address");
-        Self { child, out, folder, address, ca }
+        Self {
+            child,
+            out,
+            folder,
+            address,
+            ca,
+        }
     }
 
     /// Waits for its end: exit code, what it says on standard error, the script.
@@ -269,7 +364,9 @@ async fn the_command_ends_with_the_last_session() {
 async fn an_interrupt_ends_the_command_in_order() {
     let recording = Recording::start(&[], "secret of romeo\r\n");
     let (address, ca) = (recording.address, recording.ca.clone());
-    let builder = XmppClient::builder("romeo@localhost/garden").password("wrong").ca_pem(&ca);
+    let builder = XmppClient::builder("romeo@localhost/garden")
+        .password("wrong")
+        .ca_pem(&ca);
     let refused = builder.connect_to(&address.to_string()).connect().await;
     assert!(refused.is_err());
     let proxy = Proxy::new(address).await;
@@ -286,7 +383,10 @@ async fn an_interrupt_ends_the_command_in_order() {
     recording.interrupt();
     let (code, error, script) = recording.end();
     assert_eq!(code, 0, "{error}\n{script}");
-    assert!(error.contains("romeo@localhost cannot sign in: not-authorized"), "{error}");
+    assert!(
+        error.contains("romeo@localhost cannot sign in: not-authorized"),
+        "{error}"
+    );
     assert_eq!(script.matches(" connects\n").count(), 2, "{script}");
     assert!(script.contains("Romeo cuts at byte 0\n"), "{script}");
     assert!(script.contains("Romeo 2 disconnects\n"), "{script}");
@@ -300,8 +400,13 @@ async fn a_server_that_is_not_there_is_told() {
     let server = format!("localhost={}", unused.local_addr().expect("an address"));
     drop(unused);
     let recording = Recording::start(&["--server", &server], "secret\n");
-    let builder = XmppClient::builder("romeo@localhost").password("secret").ca_pem(&recording.ca);
-    let refused = builder.connect_to(&recording.address.to_string()).connect().await;
+    let builder = XmppClient::builder("romeo@localhost")
+        .password("secret")
+        .ca_pem(&recording.ca);
+    let refused = builder
+        .connect_to(&recording.address.to_string())
+        .connect()
+        .await;
     assert!(refused.is_err());
     recording.interrupt();
     let (code, error, script) = recording.end();
@@ -313,12 +418,28 @@ async fn a_server_that_is_not_there_is_told() {
 fn a_command_line_that_is_wrong_is_exit_code_2() {
     let held = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
     let address = held.local_addr().expect("an address").to_string();
-    let account = ["--record", "/nonexistent/x.scs", "--account", "romeo@localhost"];
+    let account = [
+        "--record",
+        "/nonexistent/x.scs",
+        "--account",
+        "romeo@localhost",
+    ];
     for (more, told) in [
         (&["--listen", &*address][..], "cannot be listened on"),
         (&["--account", "a@b@c"], "a@b@c"),
-        (&["--cert", "/nonexistent/c.pem", "--key", "/nonexistent/k.pem"], "/nonexistent/c.pem"),
-        (&["--listen", "127.0.0.1:0", "--for", "1ms"], "/nonexistent/x.scs"),
+        (
+            &[
+                "--cert",
+                "/nonexistent/c.pem",
+                "--key",
+                "/nonexistent/k.pem",
+            ],
+            "/nonexistent/c.pem",
+        ),
+        (
+            &["--listen", "127.0.0.1:0", "--for", "1ms"],
+            "/nonexistent/x.scs",
+        ),
         (&["some.scs"], "cannot be used with"),
     ] {
         let mut child = Command::new(env!("CARGO_BIN_EXE_xmpp-script"))

@@ -74,7 +74,10 @@ async fn after_login<F: Future<Output = ()>>(then: impl FnOnce(FakeStream) -> F)
     };
     let ((code, said), ()) = tokio::join!(playing, serving);
     assert_eq!(code, 1, "{said}");
-    assert!(said.contains("script.scs:6:1: "), "the step is named: {said}");
+    assert!(
+        said.contains("script.scs:6:1: "),
+        "the step is named: {said}"
+    );
     said
 }
 
@@ -145,6 +148,45 @@ async fn a_helper_that_does_not_end_is_killed() {
     let pid = std::fs::read_to_string(pid).expect("the helper has run");
     let is_there = Path::new("/proc").join(pid.trim()).exists();
     assert!(!is_there, "no process is left behind");
+}
+
+#[tokio::test]
+async fn files_that_cannot_be_read_or_written_are_exit_code_2() {
+    let folder = Folder::new();
+    let script = folder.file("good.scs", GOOD);
+    let accounts = folder.file("accounts", "# mine\nromeo@localhost\n");
+    let server = ["--server", "localhost=127.0.0.1:1", &script];
+    for (arguments, told) in [
+        (
+            vec!["--html", "/nonexistent/r.html", &script],
+            "/nonexistent/r.html",
+        ),
+        (
+            vec!["--junit", "/nonexistent/r.xml", &script],
+            "/nonexistent/r.xml",
+        ),
+        (
+            vec!["--json", "/nonexistent/r.json", &script],
+            "/nonexistent/r.json",
+        ),
+        (
+            [&server[..], &["--accounts", &accounts]].concat(),
+            "accounts:2:1: ",
+        ),
+        (
+            [&server[..], &["--ca", "/nonexistent/ca"]].concat(),
+            "/nonexistent/ca",
+        ),
+        (
+            [&server[..], &["--server-tls", "localhost"]].concat(),
+            "--server-tls localhost",
+        ),
+        (vec!["--patience", "soon", &script], "soon"),
+    ] {
+        let (code, said) = run(command(&arguments)).await;
+        assert_eq!(code, 2, "{arguments:?}: {said}");
+        assert!(said.contains(told), "{told}: {said}");
+    }
 }
 
 /// `--watch` plays again when a script changes, tells both times, and ends when it is told to.

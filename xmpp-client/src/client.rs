@@ -204,6 +204,12 @@ impl XmppClient {
         known.load(Ordering::Relaxed)
     }
 
+    /// The server takes approvals of what nobody has asked for yet.
+    pub(crate) fn has_pre_approval(&self) -> bool {
+        let known = &self.inner.shared.has_pre_approval;
+        known.load(Ordering::Relaxed)
+    }
+
     /// Queues a stanza, and does not wait until it is written.
     pub(crate) async fn queue(&self, stanza: Stanza) -> Result<(), Closed> {
         let queued = self.push(stanza, Wants::Written).await;

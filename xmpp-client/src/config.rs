@@ -13,7 +13,7 @@ use crate::reconnect::{Reconnect, Verdict, after_attempt};
 use crate::route::{Route, Wishes};
 use std::future::Future;
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use xmpp_stream::jid::Jid;
 use xmpp_stream::stanza::Stanza;
@@ -86,21 +86,43 @@ pub(crate) struct Settings {
 /// A password, or whom to ask for it.
 pub(crate) enum Credentials {
     Password(Password),
-    Ask(Ask),
+    Ask(Asked),
+}
+
+/// Whom to ask for a password, and what they said, until a server was told.
+pub(crate) struct Asked {
+    ask: Ask,
+    kept: Mutex<Option<String>>,
+}
+
+impl Asked {
+    fn kept(&self) -> MutexGuard<'_, Option<String>> {
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 type Asking = Pin<Box<dyn Future<Output = Option<String>> + Send>>;
-pub(crate) type Ask = Box<dyn Fn() -> Asking + Send + Sync>;
+type Ask = Box<dyn Fn() -> Asking + Send + Sync>;
 
 impl Credentials {
-    /// For one login.
+    /// For one login, of however many attempts.
     pub(crate) async fn password(&self) -> Result<Password, ConnectError> {
-        match self {
-            Self::Password(password) => Ok(Password(password.0.clone())),
-            Self::Ask(ask) => match ask().await {
-                Some(password) => Ok(Password(password)),
-                None => Err(ConnectError::NoPassword),
-            },
+        let asked = match self {
+            Self::Password(password) => return Ok(Password(password.0.clone())),
+            Self::Ask(asked) => asked,
+        };
+        if let Some(password) = &*asked.kept() {
+            return Ok(Password(password.clone()));
+        }
+        let password = (asked.ask)().await.ok_or(ConnectError::NoPassword)?;
+        *asked.kept() = Some(password.clone());
+        Ok(Password(password))
+    }
+
+    /// A server has had its say on the password: the next login is another.
+    pub(crate) fn used(&self) {
+        if let Self::Ask(asked) = self {
+            *asked.kept() = None;
         }
     }
 }
@@ -141,13 +163,17 @@ impl Builder {
         self
     }
 
-    /// Asks for the password at each login; `None` gives up.
+    /// Asks for the password at each login, once for all attempts to reach the server; `None` gives
+    /// up.
     pub fn password_from<A, F>(mut self, ask: A) -> Self
     where
         A: Fn() -> F + Send + Sync + 'static,
         F: Future<Output = Option<String>> + Send + 'static,
     {
-        self.credentials = Some(Credentials::Ask(Box::new(move || Box::pin(ask()))));
+        self.credentials = Some(Credentials::Ask(Asked {
+            ask: Box::new(move || Box::pin(ask())),
+            kept: Mutex::default(),
+        }));
         self
     }
 

@@ -10,7 +10,7 @@ use crate::error::{ConnectError, Step};
 use crate::limits::after;
 use crate::negotiate::{Bound, Resume, Target, negotiate};
 use crate::tried::{Attempt, Tried};
-use crate::trust::{CertificateFault, Handshakes};
+use crate::trust::{CertificateFault, Handshakes, is_not_tls};
 use ring::rand::{SecureRandom, SystemRandom};
 use std::collections::VecDeque;
 use std::net::{IpAddr, SocketAddr};
@@ -49,7 +49,15 @@ pub(crate) async fn connect(
             is_late: false,
         },
     };
-    walk.run().await
+    let done = walk.run().await;
+    let is_told = match &done {
+        Ok(_) => true,
+        Err(error) => error.is_final() || error.step() == Step::Binding,
+    };
+    if is_told {
+        settings.credentials.used();
+    }
+    done
 }
 
 /// The way through all places that may serve the domain.
@@ -212,6 +220,7 @@ impl Walk<'_> {
         bound.map_err(|error| match error {
             ConnectError::Tls(error) => match CertificateFault::of(&error) {
                 Some(fault) => ConnectError::Certificate(fault, error),
+                None if candidate.direct_tls && is_not_tls(&error) => ConnectError::NotTls(error),
                 None => ConnectError::Tls(error),
             },
             other => other,

@@ -76,6 +76,8 @@ pub enum ConnectError {
     Certificate(CertificateFault, io::Error),
     /// TLS failed.
     Tls(io::Error),
+    /// What answers does not speak TLS from the first byte, as on a port for STARTTLS.
+    NotTls(io::Error),
     /// The server sends us elsewhere (see-other-host); `None`: to what is no place.
     Redirected(Step, Option<Place>),
     /// The server sends us elsewhere once too often.
@@ -107,7 +109,7 @@ impl ConnectError {
             | Self::Place(_) => Step::Configuration,
             Self::Resolve(_) | Self::Dns(_) | Self::NoAddress => Step::Resolve,
             Self::Connect(_) => Step::Connect,
-            Self::Tls(_) | Self::Certificate(..) => Step::Tls,
+            Self::Tls(_) | Self::NotTls(_) | Self::Certificate(..) => Step::Tls,
             Self::Negotiation(step, failure) => step_of(failure).unwrap_or(*step),
             Self::Closed(_, CloseReason::TlsFailed) => Step::Tls,
             Self::Closed(step, _)
@@ -125,6 +127,16 @@ impl ConnectError {
         match self {
             Self::Negotiation(_, failure) => Some(failure),
             Self::Unreachable(tried) => tried.furthest()?.error.failure(),
+            _ => None,
+        }
+    }
+
+    /// What is wrong with the server's certificate, if it was that; of several places, the furthest.
+    #[must_use]
+    pub fn certificate_fault(&self) -> Option<&CertificateFault> {
+        match self {
+            Self::Certificate(fault, _) => Some(fault),
+            Self::Unreachable(tried) => tried.furthest()?.error.certificate_fault(),
             _ => None,
         }
     }
@@ -164,6 +176,9 @@ impl fmt::Display for ConnectError {
             Self::Dns(error) => write!(f, "{error}"),
             Self::NoAddress => f.write_str("the host has no address"),
             Self::Connect(error) | Self::Tls(error) => write!(f, "{error}"),
+            Self::NotTls(_) => {
+                f.write_str("the server does not speak TLS from the first byte here")
+            }
             Self::Certificate(fault, _) => write!(f, "{fault}"),
             Self::Redirected(_, Some(place)) => write!(f, "redirected to {place}"),
             Self::Redirected(_, None) => f.write_str("redirected to what is no host"),
@@ -187,6 +202,7 @@ impl std::error::Error for ConnectError {
             Self::CaFile(_, error)
             | Self::Connect(error)
             | Self::Tls(error)
+            | Self::NotTls(error)
             | Self::Certificate(_, error)
             | Self::Lost(_, error) => Some(error),
             Self::Negotiation(_, failure) => Some(failure),

@@ -80,9 +80,15 @@ impl Handlers {
                 removed: false,
             }),
         });
-        let mut list = self.lock();
-        list.retain(|other| *other.namespace != *namespace);
-        list.push(Arc::clone(&handler));
+        let replaced = {
+            let mut list = self.lock();
+            let is_other = |other: &mut Arc<Handler>| *other.namespace == *namespace;
+            let replaced: Vec<_> = list.extract_if(.., is_other).collect();
+            list.push(Arc::clone(&handler));
+            replaced
+        };
+        // What a callback holds may do anything when it is dropped: no lock is held then.
+        drop(replaced);
         IqHandler {
             handler: Arc::downgrade(&handler),
         }
@@ -108,18 +114,22 @@ impl Handlers {
     fn find(&self, request: &Stanza) -> Option<Arc<Handler>> {
         let kid = request.kids.first()?;
         let mut list = self.lock();
-        list.retain(|handler| !handler.lock().removed);
-        if list.is_empty() {
-            return None;
-        }
+        let removed: Vec<_> = list
+            .extract_if(.., |handler| handler.lock().removed)
+            .collect();
+        let mut handlers = list.iter();
         let found = match kid.ns.as_str() {
-            Some(ns) => list.iter().find(|handler| *handler.namespace == *ns),
+            _ if list.is_empty() => None,
+            Some(ns) => handlers.find(|handler| *handler.namespace == *ns),
             None => {
                 let (ns, _) = request.kid_name(kid);
-                list.iter().find(|handler| *handler.namespace == *ns)
+                handlers.find(|handler| *handler.namespace == *ns)
             }
         };
-        found.map(Arc::clone)
+        let found = found.map(Arc::clone);
+        drop(list);
+        drop(removed);
+        found
     }
 
     fn lock(&self) -> MutexGuard<'_, Vec<Arc<Handler>>> {

@@ -42,10 +42,12 @@ pub(crate) struct XmppListener {
     ticket: u64,
     /// Our closing tag is out.
     is_closing: bool,
-    /// Since when the end is wanted, a receiver is behind, the server owes acknowledgements.
+    /// Since when the end is wanted, a receiver is behind, nothing more may be sent.
     closing_since: Option<Instant>,
     stalled_since: Option<Instant>,
     full_since: Option<Instant>,
+    /// Since when an acknowledgement is owed that was asked for.
+    asked_since: Option<Instant>,
     /// When the stream began, and how many before it did not last.
     since: Instant,
     short_lived: u32,
@@ -73,6 +75,7 @@ impl XmppListener {
             closing_since: None,
             stalled_since: None,
             full_since: None,
+            asked_since: None,
             since: Instant::now(),
             short_lived: 0,
         };
@@ -107,7 +110,16 @@ impl XmppListener {
             self.close_if_wanted();
             let stalled_until = self.stalled_until();
             let read = stalled_until.is_none() && !self.is_choked();
-            let deadlines = [stalled_until, self.full_until(), self.closing_until()];
+            if !read {
+                // What is not read cannot be missed.
+                self.asked_since = self.asked_since.map(|_| Instant::now());
+            }
+            let deadlines = [
+                stalled_until,
+                self.full_until(),
+                self.asked_until(),
+                self.closing_until(),
+            ];
             tokio::select! {
                 turn = self.driver.turn(read) => match turn {
                     Ok(Turn::Flushed) => self.written(),
@@ -186,6 +198,7 @@ impl XmppListener {
     }
 
     fn acknowledged(&mut self, h: u32) {
+        let before = self.unacked.len();
         if let Err(TooHigh { sent }) = self.unacked.ack(h) {
             warn!(h, sent, "the server acknowledges more than it was sent");
             self.resumable = None;
@@ -193,6 +206,12 @@ impl XmppListener {
         }
         if self.unacked.is_empty() {
             self.driver.machine.expect_nothing();
+        }
+        if self.unacked.is_answered() {
+            self.asked_since = None;
+        } else if self.unacked.len() < before {
+            // It comes on.
+            self.asked_since = Some(Instant::now());
         }
     }
 
@@ -228,7 +247,7 @@ impl XmppListener {
         }
         if self.driver.machine.is_managed() {
             if self.unacked.wants_ask(&self.shared.limits) {
-                self.driver.machine.ask();
+                self.ask();
             }
             if !self.unacked.is_empty() {
                 self.expect_life();
@@ -268,6 +287,12 @@ impl XmppListener {
         });
     }
 
+    fn ask(&mut self) {
+        self.driver.machine.ask();
+        self.unacked.asked();
+        self.asked_since.get_or_insert_with(Instant::now);
+    }
+
     /// Something was sent: within this time the server shows that it lives, or is asked to.
     fn expect_life(&mut self) {
         let at = after(Instant::now(), self.settings.answer_max / 4);
@@ -286,6 +311,7 @@ impl XmppListener {
         self.resumable = None;
         let written = self.driver.pending() == 0;
         self.unacked.give_up_waiting();
+        self.asked_since = None;
         if written {
             self.unacked.clear();
         }
@@ -332,6 +358,12 @@ impl XmppListener {
         Some(after(since, self.settings.answer_max))
     }
 
+    /// A server that talks and does not acknowledge what it was asked about is no better.
+    fn asked_until(&self) -> Option<Instant> {
+        let since = self.asked_since.filter(|_| !self.is_closing)?;
+        Some(after(since, self.settings.answer_max))
+    }
+
     /// Until when reading waits for receivers; `None`: it does not. While a request waits for its
     /// answer, or the stream is closing, receivers are not waited for: they have room by bytes.
     fn stalled_until(&mut self) -> Option<Instant> {
@@ -352,7 +384,8 @@ impl XmppListener {
         if self.stalled_until().is_some_and(|until| until <= now) {
             self.shared.drop_behind(Mailbox::is_full);
         }
-        if self.full_until().is_some_and(|until| until <= now) {
+        let owed_until = [self.full_until(), self.asked_until()];
+        if owed_until.into_iter().flatten().any(|until| until <= now) {
             warn!("the server acknowledges nothing");
             self.fail(StreamError::new(StreamCondition::ConnectionTimeout));
         }

@@ -23,6 +23,8 @@ pub(crate) struct Shared {
     jid: Mutex<FullJid>,
     /// The roster has versions (RFC 6121 section 2.6.1).
     pub(crate) has_roster_versions: AtomicBool,
+    /// Subscriptions can be approved before they are asked for (RFC 6121 section 3.4).
+    pub(crate) has_pre_approval: AtomicBool,
 }
 
 #[derive(Default)]
@@ -42,6 +44,7 @@ impl Shared {
             limits,
             jid: Mutex::new(jid),
             has_roster_versions: AtomicBool::new(false),
+            has_pre_approval: AtomicBool::new(false),
         }
     }
 

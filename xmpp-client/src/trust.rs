@@ -11,8 +11,8 @@ use rustls::crypto::{CryptoProvider, ring as provider};
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::server::ParsedCertificate;
 use rustls::{
-    CertificateError, ClientConfig, DigitallySignedStruct, Error as RustlsError, RootCertStore,
-    SignatureScheme,
+    CertificateError, ClientConfig, DigitallySignedStruct, Error as RustlsError, InvalidMessage,
+    RootCertStore, SignatureScheme,
 };
 use std::fmt;
 use std::io;
@@ -278,6 +278,17 @@ impl CertificateFault {
             _ => Self::Invalid,
         })
     }
+}
+
+/// What came was no record of TLS.
+pub(crate) fn is_not_tls(error: &io::Error) -> bool {
+    let error = error.get_ref().and_then(|error| error.downcast_ref());
+    matches!(
+        error,
+        Some(RustlsError::InvalidMessage(
+            InvalidMessage::InvalidContentType
+        ))
+    )
 }
 
 /// `DnsName("a.test")` or `IpAddress(192.0.2.1)` without what is round the name.

@@ -20,6 +20,8 @@ pub(crate) struct Unacked {
     acked: u32,
     /// Sent since an acknowledgement was asked for.
     unasked: usize,
+    /// Of the queue, how many the last question for an acknowledgement was about.
+    asked: usize,
     /// How many of the queue somebody waits for.
     awaited: usize,
 }
@@ -44,6 +46,16 @@ impl Unacked {
         self.unasked += 1;
         self.awaited += usize::from(matches!(outgoing.wants, Wants::Acked(_)));
         self.queue.push_back(outgoing);
+    }
+
+    /// An acknowledgement of all of it was asked for.
+    pub(crate) fn asked(&mut self) {
+        self.asked = self.queue.len();
+    }
+
+    /// All that an acknowledgement was asked for has one.
+    pub(crate) fn is_answered(&self) -> bool {
+        self.asked == 0
     }
 
     /// Takes out what the server has got by now, and tells who waits for it. A count that goes back
@@ -93,6 +105,7 @@ impl Unacked {
             return false;
         };
         self.bytes -= outgoing.stanza.wire_len();
+        self.asked = self.asked.saturating_sub(1);
         if let Wants::Acked(acked) = outgoing.wants {
             self.awaited -= 1;
             let _ = acked.send(Ok(()));
@@ -129,6 +142,10 @@ impl Unacked {
 
     pub(crate) fn is_empty(&self) -> bool {
         self.queue.is_empty()
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.queue.len()
     }
 
     pub(crate) fn iter(&self) -> impl Iterator<Item = &Outgoing> {

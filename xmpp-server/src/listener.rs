@@ -7,8 +7,8 @@ use crate::component;
 use crate::config::Config;
 use crate::limits::Limits;
 use crate::s2s::incoming;
-use rustls::{ClientConfig, ServerConfig};
 use rustls::pki_types::CertificateDer;
+use rustls::{ClientConfig, ServerConfig};
 use std::collections::HashMap;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -61,13 +61,24 @@ impl ListenerKind {
     #[must_use]
     pub fn wanted(config: &Config) -> Vec<(Self, SocketAddr)> {
         let (c2s, s2s) = (&config.c2s, &config.s2s);
-        let mut wanted: Vec<_> = [(Self::C2sStartTls, &c2s.listen), (Self::C2sTls, &c2s.listen_tls)]
-            .into_iter()
-            .flat_map(|(kind, list)| list.iter().map(move |address| (kind, *address)))
-            .collect();
+        let mut wanted: Vec<_> = [
+            (Self::C2sStartTls, &c2s.listen),
+            (Self::C2sTls, &c2s.listen_tls),
+        ]
+        .into_iter()
+        .flat_map(|(kind, list)| list.iter().map(move |address| (kind, *address)))
+        .collect();
         if s2s.enabled {
-            wanted.extend(s2s.listen.iter().map(|address| (Self::S2sStartTls, *address)));
-            wanted.extend(s2s.listen_tls.iter().map(|address| (Self::S2sTls, *address)));
+            wanted.extend(
+                s2s.listen
+                    .iter()
+                    .map(|address| (Self::S2sStartTls, *address)),
+            );
+            wanted.extend(
+                s2s.listen_tls
+                    .iter()
+                    .map(|address| (Self::S2sTls, *address)),
+            );
         }
         let components = config.component.listen.iter();
         wanted.extend(components.map(|address| (Self::Component, *address)));

@@ -155,7 +155,11 @@ impl Server {
             source: Mutex::new(source),
             busy: tokio::sync::Mutex::default(),
         });
-        shared.core.restore_links().await.map_err(StartError::Store)?;
+        shared
+            .core
+            .restore_links()
+            .await
+            .map_err(StartError::Store)?;
         let handle = Handle { shared, reload };
         let mut running = Running {
             handle,
@@ -284,14 +288,7 @@ impl Handle {
         peer: SocketAddr,
         direct_tls: bool,
     ) {
-        incoming::serve(
-            Arc::clone(&self.shared),
-            transport,
-            peer,
-            direct_tls,
-            || (),
-        )
-        .await;
+        incoming::serve(Arc::clone(&self.shared), transport, peer, direct_tls, || ()).await;
     }
 
     /// Serves one connection of a component over any transport.

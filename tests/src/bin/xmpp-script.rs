@@ -94,7 +94,12 @@ struct Arguments {
     #[arg(long, value_name = "FILE", requires = "cert")]
     key: Option<PathBuf>,
     /// Write the CA of the certificate that is made, for the client to trust
-    #[arg(long, value_name = "FILE", requires = "record", conflicts_with = "cert")]
+    #[arg(
+        long,
+        value_name = "FILE",
+        requires = "record",
+        conflicts_with = "cert"
+    )]
     ca_out: Option<PathBuf>,
     /// Record for this long; else until every account has had its session, or an interrupt
     #[arg(long = "for", value_name = "TIME", requires = "record", value_parser = duration)]
@@ -214,9 +219,11 @@ fn options(arguments: &Arguments) -> Result<Options, String> {
     if arguments.server.is_empty() {
         return Ok(options);
     }
-    let mut elsewhere = Elsewhere::default();
-    elsewhere.servers = places("--server", &arguments.server)?;
-    elsewhere.servers_tls = places("--server-tls", &arguments.server_tls)?;
+    let mut elsewhere = Elsewhere {
+        servers: places("--server", &arguments.server)?,
+        servers_tls: places("--server-tls", &arguments.server_tls)?,
+        ..Elsewhere::default()
+    };
     if let Some(file) = &arguments.ca {
         let pem =
             std::fs::read_to_string(file).map_err(|why| format!("{}: {why}", file.display()))?;

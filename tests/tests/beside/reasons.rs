@@ -129,26 +129,16 @@ const REASONS: &[(&str, &str, &str)] = &[
         "leaves an id that claims to be from the recipient's account when it adds its own \
          (XEP-0359 section 3 has it removed)",
     ),
+    ("xep-0440/", "Prosody", "0.12 has no XEP-0440"),
+    ("xep-0440/", "ejabberd", "23.01 has no XEP-0440"),
     (
-        "xep-0440/",
+        "xep-0474/",
         "Prosody",
-        "0.12 has no XEP-0440",
+        "0.12 has no XEP-0474, and refuses SCRAM for an account that there is not at once",
     ),
-    (
-        "xep-0440/",
-        "ejabberd",
-        "23.01 has no XEP-0440",
-    ),
-    (
-        "xep-0478/",
-        "Prosody",
-        "0.12 has no XEP-0478",
-    ),
-    (
-        "xep-0478/",
-        "ejabberd",
-        "23.01 has no XEP-0478",
-    ),
+    ("xep-0474/", "ejabberd", "23.01 has no XEP-0474"),
+    ("xep-0478/", "Prosody", "0.12 has no XEP-0478"),
+    ("xep-0478/", "ejabberd", "23.01 has no XEP-0478"),
 ];
 
 /// The reason, where there is one.
@@ -159,13 +149,31 @@ pub(crate) fn of(script: &str, peer: &str) -> Option<&'static str> {
 
 /// Scripts of others by the beginning of their names, and what keeps ours or Prosody 0.12 from passing.
 const SCANSION: &[(&str, &str)] = &[
-    ("basic_message", "Prosody: has no time on what its archive keeps for later"),
+    (
+        "basic_message",
+        "Prosody: has no time on what its archive keeps for later",
+    ),
     ("blocking", "ours: blocking (XEP-0191) is not built"),
-    ("bookmarks2", "ours: personal events are not built. Prosody: 0.12 names the publisher"),
-    ("disco_self", "Prosody: has a module more than the script knows"),
-    ("empty_bookmarks", "ours: personal events (XEP-0163) are not built"),
-    ("extdisco", "ours: XEP-0215 is not built. Prosody: not configured here"),
-    ("http_upload", "ours: upload (XEP-0363) is not built. Prosody: configured with another size"),
+    (
+        "bookmarks2",
+        "ours: personal events are not built. Prosody: 0.12 names the publisher",
+    ),
+    (
+        "disco_self",
+        "Prosody: has a module more than the script knows",
+    ),
+    (
+        "empty_bookmarks",
+        "ours: personal events (XEP-0163) are not built",
+    ),
+    (
+        "extdisco",
+        "ours: XEP-0215 is not built. Prosody: not configured here",
+    ),
+    (
+        "http_upload",
+        "ours: upload (XEP-0363) is not built. Prosody: configured with another size",
+    ),
     (
         "issue1121",
         "ours: the script wants Prosody's word that a subscription request has arrived, which RFC \
@@ -177,28 +185,51 @@ const SCANSION: &[(&str, &str)] = &[
         "ours: the status of the last unavailable presence is not told (XEP-0012 section 3)",
     ),
     ("mam_", "ours: the archive (XEP-0313) is not built"),
-    ("muc_outcast", "ours: rooms are not built. Prosody: newer than 0.12"),
-    ("muc_whois", "ours: rooms are not built. Prosody: newer than 0.12"),
+    (
+        "muc_outcast",
+        "ours: rooms are not built. Prosody: newer than 0.12",
+    ),
+    (
+        "muc_whois",
+        "ours: rooms are not built. Prosody: newer than 0.12",
+    ),
     ("muc_", "ours: rooms (XEP-0045) are not built"),
-    ("pep_nickname", "ours: personal events are not built. Prosody: 0.12 names the publisher"),
-    ("pep_publish", "ours: personal events are not built. Prosody: 0.12 names the publisher"),
+    (
+        "pep_nickname",
+        "ours: personal events are not built. Prosody: 0.12 names the publisher",
+    ),
+    (
+        "pep_publish",
+        "ours: personal events are not built. Prosody: 0.12 names the publisher",
+    ),
     ("pep_", "ours: personal events (XEP-0163) are not built"),
     (
         "presence_preapproval",
         "ours: the script wants the roster's version to be 1, and a version is any text (RFC 6121 \
          2.1.1)",
     ),
-    ("pubsub_config", "ours: XEP-0060 is not built. Prosody: newer than 0.12"),
-    ("pubsub_m", "ours: XEP-0060 is not built. Prosody: newer than 0.12"),
-    ("pubsub_precond", "ours: XEP-0060 is not built. Prosody: newer than 0.12"),
+    (
+        "pubsub_config",
+        "ours: XEP-0060 is not built. Prosody: newer than 0.12",
+    ),
+    (
+        "pubsub_m",
+        "ours: XEP-0060 is not built. Prosody: newer than 0.12",
+    ),
+    (
+        "pubsub_precond",
+        "ours: XEP-0060 is not built. Prosody: newer than 0.12",
+    ),
     ("pubsub_", "ours: XEP-0060 is not built"),
-    ("server_contact", "ours: needs the addresses of its configuration"),
+    (
+        "server_contact",
+        "ours: needs the addresses of its configuration",
+    ),
     (
         "tombstones",
         "ours: who asks for the removal of the account and closes at once is kept waiting for 5 s. \
          Prosody: newer than 0.12",
     ),
-    ("uptime", "Prosody: the module is not loaded here"),
     ("version", "ours: the script wants the name Prosody"),
 ];
 

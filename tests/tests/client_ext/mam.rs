@@ -270,3 +270,27 @@ async fn reading_an_archive_takes_no_live_message_from_the_program() {
         assert_eq!(stanza.head.id.as_deref(), Some(id));
     }
 }
+
+#[tokio::test]
+async fn ck_03_an_archive_that_goes_round_comes_to_an_end() {
+    let (mut fake, client) = Fake::start("ann@a.test/x").await;
+    let bounds = Bounds {
+        page: 1,
+        total: usize::MAX,
+    };
+    let held = client.clone();
+    let mut reading = tokio::spawn(async move { read(&client, Query::default(), bounds).await });
+    let mut round = (1..=5).cycle();
+    let (pages, end) = loop {
+        let id = round.next().expect("no end").to_string();
+        let ids = [&*id];
+        tokio::select! {
+            biased;
+            done = &mut reading => break done.expect("a task"),
+            _ = answer(&mut fake, &ids, false) => {}
+        }
+    };
+    drop(held);
+    assert!((5..20).contains(&pages.len()), "{}", pages.len());
+    assert_eq!(end, Err(MamError::NoProgress));
+}

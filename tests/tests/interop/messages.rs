@@ -15,7 +15,7 @@ fn server() -> Jid {
 }
 
 /// Waits for the body of a message; others are passed over.
-async fn body(events: &mut Events, wanted: &str) {
+pub(crate) async fn body(events: &mut Events, wanted: &str) {
     find(wanted, events, |stanza| {
         let is_live = stanza.kind == Kind::Message && !mam::is_result(stanza);
         (is_live && stanza.body().as_deref() == Some(wanted)).then_some(())
@@ -23,7 +23,7 @@ async fn body(events: &mut Events, wanted: &str) {
     .await;
 }
 
-async fn say(client: &XmppClient, to: &Jid, text: &str) {
+pub(crate) async fn say(client: &XmppClient, to: &Jid, text: &str) {
     let message = Stanza::chat(to.as_str(), text).expect("an address");
     client
         .send_stanza(message)

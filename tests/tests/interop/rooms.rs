@@ -33,7 +33,7 @@ pub(crate) async fn enter(client: &XmppClient, room: &BareJid, nick: &str) -> Jo
 }
 
 /// The first thing that a room says and that is looked for.
-async fn hear<T>(
+pub(crate) async fn hear<T>(
     what: &str,
     events: &mut Events,
     occupant: &FullJid,
@@ -43,9 +43,9 @@ async fn hear<T>(
 }
 
 /// By whom, and with which id.
-type Said = (Option<Box<str>>, Option<Box<str>>);
+pub(crate) type Said = (Option<Box<str>>, Option<Box<str>>);
 
-fn said(wanted: &str) -> impl FnMut(RoomEvent) -> Option<Said> {
+pub(crate) fn said(wanted: &str) -> impl FnMut(RoomEvent) -> Option<Said> {
     move |event| match event {
         RoomEvent::Message { nick, id, body, .. } if body.as_deref() == Some(wanted) => {
             Some((nick, id))

@@ -1,6 +1,5 @@
 //! Scenes one after the other, and the table of what came of them.
 
-use super::peer::Peer;
 use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
@@ -22,27 +21,29 @@ pub(crate) enum Outcome {
 }
 
 /// A server, and what came of the scenes so far.
-pub(crate) struct Stage {
-    peer: Arc<Peer>,
+pub(crate) struct Stage<W> {
+    name: String,
+    world: Arc<W>,
     table: Vec<(&'static str, String)>,
     failed: usize,
 }
 
-impl Stage {
-    pub(crate) fn new(peer: Peer) -> Self {
+impl<W> Stage<W> {
+    pub(crate) fn new(name: &str, world: W) -> Self {
         Self {
-            peer: Arc::new(peer),
+            name: name.into(),
+            world: Arc::new(world),
             table: Vec::new(),
             failed: 0,
         }
     }
 
     /// Plays a scene; one that fails does not keep the others from being played.
-    pub(crate) async fn play<F>(&mut self, name: &'static str, scene: impl FnOnce(Arc<Peer>) -> F)
+    pub(crate) async fn play<F>(&mut self, name: &'static str, scene: impl FnOnce(Arc<W>) -> F)
     where
         F: Future<Output = Outcome> + Send + 'static,
     {
-        let playing = tokio::spawn(timeout(SCENE_MAX, scene(Arc::clone(&self.peer))));
+        let playing = tokio::spawn(timeout(SCENE_MAX, scene(Arc::clone(&self.world))));
         let (word, is_good) = match playing.await {
             Ok(Ok(Outcome::Done)) => ("works", true),
             Ok(Ok(Outcome::NotOffered)) => ("not offered", true),
@@ -55,7 +56,7 @@ impl Stage {
 
     /// Prints the table.
     pub(crate) fn finish(self) {
-        let name = self.peer.name;
+        let name = self.name;
         for (scene, word) in &self.table {
             println!("| {name} | {scene} | {word} |");
         }

@@ -1,6 +1,7 @@
 //! The command line of xmpp-client: what may stand there. Options stand before or after the command
-//! word.
+//! word. Examples for each word are in examples.rs.
 
+use super::examples;
 use clap::error::ErrorKind;
 use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 use std::net::{IpAddr, SocketAddr};
@@ -114,31 +115,42 @@ pub(crate) enum Word {
     ///
     /// A message that comes back as undeliverable is a failure. For recipients on other servers
     /// that may be known only later.
+    #[command(after_help = examples::SEND)]
     Send(SendArgs),
     /// Become available and print what comes, until Ctrl-C
+    #[command(after_help = examples::LISTEN)]
     Listen(ListenArgs),
-    /// Print the contacts
-    Roster,
+    /// Print the contacts, or add, change and remove one
+    #[command(after_help = examples::ROSTER)]
+    Roster(RosterArgs),
     /// Print which contacts are available, or ask, allow and refuse to see presence
+    #[command(after_help = examples::PRESENCE)]
     Presence(PresenceArgs),
     /// Ask an entity, or the own server, whether it is there
+    #[command(after_help = examples::PING)]
     Ping(PingArgs),
     /// Print what an entity is, what it can do, and what belongs to it
+    #[command(after_help = examples::DISCO)]
     Disco(DiscoArgs),
     /// Print messages of the archive, the newest ones, or with --export all of them
+    #[command(after_help = examples::HISTORY)]
     History(HistoryArgs),
     /// Join a room, print what is said, and say each line of standard input
+    #[command(after_help = examples::MUC)]
     Muc(MucArgs),
     /// Make the account of --jid; the password is asked for twice at a terminal
     ///
     /// Where the server wants to know more, it is said what; --field answers.
+    #[command(after_help = examples::REGISTER)]
     Register(RegisterArgs),
     /// Change the password; with --password-stdin the new one is the second line
+    #[command(after_help = examples::PASSWD)]
     Passwd,
     /// Send stanzas as they are, and print all that comes
     ///
     /// Without arguments each line of standard input is one. After the last one it waits for the
     /// answers to those that were requests.
+    #[command(after_help = examples::RAW)]
     Raw(RawArgs),
 }
 
@@ -175,6 +187,44 @@ pub(crate) struct ListenArgs {
     /// Print messages alone
     #[arg(long)]
     pub(crate) messages: bool,
+}
+
+#[derive(Args, Clone, Debug)]
+pub(crate) struct RosterArgs {
+    #[command(subcommand)]
+    pub(crate) change: Option<RosterChange>,
+}
+
+#[derive(Clone, Debug, Subcommand)]
+pub(crate) enum RosterChange {
+    /// Add a contact, or give one another name or other groups
+    ///
+    /// What is not given stays as it is. To see the contact's presence is another wish: presence
+    /// --subscribe.
+    #[command(after_help = examples::ROSTER)]
+    Add(RosterAddArgs),
+    /// Remove a contact; neither sees the other's presence any more
+    #[command(after_help = examples::ROSTER)]
+    Remove {
+        /// The contact
+        #[arg(value_parser = bare)]
+        contact: BareJid,
+    },
+}
+
+#[derive(Args, Clone, Debug)]
+pub(crate) struct RosterAddArgs {
+    /// The contact
+    #[arg(value_parser = bare)]
+    pub(crate) contact: BareJid,
+    /// What you call them
+    pub(crate) name: Option<String>,
+    /// A group to put them into; may be given again, and replaces the groups they are in
+    #[arg(long, value_name = "GROUP")]
+    pub(crate) group: Vec<String>,
+    /// Take them out of all groups
+    #[arg(long, conflicts_with = "group")]
+    pub(crate) no_groups: bool,
 }
 
 #[derive(Args, Clone, Debug)]
@@ -344,6 +394,30 @@ mod tests {
     #[test]
     fn the_command_is_well_formed() {
         Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn each_word_is_explained_by_examples_that_are_usage() {
+        let command = Cli::command();
+        for word in command
+            .get_subcommands()
+            .filter(|word| word.get_name() != "help")
+        {
+            let help = word.get_after_help().expect(word.get_name()).to_string();
+            let examples: Vec<_> = help.split("xmpp-client ").skip(1).collect();
+            assert!(!examples.is_empty(), "{help}");
+            for example in examples {
+                // Without what the shell makes of it.
+                let line = example.lines().next().unwrap();
+                let line = line.split(['<', '>', '|', '(']).next().unwrap();
+                let line = line
+                    .replace("'Hello, Bob'", "Hello")
+                    .replace("'Bob B.'", "Bob");
+                let cli = parse(&line).unwrap_or_else(|error| panic!("{line}: {error}"));
+                drop(cli);
+                assert!(line.contains(word.get_name()), "{line}");
+            }
+        }
     }
 
     #[test]

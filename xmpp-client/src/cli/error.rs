@@ -5,6 +5,8 @@ use crate::ext::RequestError;
 use crate::ext::mam::MamError;
 use crate::ext::muc::JoinError;
 use crate::protocol::RegisterError;
+use crate::tried::Attempt;
+use crate::trust::CertificateFault;
 use std::fmt;
 use std::io;
 use xmpp_stream::error::StanzaError;
@@ -47,7 +49,7 @@ pub(crate) enum CliError {
 impl fmt::Display for CliError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Connect(error) => write!(f, "{error}"),
+            Self::Connect(error) => write!(f, "{error}{}", hint(error)),
             Self::Closed(error) => write!(f, "{error}"),
             Self::Iq(error) => write!(f, "{error}"),
             Self::Request(error) => write!(f, "{error}"),
@@ -73,6 +75,20 @@ impl fmt::Display for CliError {
             }
             Self::Io(error) => write!(f, "{error}"),
         }
+    }
+}
+
+/// Which option helps.
+fn hint(error: &ConnectError) -> &'static str {
+    let is_direct = |attempt: &Attempt| matches!(attempt.error, ConnectError::NotTls(_));
+    match (error.certificate_fault(), error) {
+        (Some(CertificateFault::Issuer | CertificateFault::Invalid), _) => {
+            " (--ca FILE trusts a CA of your own, --pin HEX a certificate that signs itself)"
+        }
+        (None, ConnectError::Unreachable(tried)) if tried.attempts.iter().any(is_direct) => {
+            " (a port for STARTTLS? then without --direct-tls)"
+        }
+        _ => "",
     }
 }
 

@@ -5,6 +5,7 @@
 mod args;
 mod ask;
 mod error;
+mod examples;
 mod history;
 mod input;
 mod live;
@@ -92,7 +93,7 @@ async fn obey(
         Word::Send(args) => ask::send(client, &args, input, out).await,
         Word::Ping(args) => ask::ping(client, args.to.as_ref(), out).await,
         Word::Disco(args) => ask::disco(client, &args, out).await,
-        Word::Roster => people::roster(client, out).await,
+        Word::Roster(args) => people::roster(client, args, out).await,
         Word::Presence(args) => people::presence(client, &args, out).await,
         Word::Passwd => people::change_password(client, input, out).await,
         Word::History(args) => history::history(client, &args, out).await,

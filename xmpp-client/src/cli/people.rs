@@ -1,6 +1,6 @@
 //! `roster` and `presence`, `register` and `passwd`: contacts, and the own account.
 
-use super::args::{Options, PresenceArgs, RegisterArgs};
+use super::args::{Options, PresenceArgs, RegisterArgs, RosterAddArgs, RosterArgs, RosterChange};
 use super::ask::handled;
 use super::builder;
 use super::error::CliError;
@@ -12,21 +12,56 @@ use serde_json::json;
 use std::time::Duration;
 use xmpp_stream::stanza::{Stanza, Ty};
 
-pub(super) async fn roster(client: &XmppClient, out: &Out) -> Result<(), CliError> {
+pub(super) async fn roster(
+    client: &XmppClient,
+    args: RosterArgs,
+    out: &Out,
+) -> Result<(), CliError> {
     let im = XmppProtocol::new(client);
     im.load_roster().await?;
-    for contact in im.roster() {
-        let subscription = name_of(contact.subscription);
-        let value = json!({
-            "jid": contact.jid.as_str(),
-            "name": contact.name,
-            "subscription": subscription,
-            "asked": contact.asked,
-            "groups": contact.groups,
-        });
-        out.line(&value, &line(&contact, subscription))?;
+    match args.change {
+        None => {
+            for contact in im.roster() {
+                show(&contact, out)?;
+            }
+            Ok(())
+        }
+        Some(RosterChange::Add(args)) => set_contact(&im, args, out).await,
+        Some(RosterChange::Remove { contact: jid }) => {
+            im.remove_contact(&jid).await?;
+            let text = format!("{} is removed", plain(jid.as_str()));
+            Ok(out.line(
+                &json!({ "jid": jid.as_str(), "subscription": "remove" }),
+                &text,
+            )?)
+        }
     }
-    Ok(())
+}
+
+/// Adds or changes a contact; what was not given stays.
+async fn set_contact(im: &XmppProtocol, args: RosterAddArgs, out: &Out) -> Result<(), CliError> {
+    let known = im.contact(&args.contact);
+    let mut contact = known.unwrap_or_else(|| Contact::new(args.contact));
+    contact.name = args.name.or(contact.name);
+    if args.no_groups || !args.group.is_empty() {
+        contact.groups = args.group;
+    }
+    let groups: Vec<&str> = contact.groups.iter().map(String::as_str).collect();
+    let name = contact.name.as_deref();
+    im.set_contact(&contact.jid, name, &groups).await?;
+    show(&contact, out)
+}
+
+fn show(contact: &Contact, out: &Out) -> Result<(), CliError> {
+    let subscription = name_of(contact.subscription);
+    let value = json!({
+        "jid": contact.jid.as_str(),
+        "name": contact.name,
+        "subscription": subscription,
+        "asked": contact.asked,
+        "groups": contact.groups,
+    });
+    Ok(out.line(&value, &line(contact, subscription))?)
 }
 
 fn line(contact: &Contact, subscription: &str) -> String {

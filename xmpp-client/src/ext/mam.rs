@@ -180,9 +180,49 @@ pub struct Pages {
     query: Query,
     bounds: Bounds,
     from: Option<rsm::From>,
-    seen: HashSet<String>,
+    seen: Seen,
     left: usize,
     is_over: bool,
+}
+
+/// What was read, as far as it has to be known: an archive may have more messages than there is
+/// memory for their ids.
+#[derive(Debug, Default)]
+struct Seen {
+    /// Pages may overlap where they meet.
+    last_page: HashSet<String>,
+    /// Where an earlier page began, kept for twice as many pages each time (Brent's way to find a
+    /// circle), and for how many more it is kept.
+    mark: Option<rsm::From>,
+    left: u32,
+    kept: u32,
+}
+
+impl Seen {
+    /// Leaves out what the page before had, and what comes twice.
+    fn take(&mut self, messages: &mut Vec<Archived>) {
+        let mut page = HashSet::new();
+        messages.retain(|message| {
+            page.insert(message.id.clone()) && !self.last_page.contains(&message.id)
+        });
+        self.last_page = page;
+    }
+
+    /// The next page would begin where an earlier one did.
+    fn is_round(&mut self, next: &Option<rsm::From>) -> bool {
+        if self.mark == *next {
+            return true;
+        }
+        match self.left.checked_sub(1) {
+            Some(left) => self.left = left,
+            None => {
+                self.mark.clone_from(next);
+                self.kept = self.kept.saturating_mul(2).max(1);
+                self.left = self.kept;
+            }
+        }
+        false
+    }
 }
 
 /// Begins to read an archive. Where the query names ids, the archive is asked first whether it takes
@@ -210,7 +250,7 @@ pub async fn pages(
         query,
         bounds,
         from,
-        seen: HashSet::new(),
+        seen: Seen::default(),
         left: bounds.total,
         is_over: false,
     })
@@ -234,15 +274,15 @@ impl Pages {
             from: self.from.clone(),
         };
         let mut page = page(&self.client, self.room.as_ref(), &self.query, &asked).await?;
-        page.messages
-            .retain(|message| self.seen.insert(message.id.clone()));
+        self.seen.take(&mut page.messages);
         self.left = self.left.saturating_sub(page.messages.len());
         let next = match self.query.order {
             Order::OldestFirst => page.set.last.clone().map(rsm::From::After),
             Order::NewestFirst => page.set.first.clone().map(rsm::From::Before),
         };
         if !page.is_complete {
-            if next.is_some() && (next == self.from || page.messages.is_empty()) {
+            let is_stuck = || next == self.from || page.messages.is_empty();
+            if next.is_some() && (is_stuck() || self.seen.is_round(&next)) {
                 return Err(MamError::NoProgress);
             }
             self.is_over = next.is_none();

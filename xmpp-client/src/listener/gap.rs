@@ -121,6 +121,7 @@ impl XmppListener {
         self.since = Instant::now();
         self.stalled_since = None;
         self.full_since = None;
+        self.asked_since = None;
         self.begin(bound.jid, bound.resumption);
         self.shared.outbox.refuse(None);
     }
@@ -132,6 +133,9 @@ impl XmppListener {
         let versions = self.driver.machine.has_roster_versions();
         let known = &self.shared.has_roster_versions;
         known.store(versions, Ordering::Relaxed);
+        let pre_approval = self.driver.machine.has_pre_approval();
+        let known = &self.shared.has_pre_approval;
+        known.store(pre_approval, Ordering::Relaxed);
         self.shared.push(Event::Connected {
             jid: jid.clone(),
             resumed,
@@ -161,7 +165,7 @@ impl XmppListener {
             self.driver.machine.send_stanza(&outgoing.stanza);
         }
         if !self.unacked.is_empty() {
-            self.driver.machine.ask();
+            self.ask();
         }
     }
 

@@ -139,13 +139,24 @@ impl XmppProtocol {
         self.send(subscription(Ty::Subscribe, to, text)).await
     }
 
-    /// Lets somebody see our presence: who has asked, or, where the server knows pre-approval, who
-    /// will.
+    /// Lets somebody see our presence who has asked.
     ///
     /// # Errors
     /// The stream is over.
     pub async fn approve(&self, to: &BareJid) -> Result<(), Closed> {
         self.send(subscription(Ty::Subscribed, to, None)).await
+    }
+
+    /// Lets somebody see our presence who may ask later; false: the server does not know that, and
+    /// nothing was sent (RFC 6121 section 3.4).
+    ///
+    /// # Errors
+    /// The stream is over.
+    pub async fn pre_approve(&self, to: &BareJid) -> Result<bool, Closed> {
+        match self.client().has_pre_approval() {
+            true => self.approve(to).await.map(|()| true),
+            false => Ok(false),
+        }
     }
 
     /// Does not, or no longer, let somebody see our presence.

@@ -3,8 +3,8 @@
 //! Stanzas that come are taken to the core one after the other, and reading stops while too many of
 //! their writes are pending: that is the back-pressure.
 
-use super::queue::{Queue, Refusal};
 use super::bounce;
+use super::queue::{Queue, Refusal};
 use crate::c2s::Shared;
 use crate::core::Core;
 use crate::effect::Effect;
@@ -159,9 +159,7 @@ impl<F: FnOnce() + Send> Connection<F> {
             && self.driver.machine.is_open()
             && let Some(stanza) = queue.pop()
         {
-            self.driver
-                .machine
-                .send::<()>(&Item::One(Box::new(stanza)));
+            self.driver.machine.send::<()>(&Item::One(Box::new(stanza)));
         }
     }
 

@@ -3,8 +3,8 @@
 use super::error::{ConfigError, Position, Problem};
 use super::value::{Reader, Slot, Value};
 use super::{
-    AllowedComponent, C2s, CONTACTS, CertificateFiles, Components, Config, Dns, DnsOverride, DomainConfig, Log, Modules,
-    Registration, S2s, Sasl, Storage,
+    AllowedComponent, C2s, CONTACTS, CertificateFiles, Components, Config, Dns, DnsOverride,
+    DomainConfig, Log, Modules, Registration, S2s, Sasl, Storage,
 };
 use serde::Deserialize;
 use serde::de::IntoDeserializer;
@@ -45,9 +45,7 @@ pub(super) fn read(text: &str, path: &Path) -> Result<Config, ConfigError> {
             ),
             (
                 "component",
-                Slot::Other(&mut |key, value| {
-                    read_component(r, key, value, &mut config.component)
-                }),
+                Slot::Other(&mut |key, value| read_component(r, key, value, &mut config.component)),
             ),
             (
                 "storage",

@@ -75,11 +75,7 @@ impl Arrived {
     }
 
     /// Ready each time that something more is done; errors to be sent are added to `failed`.
-    pub(crate) fn poll_done(
-        &mut self,
-        cx: &mut Context<'_>,
-        failed: &mut Vec<Stanza>,
-    ) -> Poll<()> {
+    pub(crate) fn poll_done(&mut self, cx: &mut Context<'_>, failed: &mut Vec<Stanza>) -> Poll<()> {
         let mut progress = false;
         while let Some(first) = self.waiting.front_mut() {
             if first.poll_written(cx, failed).is_pending() {

@@ -108,7 +108,11 @@ impl Carrier {
                 self.asking = left.then(crate::clock::now);
             }
             Err(too_high) => {
-                warn!(h, sent = too_high.sent, "more is acknowledged than was sent");
+                warn!(
+                    h,
+                    sent = too_high.sent,
+                    "more is acknowledged than was sent"
+                );
                 let error = sm::too_high(h, too_high.sent);
                 driver.machine.end(error, core.clock.now());
             }

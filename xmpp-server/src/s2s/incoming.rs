@@ -91,7 +91,10 @@ pub(crate) async fn serve(
         let limits = &settings.config.limits;
         driver.set_stall_max(limits.write_stall_max);
         driver.set_read_rate(limits.read_bytes_per_second_max);
-        let arrival = core.s2s.arrivals.begin(peer, direct_tls, core.clock.unix_secs());
+        let arrival = core
+            .s2s
+            .arrivals
+            .begin(peer, direct_tls, core.clock.unix_secs());
         let mut connection = Incoming {
             arrival,
             intake: Intake::new(),
@@ -171,7 +174,12 @@ impl<F: FnOnce() + Send> Incoming<F> {
             Over::Lost => {
                 if let Some(place) = self.place.take() {
                     let parked = Parked {
-                        pairs: self.driver.machine.proven().map(|(pair, _)| pair.clone()).collect(),
+                        pairs: self
+                            .driver
+                            .machine
+                            .proven()
+                            .map(|(pair, _)| pair.clone())
+                            .collect(),
                         arrived: std::mem::take(&mut self.intake.arrived),
                     };
                     debug!("connection lost: its count is kept");
@@ -197,7 +205,9 @@ impl<F: FnOnce() + Send> Incoming<F> {
             Back::None | Back::Later(..) => return,
             Back::Spare(spare) => Arc::clone(&spare.link),
             Back::Carries(carrier) => {
-                carrier.link.carried(carrier.progress, self.core.clock.now());
+                carrier
+                    .link
+                    .carried(carrier.progress, self.core.clock.now());
                 carrier.link
             }
         };
@@ -303,7 +313,12 @@ impl<F: FnOnce() + Send> Incoming<F> {
     fn carry(&mut self, link: Arc<Link>) {
         let facts = || {
             let tls = self.driver.machine.tls();
-            Facts::back(&self.core, &self.arrival, tls, self.intake.arrived.is_managed())
+            Facts::back(
+                &self.core,
+                &self.arrival,
+                tls,
+                self.intake.arrived.is_managed(),
+            )
         };
         match link.claim(self.core.clock.now(), facts) {
             true => {

@@ -417,7 +417,9 @@ impl Spare {
 impl Drop for Spare {
     fn drop(&mut self) {
         let mut state = self.link.lock();
-        state.spares.retain(|spare| !Arc::ptr_eq(spare, &self.wanted));
+        state
+            .spares
+            .retain(|spare| !Arc::ptr_eq(spare, &self.wanted));
     }
 }
 

@@ -4,10 +4,10 @@
 //! task makes its streams (`outgoing`). What comes in is proven on its stream (`incoming`) and then
 //! treated by the core like what any sender without an account here sends.
 
+pub(crate) mod arrived;
 mod carrier;
 pub mod cause;
 pub mod check;
-pub(crate) mod arrived;
 mod connect;
 pub mod incoming;
 mod intake;

@@ -119,7 +119,12 @@ impl Known {
 fn print(stanza: &Stanza, to: &Jid, id: &str, delay: Option<usize>) -> Print {
     let ty = stanza.head.ty.as_str().unwrap_or_default();
     let of = |payload: &[u8]| {
-        Print::of(&[to.as_str().as_bytes(), id.as_bytes(), ty.as_bytes(), payload])
+        Print::of(&[
+            to.as_str().as_bytes(),
+            id.as_bytes(),
+            ty.as_bytes(),
+            payload,
+        ])
     };
     match delay {
         Some(at) => of(&stanza.splice(&[Edit::Cut(at)]).payload),

@@ -182,7 +182,11 @@ impl DueRows {
 
     /// The submit of the same message on one of these streams of its sender's, if it came lately.
     pub fn resent(&self, print: Print, on: impl Fn(u128) -> bool) -> Option<TicketView> {
-        let alike = self.prints.iter().enumerate().filter(|(_, other)| **other == print);
+        let alike = self
+            .prints
+            .iter()
+            .enumerate()
+            .filter(|(_, other)| **other == print);
         let mut alike = alike.filter_map(|(at, _)| self.recent.get(at));
         let found = alike.find(|recent| on(recent.stream));
         found.map(|recent| recent.submitted.clone())
@@ -196,9 +200,6 @@ impl DueRows {
             self.prints.pop_front();
         }
         self.prints.push_back(print);
-        self.recent.push_back(Recent {
-            stream,
-            submitted,
-        });
+        self.recent.push_back(Recent { stream, submitted });
     }
 }

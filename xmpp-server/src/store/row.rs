@@ -9,8 +9,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
-use xxhash_rust::xxh3::xxh3_64_with_seed;
 use xmpp_stream::jid::BareJid;
+use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 use crate::random;
 
@@ -119,7 +119,11 @@ impl Print {
     #[must_use]
     pub fn of(parts: &[&[u8]]) -> Self {
         // The length of each part is in its digest, which is the seed of the next.
-        Self(parts.iter().fold(0, |seed, part| xxh3_64_with_seed(part, seed)))
+        Self(
+            parts
+                .iter()
+                .fold(0, |seed, part| xxh3_64_with_seed(part, seed)),
+        )
     }
 }
 

@@ -257,7 +257,9 @@ mod tests {
     fn answers_are_written_as_the_specification_has_them() {
         let text = |bytes: Box<[u8]>| String::from_utf8(bytes.into()).unwrap();
         assert_eq!(text(ack(3)), "<a xmlns='urn:xmpp:sm:3' h='3'/>");
-        assert_eq!(text(ask()), "<r xmlns='urn:xmpp:sm:3'/>");
+        let mut asked = Vec::new();
+        write_ask(&mut asked);
+        assert_eq!(text(asked.into()), "<r xmlns='urn:xmpp:sm:3'/>");
         assert_eq!(text(enabled(None)), "<enabled xmlns='urn:xmpp:sm:3'/>");
         let enabled = text(enabled(Some(("a b", 300))));
         assert!(

@@ -79,6 +79,7 @@ pub struct Initiator {
     managed: Option<Box<Managed>>,
     has_client_state: bool,
     has_roster_versions: bool,
+    has_pre_approval: bool,
     deadline: Option<Instant>,
 }
 
@@ -160,6 +161,7 @@ impl Initiator {
             managed: None,
             has_client_state: false,
             has_roster_versions: false,
+            has_pre_approval: false,
             deadline,
         };
         if !direct {
@@ -191,6 +193,11 @@ impl Initiator {
     /// The roster has versions here (RFC 6121 section 2.6.1).
     pub fn has_roster_versions(&self) -> bool {
         self.has_roster_versions
+    }
+
+    /// Subscriptions can be approved before they are asked for (RFC 6121 section 3.4).
+    pub fn has_pre_approval(&self) -> bool {
+        self.has_pre_approval
     }
 
     /// Sends client state indication (XEP-0352); nothing where the server has none.
@@ -516,6 +523,8 @@ impl Initiator {
         self.has_client_state = features.child(ns::CSI, "csi").is_some();
         let versions = features.child(ns::FEATURE_ROSTER_VERSION, "ver");
         self.has_roster_versions = versions.is_some();
+        let pre_approval = features.child(ns::FEATURE_PRE_APPROVAL, "sub");
+        self.has_pre_approval = pre_approval.is_some();
         self.begin_session(Session {
             bind: features.child(ns::BIND, "bind").is_some(),
             session: session.is_some_and(|it| it.child(ns::SESSION, "optional").is_none()),

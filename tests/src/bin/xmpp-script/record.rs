@@ -1,11 +1,13 @@
 //! `xmpp-script --record`: the command around `script::record`.
 
 use crate::Arguments;
+use std::future::pending;
 use std::io::{IsTerminal, Read};
 use std::net::SocketAddr;
 use std::path::Path;
 use std::time::Duration;
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::time::timeout;
 use xmpp_stream::jid::BareJid;
 use xmpp_stream::stream::Password;
 use xmpp_testkit::script::parse_text;
@@ -14,6 +16,8 @@ use xmpp_testkit::script::stage::Elsewhere;
 
 /// How long the server may take for an answer during the login, unless the caller says.
 const PATIENCE: Duration = Duration::from_secs(5);
+/// Without `--for`.
+const FOREVER: Duration = Duration::from_secs(365 * 24 * 60 * 60);
 /// Longer lines are no passwords.
 const PASSWORD_BYTES_MAX: usize = 1024;
 
@@ -31,19 +35,31 @@ pub(crate) fn record(
         certificate: certificate(arguments)?,
         patience: arguments.patience.unwrap_or(PATIENCE),
     };
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build();
     let runtime = runtime.map_err(|why| why.to_string())?;
     runtime.block_on(all(arguments, file, options))
 }
 
 async fn all(arguments: &Arguments, file: &Path, options: Options) -> Result<bool, String> {
     let told = |error: RecordError| error.to_string();
-    let names: Vec<String> = options.accounts.iter().map(|(jid, _)| jid.to_string()).collect();
+    let names: Vec<String> = options
+        .accounts
+        .iter()
+        .map(|(jid, _)| jid.to_string())
+        .collect();
     let recorder = Recorder::listen(options).await.map_err(told)?;
     let address: SocketAddr = recorder.address().map_err(|why| why.to_string())?;
-    if let (Some(pem), Some(file)) = (recorder.ca_pem(), &arguments.ca_out) {
-        crate::write(file, pem)?;
-        println!("clients must trust {}", file.display());
+    match (recorder.ca_pem(), &arguments.ca_out) {
+        (Some(pem), Some(file)) => {
+            crate::write(file, pem)?;
+            println!("clients must trust {}", file.display());
+        }
+        (Some(_), None) => {
+            eprintln!("xmpp-script: no client can trust this recorder without --ca-out FILE");
+        }
+        (None, _) => {}
     }
     println!("listening on {address} for {}", names.join(", "));
     let stop = stopped(arguments.for_time).map_err(|why| why.to_string())?;
@@ -64,16 +80,12 @@ fn stopped(time: Option<Duration>) -> std::io::Result<impl Future<Output = ()>> 
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut terminate = signal(SignalKind::terminate())?;
     Ok(async move {
-        let time = async {
-            match time {
-                Some(time) => tokio::time::sleep(time).await,
-                None => std::future::pending().await,
-            }
-        };
+        // a bound on what does not happen otherwise
+        let time = timeout(time.unwrap_or(FOREVER), pending::<()>());
         tokio::select! {
             _ = interrupt.recv() => {}
             _ = terminate.recv() => {}
-            () = time => {}
+            _ = time => {}
         }
     })
 }
@@ -123,7 +135,9 @@ fn password(jid: &str) -> Result<String, String> {
     }
     let line = String::from_utf8(line).map_err(|_| format!("the password of {jid} is no text"))?;
     match line.trim_end_matches('\r') {
-        "" => Err(format!("the password of {jid} is asked for on standard input")),
+        "" => Err(format!(
+            "the password of {jid} is asked for on standard input"
+        )),
         password => Ok(password.into()),
     }
 }

@@ -114,7 +114,7 @@ fn names(notes: &Notes) -> Vec<String> {
         let mut free = std::iter::once(name.clone()).chain(numbered);
         let name = free
             .find(|name| !names.contains(name))
-            .unwrap_or(name.clone());
+            .unwrap_or_else(|| name.clone());
         names.push(name);
     }
     names
@@ -200,30 +200,30 @@ impl<'a> Writer<'a> {
     /// Elements on lines of their own, unless there is text between them.
     fn element(&mut self, tree: &'a Tree, parent_ns: &str, depth: usize, said: Said) {
         let indent = "\t".repeat(depth);
-        let head = self.head(tree, parent_ns, said);
         let is_blank = |text: &str| text.trim().is_empty();
         let has_children = tree.children().next().is_some();
-        if self.is_of_itself(tree, said) {
-            self.line(&format!("{indent}<{head} scansion:strict='false'/>"));
-        } else if has_children && tree.nodes().filter_map(Result::err).all(is_blank) {
-            let mark = self.out.len();
-            self.line(&format!("{indent}<{head}>"));
-            let inside = self.out.len();
-            for child in tree
-                .children()
-                .filter(|child| !is_for_people(tree, child, said))
-            {
-                self.element(child, tree.ns(), depth + 1, said);
-            }
-            if self.out.len() == inside {
-                self.out.truncate(mark);
-                self.line(&format!("{indent}<{head}/>"));
-            } else {
-                self.line(&format!("{indent}</{}>", tree.name()));
-            }
-        } else {
+        let is_of_itself = self.is_of_itself(tree, said);
+        let is_laid_out = has_children && tree.nodes().filter_map(Result::err).all(is_blank);
+        if !is_of_itself && !is_laid_out {
             let text = self.inline(tree, parent_ns, said);
-            self.line(&format!("{indent}{text}"));
+            return self.line(&format!("{indent}{text}"));
+        }
+        // once only: a value is captured where it is written first
+        let head = self.head(tree, parent_ns, said);
+        if is_of_itself {
+            return self.line(&format!("{indent}<{head} scansion:strict='false'/>"));
+        }
+        let mark = self.out.len();
+        self.line(&format!("{indent}<{head}>"));
+        let inside = self.out.len();
+        for child in tree.children().filter(|it| !is_for_people(tree, it, said)) {
+            self.element(child, tree.ns(), depth + 1, said);
+        }
+        if self.out.len() == inside {
+            self.out.truncate(mark);
+            self.line(&format!("{indent}<{head}/>"));
+        } else {
+            self.line(&format!("{indent}</{}>", tree.name()));
         }
     }
 
@@ -364,3 +364,6 @@ fn literal(text: &str) -> String {
         .replace('\r', "&#13;")
         .replace('\t', "&#9;")
 }
+
+#[cfg(test)]
+mod tests;

@@ -133,6 +133,7 @@ impl Playing<'_> {
             }
             failure.rows = diff::rows(wanted, nearest);
             self.mark_nearest(step.who, nearest);
+            let near = near.filter(|tree| tree.name() == wanted.name());
             failure.candidates = near.take(CANDIDATES_MAX).map(Tree::to_string).collect();
         }
         failure

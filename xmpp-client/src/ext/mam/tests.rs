@@ -109,3 +109,22 @@ fn ck_04_a_stanza_id_counts_from_the_archive_that_gave_it() {
     assert_eq!(id("ann@a.test").as_deref(), Some("good"));
     assert_eq!(id("room@c.test"), None);
 }
+
+#[test]
+fn what_is_remembered_of_an_archive_does_not_grow_with_it() {
+    let mut seen = Seen::default();
+    for number in 0..1000_usize {
+        // Pages of three of which the first is the last of the page before.
+        let archived = |id: usize| Archived {
+            id: id.to_string(),
+            stamp: None,
+            message: Stanza::parse(MESSAGE).unwrap(),
+        };
+        let ids = number * 2..=number * 2 + 2;
+        let mut page: Vec<Archived> = ids.map(archived).collect();
+        seen.take(&mut page);
+        assert_eq!(page.len(), if number == 0 { 3 } else { 2 });
+        assert!(!seen.is_round(&Some(rsm::From::After(number.to_string()))));
+        assert_eq!(seen.last_page.len(), 3);
+    }
+}

@@ -146,9 +146,15 @@ fn cp_01_a_component_is_let_in_by_its_digest() {
     each_split(|chunk| {
         let mut talk = Talk::new(chunk);
         let answer = talk.say(&header("gw.d.test"));
-        assert!(answer.contains(" xmlns='jabber:component:accept'"), "{answer}");
+        assert!(
+            answer.contains(" xmlns='jabber:component:accept'"),
+            "{answer}"
+        );
         assert!(answer.contains(" from='gw.d.test' id='"), "{answer}");
-        assert!(!answer.contains("features") && !answer.contains(":db"), "{answer}");
+        assert!(
+            !answer.contains("features") && !answer.contains(":db"),
+            "{answer}"
+        );
         let answer = talk.say("<handshake>aaee83c26aeeafcbabeabfcbcd50df997e0a2a1e</handshake>");
         assert!(answer.contains("<not-authorized"), "{answer}");
         assert_eq!(talk.error(), Some(C::NotAuthorized));
@@ -172,10 +178,16 @@ fn cp_02_names_namespaces_and_what_comes_too_early() {
     let client = header("gw.d.test").replace(ns::COMPONENT, ns::CLIENT);
     check(&[&client], C::InvalidNamespace);
     let own = header("gw.d.test");
-    check(&[&own, &message("gw.d.test", "ann@d.test")], C::NotAuthorized);
+    check(
+        &[&own, &message("gw.d.test", "ann@d.test")],
+        C::NotAuthorized,
+    );
     check(&[&own, "<presence/>"], C::NotAuthorized);
     check(&[&own, "<handshake/>"], C::NotAuthorized);
-    check(&[&own, "<handshake xmlns='jabber:client'/>"], C::NotAuthorized);
+    check(
+        &[&own, "<handshake xmlns='jabber:client'/>"],
+        C::NotAuthorized,
+    );
 }
 
 #[test]
@@ -186,7 +198,10 @@ fn cp_02_a_second_one_of_the_same_domain_is_a_conflict() {
     let id = answer.split("id='").nth(1).unwrap().split('\'').next();
     let digest = Secret::new("test").digest(id.unwrap());
     let answer = talk.say(&format!("<handshake>{digest}</handshake>"));
-    assert!(answer.contains("<conflict") && !answer.contains("<handshake"), "{answer}");
+    assert!(
+        answer.contains("<conflict") && !answer.contains("<handshake"),
+        "{answer}"
+    );
     assert_eq!(talk.error(), Some(C::Conflict));
 }
 
@@ -204,12 +219,18 @@ fn cp_02_stanzas_name_both_addresses_and_the_own_domain() {
     check(&message("gw.d.test", "ann@d.test"), Ok(1));
     check(&message("anyone@GW.d.test/x", "ann@d.test"), Ok(1));
     check(&message("ann@d.test", "ann@d.test"), Err(C::InvalidFrom));
-    check(&message("x@sub.gw.d.test", "ann@d.test"), Err(C::InvalidFrom));
+    check(
+        &message("x@sub.gw.d.test", "ann@d.test"),
+        Err(C::InvalidFrom),
+    );
     check("<message to='ann@d.test'/>", Err(C::ImproperAddressing));
     check("<message from='gw.d.test'/>", Err(C::ImproperAddressing));
     check(&message("@gw.d.test", "ann@d.test"), Ok(0));
     check("<handshake/>", Err(C::UnsupportedStanzaType));
-    check("<message xmlns='jabber:client'/>", Err(C::UnsupportedStanzaType));
+    check(
+        "<message xmlns='jabber:client'/>",
+        Err(C::UnsupportedStanzaType),
+    );
     let wrong = "<message xmlns='jabber:server' from='gw.d.test' to='ann@d.test'/>";
     check(wrong, Err(C::InvalidNamespace));
     // What a client would ask its server is a stanza like any other.
@@ -223,8 +244,16 @@ fn a_silent_component_is_asked_and_given_up() {
     let mut talk = Talk::open(usize::MAX);
     let ping = talk.pass(limits().silence_max);
     assert!(ping.contains(" to='gw.d.test' from='d.test'"), "{ping}");
-    let id = ping.split("id='").nth(1).unwrap().split('\'').next().unwrap();
-    talk.say(&format!("<iq type='result' id='{id}' from='gw.d.test' to='d.test'/>"));
+    let id = ping
+        .split("id='")
+        .nth(1)
+        .unwrap()
+        .split('\'')
+        .next()
+        .unwrap();
+    talk.say(&format!(
+        "<iq type='result' id='{id}' from='gw.d.test' to='d.test'/>"
+    ));
     assert_eq!((talk.stanzas(), talk.error()), (0, None));
     assert!(talk.pass(limits().silence_max).contains("<ping"));
     talk.pass(limits().silence_answer_max);
@@ -269,7 +298,10 @@ fn both_sides_with_each_other() {
         assert!(server.machine.send(&item("ann@d.test", "x@gw.d.test")));
         let told = carry(&mut server, &mut component);
         assert_eq!(server.stanzas(), 1);
-        assert!(told.contains("Component(Established)") && told.contains("Stanza("), "{told}");
+        assert!(
+            told.contains("Component(Established)") && told.contains("Stanza("),
+            "{told}"
+        );
         component.close(None, server.now);
         carry(&mut server, &mut component);
         assert!(!component.is_open() && !server.machine.is_open());

@@ -128,7 +128,9 @@ pub(super) fn stanza_of<D>(item: &Item<D>) -> Option<&Stanza> {
 
 /// The domains of a stanza, or of what is left of one; without `to` where that is no address, which
 /// is answered. `None`: its `from` is no address; it is dropped alone, as many share the stream.
-pub(in crate::stream) fn domains(frame: &Frame) -> Result<Option<(&str, Option<&str>)>, StreamError> {
+pub(in crate::stream) fn domains(
+    frame: &Frame,
+) -> Result<Option<(&str, Option<&str>)>, StreamError> {
     let (head, is_whole) = match frame {
         Frame::Refused(refused) if refused.is_from_bad => return Ok(None),
         Frame::Refused(refused) => (&refused.head, false),

@@ -1,0 +1,170 @@
+//! What the servers of two domains are told, so that each finds the other on the loopback interface
+//! and believes it by certificate or by dialback. docs/FEDERATION.md shows them filled in.
+
+use super::world::{At, Proof};
+use crate::process::Folder;
+use std::net::SocketAddr;
+
+/// Our own server's.
+pub(super) fn ours(folder: &Folder, at: &At, proof: Proof, theirs: &At) -> String {
+    let (dialback, ca) = match proof {
+        Proof::Dialback => ("tls", String::new()),
+        _ => ("never", format!("{:?}", folder.path.join("ca.pem"))),
+    };
+    let override_of = |name: &str| format!("{name:?} = \"{}\"\n", theirs.s2s);
+    let overrides: String = theirs
+        .names()
+        .iter()
+        .map(|name| override_of(name))
+        .collect();
+    format!(
+        r#"
+data_dir = "{folder}/spool"
+
+[[domain]]
+name = "{domain}"
+certificate = "{folder}/chain.pem"
+key = "{folder}/key.pem"
+registration = "open"
+
+[c2s]
+listen = ["{c2s}"]
+listen_tls = []
+
+[s2s]
+listen = ["{s2s}"]
+listen_tls = []
+dialback = "{dialback}"
+ca = [{ca}]
+
+[dns.override]
+{overrides}"#,
+        folder = folder.show(),
+        domain = at.domain,
+        c2s = at.c2s,
+        s2s = at.s2s,
+    )
+}
+
+/// Prosody's.
+pub(super) fn prosody(folder: &Folder, at: &At, proof: Proof, dns: SocketAddr) -> String {
+    let (secure, dialback, ca) = match proof {
+        Proof::Dialback => (false, ", \"dialback\"", String::new()),
+        _ => (true, "", format!("cafile = \"{}/ca.pem\";", folder.show())),
+    };
+    format!(
+        r#"
+pidfile = "{folder}/prosody.pid"
+data_path = "{folder}/spool"
+plugin_paths = {{ "{folder}" }}
+daemonize = false
+log = {{ {{ levels = {{ min = "debug" }}, to = "file", filename = "{folder}/prosody.log" }} }}
+interfaces = {{ "127.0.0.1" }}
+c2s_ports = {{ {c2s} }}
+s2s_ports = {{ {s2s} }}
+ssl = {{ key = "{folder}/key.pem"; certificate = "{folder}/chain.pem"; {ca} }}
+modules_enabled = {{
+    "roster", "saslauth", "tls", "disco", "vcard_legacy", "pep", "ping", "register", "lab_names"{dialback}
+}}
+lab_names_port = {dns}
+authentication = "internal_hashed"
+allow_registration = true
+c2s_require_encryption = true
+s2s_require_encryption = true
+s2s_secure_auth = {secure}
+
+VirtualHost "{domain}"
+
+Component "{rooms}" "muc"
+"#,
+        folder = folder.show(),
+        c2s = at.c2s.port(),
+        s2s = at.s2s.port(),
+        dns = dns.port(),
+        domain = at.domain,
+        rooms = at.rooms(),
+    )
+}
+
+/// A module for Prosody: names are asked for at a port of this machine. By itself Prosody asks port 53
+/// of what /etc/resolv.conf says.
+pub(super) const LAB_NAMES: &str = r#"
+module:set_global();
+local adns = require "net.adns";
+local port = module:get_option_number("lab_names_port");
+local new = adns.resolver;
+
+function adns.resolver()
+    local resolver = new();
+    resolver._resolver.server = { "127.0.0.1" };
+    resolver._resolver:socket_wrapper_set(function (...)
+        local handler, err = adns.new_async_socket(...);
+        if not handler then return nil, err; end
+        local set = handler.setpeername;
+        handler.setpeername = function (_, address) return set(_, address, port); end
+        return handler;
+    end);
+    return resolver;
+end
+"#;
+
+/// ejabberd's.
+pub(super) fn ejabberd(folder: &Folder, at: &At, proof: Proof) -> String {
+    let (dialback, ca) = match proof {
+        Proof::Dialback => ("  mod_s2s_dialback: {}\n", String::new()),
+        _ => (
+            "",
+            format!(
+                "ca_file: {0}/ca.pem\ns2s_cafile: {0}/ca.pem\n",
+                folder.show()
+            ),
+        ),
+    };
+    format!(
+        r#"
+hosts: [{domain}]
+loglevel: debug
+log_rotate_size: infinity
+certfiles: ["{folder}/both.pem"]
+{ca}s2s_use_starttls: required
+outgoing_s2s_families: [ipv4]
+listen:
+  - port: {c2s}
+    ip: "127.0.0.1"
+    module: ejabberd_c2s
+    starttls_required: true
+  - port: {s2s}
+    ip: "127.0.0.1"
+    module: ejabberd_s2s_in
+auth_method: internal
+auth_password_format: scram
+registration_timeout: infinity
+modules:
+  mod_disco: {{}}
+  mod_last: {{}}
+  mod_muc:
+    host: {rooms}
+    access: all
+    access_create: all
+  mod_offline: {{}}
+  mod_ping: {{}}
+  mod_register: {{access: all, ip_access: all}}
+  mod_roster: {{}}
+  mod_vcard: {{}}
+{dialback}"#,
+        folder = folder.show(),
+        domain = at.domain,
+        rooms = at.rooms(),
+        c2s = at.c2s.port(),
+        s2s = at.s2s.port(),
+    )
+}
+
+/// Whom the Erlang system of ejabberd asks for names.
+pub(super) fn inetrc(dns: SocketAddr) -> String {
+    let port = dns.port();
+    format!(
+        "{{nameserver, {{127,0,0,1}}, {port}}}.\n{{lookup, [dns]}}.\n{{resolv_conf, \"\"}}.\n\
+         {{hosts_file, \"\"}}.\n"
+    )
+}
