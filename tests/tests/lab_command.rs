@@ -107,6 +107,20 @@ impl Lab {
             .expect("a client")
     }
 
+    /// It ends in order. Whoever is connected is there to answer meanwhile.
+    async fn ends(&mut self) -> bool {
+        let mut looks = tokio::time::interval(Duration::from_millis(20));
+        let ended = timeout(PATIENCE, async {
+            loop {
+                looks.tick().await;
+                if let Some(status) = self.child.try_wait().expect("a process") {
+                    return status.success();
+                }
+            }
+        });
+        ended.await.expect("an end in time")
+    }
+
     fn signal(&self, name: &str) {
         let sent = Command::new("kill")
             .args([name, &self.child.id().to_string()])
@@ -206,7 +220,7 @@ async fn clients_find_both_domains_by_its_name_server_and_talk() {
     assert_eq!(refused["text"], "\"burn\" is no order; help lists them");
     lab.order("quit");
     lab.until(|event| event["event"] == "ending").await;
-    assert!(lab.child.wait().expect("it ends").success());
+    assert!(lab.ends().await);
 }
 
 #[tokio::test]
@@ -217,7 +231,7 @@ async fn signals_end_it_in_order_and_a_temporary_folder_goes() {
         let ca = PathBuf::from(ca["file"].as_str().expect("a path"));
         assert!(ca.exists());
         lab.signal(signal);
-        assert!(lab.child.wait().expect("it ends").success(), "{signal}");
+        assert!(lab.ends().await, "{signal}");
         assert!(!ca.exists());
     }
 }
@@ -233,7 +247,7 @@ async fn a_data_folder_keeps_authority_and_passwords() {
         let ca = std::fs::read_to_string(folder.join("ca/ca.pem")).expect("a CA");
         kept.push((ca, lab.find("jid", "ann@a.test")));
         lab.order("quit");
-        assert!(lab.child.wait().expect("it ends").success());
+        assert!(lab.ends().await);
     }
     assert_eq!(kept[0], kept[1]);
     std::fs::remove_dir_all(folder).expect("a folder");
