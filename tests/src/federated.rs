@@ -37,6 +37,13 @@ impl Names {
         self.lock().insert(domain.into(), port);
     }
 
+    /// The same by direct TLS alone.
+    pub fn set_direct(&self, domain: &str, port: u16) {
+        let mut names = self.lock();
+        names.remove(domain);
+        names.insert(format!("tls.{domain}"), port);
+    }
+
     fn lock(&self) -> std::sync::MutexGuard<'_, BTreeMap<String, u16>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -45,7 +52,12 @@ impl Names {
 impl Dns for Names {
     fn srv<'a>(&'a self, name: &'a str) -> Answer<'a, Srv> {
         let domain = name.strip_prefix("_xmpp-server._tcp.");
-        let port = domain.and_then(|domain| self.lock().get(domain).copied());
+        // Direct TLS stands under the name with a mark.
+        let direct = name.strip_prefix("_xmpps-server._tcp.");
+        let key = direct.map(|domain| format!("tls.{domain}"));
+        let key = key.as_deref().or(domain);
+        let port = key.and_then(|key| self.lock().get(key).copied());
+        let domain = domain.or(direct);
         let record = port.map(|port| Srv {
             priority: 0,
             weight: 0,
@@ -56,7 +68,10 @@ impl Dns for Names {
     }
 
     fn ipv4<'a>(&'a self, name: &'a str) -> Answer<'a, Ipv4Addr> {
-        let known = self.lock().contains_key(name);
+        let known = {
+            let known = self.lock();
+            known.contains_key(name) || known.contains_key(&format!("tls.{name}"))
+        };
         Box::pin(async move { Ok(known.then_some(Ipv4Addr::LOCALHOST).into_iter().collect()) })
     }
 
@@ -181,6 +196,16 @@ impl Federated {
     #[must_use]
     pub fn handle(&self, domain: &str) -> Handle {
         self.up.get(domain).expect("up").handle()
+    }
+
+    /// The address of a listener.
+    ///
+    /// # Panics
+    /// There is none, or the server is down.
+    #[must_use]
+    pub fn address(&self, domain: &str, kind: ListenerKind) -> SocketAddr {
+        let running = self.up.get(domain).expect("up");
+        running.address(kind).expect("a listener")
     }
 
     /// What all connections to a domain's server for servers go through.

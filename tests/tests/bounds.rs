@@ -157,6 +157,26 @@ const TESTS: &[(&str, &[&str])] = &[
         "roster_removed_max",
         &["removed_contacts_are_remembered_up_to_a_number"],
     ),
+    (
+        "s2s_connect_max",
+        &["s2s_connect_max_ends_a_connection_that_takes_too_long"],
+    ),
+    ("s2s_links_max", &["s2s_links_max_bounds_domains"]),
+    ("s2s_log_again", &["the_same_failure_is_logged_once"]),
+    ("s2s_pending_bytes_max", &["s2s_pending_bounds_one_domain"]),
+    (
+        "s2s_pending_bytes_total_max",
+        &["s2s_pending_bounds_all_domains"],
+    ),
+    ("s2s_pending_max", &["s2s_pending_bounds_one_domain"]),
+    (
+        "s2s_resumable_max",
+        &["counts_are_kept_for_a_time_and_up_to_a_number"],
+    ),
+    (
+        "s2s_wait_max",
+        &["only_a_link_that_was_up_lately_is_waited_for"],
+    ),
     ("sessions_max", &["sessions_are_bounded_in_number"]),
     (
         "silence_answer_max",

@@ -223,7 +223,7 @@ async fn c6120_9_remote_domain_is_not_found_without_federation() {
     let mut ann = lab.wire("ann@a.test/balcony").await;
     ann.send("<message to='x@elsewhere.test' id='m'><body>b</body></message>")
         .await;
-    ann.expect("<message type='error' id='m' from='x@elsewhere.test' to='ann@a.test/balcony'><error type='cancel'><remote-server-not-found xmlns='urn:ietf:params:xml:ns:xmpp-stanzas'/></error></message>")
+    ann.expect("<message type='error' id='m' from='x@elsewhere.test' to='ann@a.test/balcony'><error type='cancel'><remote-server-not-found xmlns='urn:ietf:params:xml:ns:xmpp-stanzas'/><text xmlns='urn:ietf:params:xml:ns:xmpp-stanzas' xml:lang='en'>no link to elsewhere.test: links to other servers are switched off here</text></error></message>")
         .await;
 }
 

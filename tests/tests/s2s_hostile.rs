@@ -263,6 +263,11 @@ async fn x0198_what_is_sent_again_is_known() {
         }
         assert_eq!(ann.next_of("message").await.attr("id"), Some(&*last));
     }
+    // Without a word of lateness it is a new one: people do say the same thing twice.
+    let mut peer = all.server("a.test", "c.test").await;
+    peer.send(message("cat@c.test/z", "ann@a.test/x", "m", ""))
+        .await;
+    assert_eq!(ann.next_of("message").await.attr("id"), Some("m"));
     go_on(&mut ann, &mut ben).await;
 }
 

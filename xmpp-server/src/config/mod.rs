@@ -5,27 +5,26 @@
 
 mod error;
 mod file;
+mod given;
+mod links;
 mod value;
 
 #[cfg(test)]
 mod tests;
 
 pub use error::{ConfigError, Position, Problem};
+pub use given::Given;
+pub use links::{AllowedComponent, Components};
 pub(crate) use value::Slot;
 
-use crate::clock::Clock;
 use crate::limits::Limits;
 use crate::store::Store;
 use error::nearest;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use value::Choose;
-use xmpp_certs::DevCa;
-use xmpp_stream::dial::Dialer;
 use xmpp_stream::jid::{BareJid, Jid, JidError};
-use xmpp_stream::resolve::Resolver;
 use xmpp_stream::stream::component::Secret;
 
 /// Everything a server is told at start.
@@ -63,20 +62,6 @@ pub struct Config {
     seen: BTreeSet<String>,
     /// No domain was named: `domains` holds localhost.
     domain_implied: bool,
-}
-
-/// What an embedding program may hand in; a file cannot.
-#[derive(Clone, Debug, Default)]
-pub struct Given {
-    /// Issues the certificates of domains that have none, in place of the data directory's; other
-    /// servers' certificates of it are believed.
-    pub authority: Option<Arc<DevCa>>,
-    /// The clock, say one that several servers share.
-    pub clock: Option<Clock>,
-    /// How connections to other servers are made.
-    pub dialer: Dialer,
-    /// Who is asked where other domains are, in place of `dns.servers`.
-    pub resolver: Option<Resolver>,
 }
 
 /// One served domain.
@@ -159,43 +144,6 @@ pub struct S2s {
     pub allow: Vec<Box<str>>,
     /// These are not, also where `allow` names them.
     pub deny: Vec<Box<str>>,
-}
-
-impl S2s {
-    /// Whether there may be a link with this domain (prepared name). An entry means just this
-    /// domain; one that begins with `*.` means every domain below it.
-    #[must_use]
-    pub fn admits(&self, domain: &str) -> bool {
-        let named = |list: &[Box<str>]| list.iter().any(|entry| is_named(entry, domain));
-        !named(&self.deny) && (self.allow.is_empty() || named(&self.allow))
-    }
-}
-
-fn is_named(entry: &str, domain: &str) -> bool {
-    match entry.strip_prefix("*.") {
-        Some(parent) => domain
-            .strip_suffix(parent)
-            .is_some_and(|below| below.len() > 1 && below.ends_with('.')),
-        None => entry == domain,
-    }
-}
-
-/// External components (XEP-0114).
-#[derive(Clone, Debug, Default, Eq, PartialEq)]
-pub struct Components {
-    /// Listeners; in clear, so where nobody else can read.
-    pub listen: Vec<SocketAddr>,
-    /// Who may come, each domain (prepared name) once.
-    pub allow: Vec<AllowedComponent>,
-}
-
-/// A component that may come.
-#[derive(Clone, Debug, Eq, PartialEq)]
-pub struct AllowedComponent {
-    /// Its domain, in prepared form.
-    pub domain: Box<str>,
-    /// What it is known by.
-    pub secret: Secret,
 }
 
 /// How other domains are found.

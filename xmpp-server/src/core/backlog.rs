@@ -48,6 +48,8 @@ impl Core {
             && let Some(earlier) = state.due.resent(sent.print, |stream| {
                 stream != sent.stream && !self.ended.is_closed(stream)
             })
+            // Other servers say which of theirs are late (`s2s::resent`).
+            && self.host(sent.sender.domain()).is_some()
         {
             let owed = Effect::Owed(Ticket::of(earlier, self.limits.ticket_max), stanza);
             return Kept::Nothing(vec![owed]);

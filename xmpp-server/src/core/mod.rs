@@ -199,40 +199,6 @@ impl Core {
         None
     }
 
-    /// The same for a message to another domain whose link is up.
-    fn message_out_now(&self, session: &Session, mut stanza: Stanza) -> Option<Stanza> {
-        let from = session.jid.as_jid();
-        let to = stanza.head.to.as_ref().map_or("", |to| to.domain());
-        let Some(link) = self.s2s.known(from.domain(), to) else {
-            return Some(stanza);
-        };
-        if !link.is_up() {
-            return Some(stanza);
-        }
-        let Some(permit) = self.store.try_reserve(1, room_for(&stanza)) else {
-            return Some(stanza);
-        };
-        stanza.head.from = Some(from.clone());
-        match self.sender_stages(session, &mut stanza) {
-            Flow::Continue => {}
-            Flow::Stop => return None,
-            Flow::Refuse(error) => {
-                self.answer(session, stanza.error_reply(&error));
-                return None;
-            }
-        }
-        for effect in self.push_out(&link, Some(session), stanza, Some(permit)) {
-            match effect {
-                Effect::Owed(ticket, stanza) => session.owe(Owed { ticket, stanza }),
-                Effect::Route(reply) if reply.head.to.as_ref() == Some(session.jid.as_jid()) => {
-                    self.answer(session, Some(*reply));
-                }
-                effect => session.later.push(effect),
-            }
-        }
-        None
-    }
-
     /// Applies effects that a session's fast path left over.
     pub async fn finish_later(self: &Arc<Self>, session: &Session) {
         let effects = session.later.take();
@@ -254,7 +220,7 @@ impl Core {
     }
 
     /// Stages of the sender's side that no await may interrupt.
-    fn sender_stages(&self, session: &Session, stanza: &mut Stanza) -> Flow {
+    pub(crate) fn sender_stages(&self, session: &Session, stanza: &mut Stanza) -> Flow {
         let (own, now) = (session.account.jid.as_str(), self.clock.now());
         if let Err(error) = session.recipients.admit(stanza, own, now, &self.limits) {
             return Flow::Refuse(error);

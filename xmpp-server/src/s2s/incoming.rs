@@ -49,7 +49,11 @@ struct Served(Arc<Core>);
 
 impl Domains for Served {
     fn is_served(&self, domain: &str) -> bool {
-        self.0.host(domain).is_some_and(|host| !host.is_leaving())
+        let host = self.0.host(domain);
+        host.map_or_else(
+            || self.0.settings().components.contains_key(domain),
+            |host| !host.is_leaving(),
+        )
     }
 
     fn fallback(&self) -> Box<str> {
@@ -167,8 +171,15 @@ impl<F: FnOnce() + Send> Incoming<F> {
     async fn run(mut self) {
         let over = self.connected().await;
         self.checks.abort_all();
-        self.let_go();
+        let link = self.let_go().filter(|_| matches!(over, Over::Lost));
         let core = Arc::clone(&self.core);
+        if let Some(link) = link
+            && core.is_watched(&link.pair).await
+            && link.claim_to_look()
+        {
+            // Is it there at all? Whoever watches its accounts has to know.
+            core.see_to(&link);
+        }
         core.s2s.arrivals.end(&self.arrival);
         match over {
             Over::Lost => {
@@ -199,19 +210,21 @@ impl<F: FnOnce() + Send> Incoming<F> {
         let _ = tokio::time::timeout(core.limits.ticket_max, settled).await;
     }
 
-    /// The link is somebody else's to carry.
-    fn let_go(&mut self) {
+    /// The link is somebody else's to carry; gives it, where this stream has carried it.
+    fn let_go(&mut self) -> Option<Arc<Link>> {
         let link = match std::mem::replace(&mut self.back, Back::None) {
-            Back::None | Back::Later(..) => return,
+            Back::None | Back::Later(..) => return None,
             Back::Spare(spare) => Arc::clone(&spare.link),
             Back::Carries(carrier) => {
                 carrier
                     .link
                     .carried(carrier.progress, self.core.clock.now());
-                carrier.link
+                self.core.see_to_if_idle(&carrier.link);
+                return Some(carrier.link);
             }
         };
         self.core.see_to_if_idle(&link);
+        None
     }
 
     /// The TLS handshake; false when there is none.
@@ -339,9 +352,8 @@ impl<F: FnOnce() + Send> Incoming<F> {
         let core = Arc::clone(&self.core);
         match output {
             Output::StartTls { to } => {
-                if !self.handshake(Some(&to)).await {
-                    return Some(Over::Lost);
-                }
+                let is_secure = self.handshake(Some(&to)).await;
+                return (!is_secure).then_some(Over::Lost);
             }
             Output::Server(event) => self.event(event).await,
             Output::Stanza(stanza) => {

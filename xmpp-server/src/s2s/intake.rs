@@ -2,7 +2,7 @@
 //! and when which count is told.
 
 use super::arrived::Arrived;
-use super::receive::Origin;
+use super::receive::{Now, Origin};
 use super::resent::{Known, Look};
 use crate::core::Core;
 use crate::effect::Effect;
@@ -53,13 +53,16 @@ impl Intake {
                 Look::New(sent) => sent,
             },
         };
-        let received = match core.from_remote_now(stanza, sent) {
-            Ok((received, rest)) if rest.is_empty() => received,
-            Ok((received, rest)) => {
+        let received = match core.remote_now(stanza, sent) {
+            Now::Done(received, rest) if rest.is_empty() => received,
+            Now::Done(received, rest) => {
                 Box::pin(core.run(None, rest.into())).await;
                 received
             }
-            Err((stanza, sent)) => Box::pin(core.from_remote(stanza, sent, Origin::Server)).await,
+            Now::Not(stanza) => {
+                let (stanza, sent) = *stanza;
+                Box::pin(core.from_remote(stanza, sent, Origin::Server)).await
+            }
         };
         self.arrived.push(received.owed, bytes);
         if received.soft {

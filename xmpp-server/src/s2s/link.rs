@@ -19,7 +19,7 @@ use crate::store::{
 use smallvec::smallvec;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 use tokio::sync::Notify;
 use xmpp_stream::jid::{BareJid, Jid};
 use xmpp_stream::ns;
@@ -55,6 +55,8 @@ pub(super) struct State {
     pub(super) up_at: Option<Instant>,
     /// What the log said last.
     pub(super) logged: Option<(Cause, Instant)>,
+    /// Its accounts were shown as gone.
+    pub(super) shown_gone: bool,
     /// Streams of the other server on which ours could go back (XEP-0288), in the order of arrival.
     spares: Vec<Arc<Notify>>,
 }
@@ -104,7 +106,7 @@ pub(super) enum Queued {
         soft: bool,
     },
     /// It does not.
-    No(Stanza, Cause),
+    No(Box<(Stanza, Cause)>),
 }
 
 impl Link {
@@ -138,7 +140,7 @@ impl Link {
         let limits = &core.limits;
         let mut state = self.lock();
         if let Some(cause) = self.bound(&state, &stanza, core) {
-            return Queued::No(stanza, cause);
+            return Queued::No(Box::new((stanza, cause)));
         }
         let (room, owner) = match (room, &self.owner) {
             (Some(room), Some(owner)) => (Some(room), Some(owner)),
@@ -293,6 +295,12 @@ impl Link {
         true
     }
 
+    /// Nobody carries it: the caller does, though nothing waits.
+    pub(super) fn claim_to_look(&self) -> bool {
+        let mut state = self.lock();
+        !state.busy && !state.hand_over() && !std::mem::replace(&mut state.busy, true)
+    }
+
     /// Its queue is to go over a stream that the other server has opened; false: it has another.
     pub(super) fn claim(&self, now: Instant, facts: impl FnOnce() -> Facts) -> bool {
         let mut state = self.lock();
@@ -391,6 +399,17 @@ impl State {
     fn hand_over(&mut self) -> bool {
         let first = self.spares.first();
         first.inspect(|spare| spare.notify_one()).is_some()
+    }
+
+    /// Whether the log is to say so: each cause once, and again after a time.
+    pub(super) fn is_news(&mut self, cause: &Cause, now: Instant, again: Duration) -> bool {
+        let is_news = self.logged.as_ref().is_none_or(|(logged, at)| {
+            logged != cause || now.saturating_duration_since(*at) >= again
+        });
+        if is_news {
+            self.logged = Some((cause.clone(), now));
+        }
+        is_news
     }
 
     /// It did what it is for: what failed before is mended.
@@ -518,6 +537,24 @@ pub(super) fn pair_of(owner: &BareJid) -> Option<Pair> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_same_failure_is_logged_once() {
+        let (mut state, now) = (State::default(), crate::clock::now());
+        let again = Duration::from_secs(60);
+        let mut told =
+            |cause: Cause, after| state.is_news(&cause, now + Duration::from_secs(after), again);
+        assert!(told(Cause::Lost, 0));
+        assert!(!told(Cause::Lost, 59));
+        assert!(told(Cause::NoSuchDomain, 59));
+        assert!(!told(Cause::NoSuchDomain, 118));
+        assert!(told(Cause::NoSuchDomain, 119));
+        state.worked(now);
+        assert!(
+            state.is_news(&Cause::NoSuchDomain, now, again),
+            "after it worked"
+        );
+    }
 
     #[test]
     fn rows_stand_in_the_name_of_their_pair() {

@@ -4,6 +4,7 @@
 //! task makes its streams (`outgoing`). What comes in is proven on its stream (`incoming`) and then
 //! treated by the core like what any sender without an account here sends.
 
+mod absence;
 pub(crate) mod arrived;
 mod carrier;
 pub mod cause;

@@ -88,12 +88,7 @@ async fn failed(core: &Arc<Core>, link: &Arc<Link>, cause: Cause) -> Option<Dura
     let (tries, down_for) = {
         let mut state = link.lock();
         let tries = state.failed.as_ref().map_or(0, |failed| failed.tries) + 1;
-        let told = (&cause, now);
-        let is_news = state.logged.as_ref().is_none_or(|(logged, at)| {
-            logged != told.0 || now.saturating_duration_since(*at) >= core.limits.s2s_log_again
-        });
-        if is_news {
-            state.logged = Some((cause.clone(), now));
+        if state.is_news(&cause, now, core.limits.s2s_log_again) {
             warn!(reason = %cause, tries, "no link");
         } else {
             debug!(reason = %cause, tries, "no link");
@@ -115,7 +110,8 @@ async fn failed(core: &Arc<Core>, link: &Arc<Link>, cause: Cause) -> Option<Dura
     match policy::next(what, core.limits.s2s_wait_max, chance()) {
         Next::Retry(delay) => {
             // Nobody waits for it: what comes is tried at once.
-            let rests = link.rest();
+            let watched = link.is_empty() && core.is_watched(&link.pair).await;
+            let rests = !watched && link.rest();
             let mut state = link.lock();
             if rests {
                 state.failed = Some(failed(Duration::ZERO));
@@ -128,6 +124,9 @@ async fn failed(core: &Arc<Core>, link: &Arc<Link>, cause: Cause) -> Option<Dura
         Next::GiveUp(delay) => {
             let stanzas = link.give_up(core, failed(delay));
             let _ = core.bounce_all(stanzas, &cause).await;
+            if down_for.is_some() && !link.lock().shown_gone {
+                core.show_gone(link).await;
+            }
             None
         }
     }
@@ -230,7 +229,12 @@ fn begin(
     let mut state = link.lock();
     state.phase = Phase::Up(facts);
     state.up_at.get_or_insert_with(|| core.clock.now());
+    let was_gone = std::mem::take(&mut state.shown_gone);
     drop(state);
+    if was_gone {
+        let asking = Arc::clone(core).ask_again(Arc::clone(link));
+        core.s2s.spawn(Box::pin(asking));
+    }
     unanswered
 }
 

@@ -32,30 +32,35 @@ pub(crate) struct Received {
     pub(crate) soft: bool,
 }
 
+/// What came of a stanza without any wait.
+pub(super) enum Now {
+    /// All of it, and these effects are still to be applied.
+    Done(Received, Vec<Effect>),
+    /// Nothing: it needs a wait.
+    Not(Box<(Stanza, Option<Box<Sent>>)>),
+}
+
 impl Core {
     /// The common case, which needs no wait: a message to a loaded account. Gives the stanza back when
     /// it is not that case.
-    pub(super) fn from_remote_now(
-        &self,
-        mut stanza: Stanza,
-        sent: Option<Box<Sent>>,
-    ) -> Result<(Received, Vec<Effect>), (Stanza, Option<Box<Sent>>)> {
+    pub(super) fn remote_now(&self, mut stanza: Stanza, sent: Option<Box<Sent>>) -> Now {
         let to = stanza.head.to.as_ref().filter(|to| to.local().is_some());
         let Some(to) = to.filter(|_| stanza.kind == Kind::Message) else {
-            return Err((stanza, sent));
+            return Now::Not(Box::new((stanza, sent)));
         };
         let Some(host) = self.host(to.domain()) else {
-            return Err((stanza, sent));
+            return Now::Not(Box::new((stanza, sent)));
         };
         let Lookup::Here(account) = self.registry.get(to.bare_str(), self.clock.now()) else {
-            return Err((stanza, sent));
+            return Now::Not(Box::new((stanza, sent)));
         };
         let Some(permit) = self.store.try_reserve(1, room_for(&stanza)) else {
-            return Err((stanza, sent));
+            return Now::Not(Box::new((stanza, sent)));
         };
         self.strip(&host, &mut stanza);
         let effects = self.deliver(&host, &account, stanza, (Some(permit), sent));
-        Ok(Received::of(effects))
+        let (received, rest) = Received::of(effects);
+        Now::Done(received, rest)
     }
 
     /// Takes a stanza of another domain to a domain of ours. Resolves when it has had its effects.

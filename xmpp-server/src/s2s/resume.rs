@@ -120,3 +120,54 @@ impl Place {
         slot.parked.take().map(|(parked, _)| parked)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parked() -> Parked {
+        Parked {
+            pairs: Vec::new(),
+            arrived: Arrived::default(),
+        }
+    }
+
+    #[tokio::test]
+    async fn counts_are_kept_for_a_time_and_up_to_a_number() {
+        let (all, now) = (Resumable::default(), crate::clock::now());
+        let limits = Limits {
+            s2s_resumable_max: 2,
+            ..Limits::default()
+        };
+        let tokens: Vec<String> = (0..3)
+            .map(|at| {
+                let place = all.begin();
+                let token = place.token().to_owned();
+                place.park(parked(), now + Duration::from_secs(at), &limits);
+                token
+            })
+            .collect();
+        let wait = Duration::from_millis(1);
+        assert!(all.find(&tokens[0]).is_none(), "one too many: the oldest");
+        let second = all.find(&tokens[1]).unwrap();
+        assert!(second.take(wait).await.is_some());
+        assert!(second.take(wait).await.is_none(), "once");
+        let later = now + limits.sm_resume * 2;
+        all.begin().park(parked(), later, &limits);
+        assert!(all.find(&tokens[2]).is_none(), "too late");
+    }
+
+    #[tokio::test]
+    async fn a_connection_that_holds_a_count_gives_it_up() {
+        let (all, now) = (Resumable::default(), crate::clock::now());
+        let place = all.begin();
+        let wanted = place.wanted();
+        let again = all.find(place.token()).unwrap();
+        let holder = async {
+            wanted.notified().await;
+            place.park(parked(), now, &Limits::default());
+        };
+        let (taken, ()) = tokio::join!(again.take(Duration::from_secs(10)), holder);
+        assert!(taken.is_some());
+    }
+}

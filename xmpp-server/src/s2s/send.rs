@@ -8,8 +8,10 @@ use super::link::{Link, Queued};
 use super::outgoing;
 use crate::core::{Core, Resent, not_stored, refuse, room_for, sent_by};
 use crate::effect::Effect;
+use crate::hooks::Flow;
 use crate::im;
 use crate::session::Session;
+use crate::session::inbound::Owed;
 use crate::settings::Settings;
 use crate::store::Permit;
 use std::sync::Arc;
@@ -18,6 +20,41 @@ use xmpp_stream::stanza::{Kind, Rendered, Stanza, Ty};
 use xmpp_stream::stream::s2s::Pair;
 
 impl Core {
+    /// The common case, which needs no wait: a message for a link that is up. Gives the stanza back
+    /// when it is not that case.
+    pub(crate) fn message_out_now(&self, session: &Session, mut stanza: Stanza) -> Option<Stanza> {
+        let from = session.jid.as_jid();
+        let to = stanza.head.to.as_ref().map_or("", |to| to.domain());
+        let Some(link) = self.s2s.known(from.domain(), to) else {
+            return Some(stanza);
+        };
+        if !link.is_up() {
+            return Some(stanza);
+        }
+        let Some(permit) = self.store.try_reserve(1, room_for(&stanza)) else {
+            return Some(stanza);
+        };
+        stanza.head.from = Some(from.clone());
+        match self.sender_stages(session, &mut stanza) {
+            Flow::Continue => {}
+            Flow::Stop => return None,
+            Flow::Refuse(error) => {
+                self.answer(session, stanza.error_reply(&error));
+                return None;
+            }
+        }
+        for effect in self.push_out(&link, Some(session), stanza, Some(permit)) {
+            match effect {
+                Effect::Owed(ticket, stanza) => session.owe(Owed { ticket, stanza }),
+                Effect::Route(reply) if reply.head.to.as_ref() == Some(session.jid.as_jid()) => {
+                    self.answer(session, Some(*reply));
+                }
+                effect => session.later.push(effect),
+            }
+        }
+        None
+    }
+
     /// Sends a stanza to another domain; `session`: who sent it, if one of ours.
     pub(crate) async fn to_remote(
         self: &Arc<Self>,
@@ -66,7 +103,7 @@ impl Core {
             },
         };
         match link.push(self, stanza, room) {
-            Queued::No(stanza, cause) => bounce(&stanza, &cause),
+            Queued::No(refused) => bounce(&refused.0, &refused.1),
             Queued::Yes { ticket, soft } => {
                 let owed = ticket.map(|(ticket, stanza)| Effect::Owed(ticket, stanza));
                 let pause = soft.then_some(Effect::Pause);
@@ -87,7 +124,7 @@ impl Core {
             Err(cause) => return bounce(&stanza, &cause),
         };
         match link.push(self, stanza, None) {
-            Queued::No(stanza, cause) => return bounce(&stanza, &cause),
+            Queued::No(refused) => return bounce(&refused.0, &refused.1),
             Queued::Yes { .. } => self.see_to_if_idle(&link),
         }
         Vec::new()
