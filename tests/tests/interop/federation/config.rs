@@ -160,11 +160,12 @@ modules:
     )
 }
 
-/// Whom the Erlang system of ejabberd asks for names.
+/// Whom the Erlang system of ejabberd asks for names. The last line is the last: reading another
+/// resolv.conf forgets what was said of name servers before.
 pub(super) fn inetrc(dns: SocketAddr) -> String {
     let port = dns.port();
     format!(
-        "{{nameserver, {{127,0,0,1}}, {port}}}.\n{{lookup, [dns]}}.\n{{resolv_conf, \"\"}}.\n\
-         {{hosts_file, \"\"}}.\n"
+        "{{resolv_conf, \"\"}}.\n{{hosts_file, \"\"}}.\n{{lookup, [dns]}}.\n\
+         {{nameserver, {{127,0,0,1}}, {port}}}.\n"
     )
 }

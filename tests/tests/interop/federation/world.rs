@@ -210,17 +210,19 @@ impl World {
     }
 }
 
-/// The records of all domains, for whoever asks DNS.
+/// The records of all domains, for whoever asks DNS. Their host is one that the C library knows too:
+/// ejabberd asks DNS for services, and the library for addresses.
 async fn names(all: &[&At]) -> NameServer {
-    let mut zone = Zone::new();
+    const HOST: &str = "localhost";
+    let mut zone = Zone::new().host(HOST, "127.0.0.1");
     for at in all {
         for name in at.names() {
             let record = format!("_xmpp-server._tcp.{name}");
-            zone = zone.srv(&record, 0, &name, at.s2s.port());
-            zone = zone.host(&name, "127.0.0.1");
+            zone = zone.srv(&record, 0, HOST, at.s2s.port());
         }
     }
-    let origins: Vec<&str> = all.iter().map(|at| at.domain).collect();
+    let domains = all.iter().map(|at| at.domain);
+    let origins: Vec<&str> = domains.chain([HOST]).collect();
     let any = SocketAddr::from(([127, 0, 0, 1], 0));
     zone.serve(any, &origins).await.expect("a name server")
 }
