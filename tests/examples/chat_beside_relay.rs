@@ -115,6 +115,8 @@ enum Work {
 enum Other {
     Relay,
     Memory,
+    /// In memory, and the clients use stream management.
+    Managed,
     Sqlite,
 }
 
@@ -137,6 +139,7 @@ const CHAT_1: Work = Work::Chat {
     in_flight: 1,
 };
 const ALL: &[Other] = &[Other::Relay, Other::Memory, Other::Sqlite];
+const WITH_MANAGED: &[Other] = &[Other::Relay, Other::Memory, Other::Managed, Other::Sqlite];
 const SERVERS: &[Other] = &[Other::Memory, Other::Sqlite];
 
 fn rows() -> Vec<Row> {
@@ -155,9 +158,9 @@ fn rows() -> Vec<Row> {
     vec![
         row(
             "chat-4: 50 pairs, 4 in flight",
-            ALL,
+            WITH_MANAGED,
             CHAT_4,
-            "7 x relay; SQLite 11 x",
+            "7 x relay; SQLite 11 x; managed 1.15 x memory",
         ),
         row(
             "chat-1: 100 pairs, 1 in flight",
@@ -198,8 +201,8 @@ async fn compare(plan: Plan) {
         plan.rounds, plan.seconds
     );
     println!(
-        "{:<32} {:>9} {:>9} {:>9} {:>7} {:>7}  target",
-        "", "relay", "memory", "sqlite", "m/r", "s/r"
+        "{:<32} {:>9} {:>9} {:>9} {:>9} {:>7} {:>7} {:>7}  target",
+        "", "relay", "memory", "sqlite", "managed", "m/r", "s/r", "mg/m"
     );
     for row in rows() {
         let chosen = plan.rows.is_empty()
@@ -227,15 +230,18 @@ async fn compare(plan: Plan) {
             value.map_or_else(|| "-".to_owned(), |value| format!("{value:.2}"))
         };
         let (relay, memory, sqlite) = (of(Other::Relay), of(Other::Memory), of(Other::Sqlite));
+        let managed = of(Other::Managed);
         let ratio = |value: Option<f64>| Some(value? / relay?);
         println!(
-            "{:<32} {:>9} {:>9} {:>9} {:>7} {:>7}  {}",
+            "{:<32} {:>9} {:>9} {:>9} {:>9} {:>7} {:>7} {:>7}  {}",
             row.name,
             show(relay),
             show(memory),
             show(sqlite),
+            show(managed),
             show(ratio(memory)),
             show(ratio(sqlite)),
+            show(managed.and_then(|managed| Some(managed / memory?))),
             row.target
         );
     }
@@ -251,7 +257,7 @@ async fn measure(other: Other, work: Work, plan: &Plan) -> f64 {
     };
     let arguments = match other {
         Other::Relay => vec!["child", "relay"],
-        Other::Memory => vec!["child", &contacts],
+        Other::Memory | Other::Managed => vec!["child", &contacts],
         Other::Sqlite => vec!["child", &contacts, &path],
     };
     let mut child = Child::start(&arguments, &[]);
@@ -259,7 +265,7 @@ async fn measure(other: Other, work: Work, plan: &Plan) -> f64 {
     let bench = Bench {
         target: Arc::new(target),
         other,
-        sm: plan.sm && other != Other::Relay,
+        sm: other == Other::Managed || (plan.sm && other != Other::Relay),
         count: Arc::default(),
         peers: JoinSet::new(),
     };

@@ -1,7 +1,8 @@
 //! What things cost in allocations and instructions, without sockets and TLS: a routed chat message,
-//! a presence to fifty contacts, a login, a message to somebody who is not there.
+//! a presence to fifty contacts, a login, a message to somebody who is not there, a talk over two
+//! connections without and with stream management.
 //!
-//! `route_cost COUNT [chat|presence|login|offline]` prints allocations and bytes a unit; for
+//! `route_cost COUNT [chat|presence|login|offline|talk|managed]` prints allocations and bytes a unit; for
 //! instructions it is run twice under callgrind with two counts, and the difference divided
 //! (docs/perf/measure does both and prints what moved).
 
@@ -54,6 +55,8 @@ fn main() {
         Some("presence") => runtime.block_on(presence(count)),
         Some("login") => runtime.block_on(login(count)),
         Some("offline") => runtime.block_on(offline(count)),
+        Some("talk") => runtime.block_on(talk(count, false)),
+        Some("managed") => runtime.block_on(talk(count, true)),
         Some(other) => panic!("no such work: {other}"),
     }
 }
@@ -181,6 +184,52 @@ async fn login(count: usize) {
     }
     report(&region, count);
     server.shutdown().await;
+}
+
+/// Messages that are on their way in a talk at one time.
+const AT_ONCE: usize = 4;
+
+/// Messages over two connections in clear, some at a time; the clients' share included.
+async fn talk(count: usize, managed: bool) {
+    let server = load::start(Storage::Memory, |config| config.c2s.require_tls = false).await;
+    load::populate(&server, 2, 0).await;
+    let handle = server.handle();
+    let connect = async |number| {
+        let (ours, theirs) = tokio::io::duplex(64 * 1024);
+        let serving = handle.clone();
+        let peer = SocketAddr::from((Ipv4Addr::LOCALHOST, 9));
+        tokio::spawn(async move { serving.serve(Box::new(theirs), peer, false).await });
+        let mut client = Peer::over(ours, load::DOMAIN);
+        let name = load::local(number);
+        let login = client.login((&name, load::PASSWORD, "c"), Scheme::Sha1);
+        login.await.expect("a login");
+        client.come_online().await.expect("presence");
+        if managed {
+            client.enable_sm().await.expect("stream management");
+        }
+        client
+    };
+    let (mut alice, mut bob) = (connect(0).await, connect(1).await);
+    let text = |number| {
+        let to = format!("{}@{}/c", load::local(number), load::DOMAIN);
+        MESSAGE.replace("bob@localhost", &to).repeat(AT_ONCE)
+    };
+    let (to_bob, to_alice) = (text(1), text(0));
+    let region = Region::new(ALLOCATOR);
+    for _ in 0..count.div_ceil(2 * AT_ONCE) {
+        exchange(&mut alice, &mut bob, &to_bob).await;
+        exchange(&mut bob, &mut alice, &to_alice).await;
+    }
+    report(&region, count);
+    server.shutdown().await;
+}
+
+async fn exchange(from: &mut Peer, to: &mut Peer, text: &str) {
+    from.send(text).await.expect("sent");
+    let mut came = 0;
+    while came < AT_ONCE {
+        came += to.count("</message>").await.expect("messages");
+    }
 }
 
 async fn bind(core: &Arc<Core>, number: usize) -> Session {

@@ -6,11 +6,13 @@ use crate::relay::Relay;
 use crate::tree::Tree;
 use crate::trust::Trust;
 use crate::wire::{Place, Wire};
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
-use xmpp_certs::DevCa;
+use xmpp_certs::{DevCa, Leaf};
 use xmpp_server::clock::Clock;
 use xmpp_server::config::{Config, Storage};
 use xmpp_server::listener::ListenerKind;
@@ -18,6 +20,7 @@ use xmpp_server::store::Store;
 use xmpp_server::users::{UserError, Users};
 use xmpp_server::{Handle, Running, Server};
 use xmpp_stream::jid::Jid;
+use xmpp_stream::ns;
 use xmpp_stream::resolve::{Answer, Dns, Resolver, Srv};
 use xmpp_stream::stream::Password;
 
@@ -247,7 +250,10 @@ impl Federated {
     #[must_use]
     pub fn links(&self, domain: &str) -> Vec<String> {
         let listed = self.handle(domain).core().list_links(None);
-        listed.iter().map(xmpp_server::s2s::list::Listed::text).collect()
+        listed
+            .iter()
+            .map(xmpp_server::s2s::list::Listed::text)
+            .collect()
     }
 
     /// Resolves when the links of a domain's server are like this.
@@ -287,5 +293,83 @@ impl Wire {
                 return stanza;
             }
         }
+    }
+}
+
+impl Federated {
+    /// A raw peer at a domain's port for servers; it has said nothing. It can show the certificate of
+    /// the domain `shows`.
+    ///
+    /// # Panics
+    /// There is no such certificate.
+    pub async fn caller(&self, to: &str, shows: &str) -> Wire {
+        let now = self.handle(to).core().clock.system_now();
+        let leaf = self.ca.issue_for_domain(shows, now).expect("a leaf");
+        self.caller_with(to, &leaf).await
+    }
+
+    /// The same with any certificate.
+    pub async fn caller_with(&self, to: &str, leaf: &Leaf) -> Wire {
+        let trust = Trust::pem(self.ca.pem()).with_identity(&leaf.chain_pem, &leaf.key_pem);
+        Wire::connect(&self.server_place(to)).await.trusting(trust)
+    }
+
+    /// The same, signed in by EXTERNAL as the domain that it shows.
+    pub async fn server(&self, to: &str, domain: &str) -> Wire {
+        let mut wire = self.caller(to, domain).await;
+        let features = wire.secure_as_server(domain).await;
+        assert!(features.to_string().contains("EXTERNAL"), "{features}");
+        wire.external(domain).await;
+        wire
+    }
+}
+
+impl Wire {
+    /// Sends the header of another server.
+    pub async fn send_server_header(&mut self, from: &str) {
+        self.restart();
+        let header = format!(
+            "<?xml version='1.0'?><stream:stream from='{from}' to='{}' version='1.0' xmlns='{}' \
+             xmlns:db='{}' xmlns:stream='{}'>",
+            self.domain(),
+            ns::SERVER,
+            ns::DIALBACK,
+            ns::STREAMS
+        );
+        self.send(header).await;
+    }
+
+    /// Goes as far as the features under TLS.
+    pub async fn secure_as_server(&mut self, from: &str) -> Tree {
+        self.secure_stream(from).await;
+        self.expect_features().await
+    }
+
+    /// The same, up to the header under TLS.
+    pub async fn secure_stream(&mut self, from: &str) {
+        self.send_server_header(from).await;
+        self.expect_header().await;
+        self.expect_features().await;
+        self.send(format!("<starttls xmlns='{}'/>", ns::TLS)).await;
+        self.expect(format!("<proceed xmlns='{}'/>", ns::TLS)).await;
+        self.await_tls();
+        self.secure().await;
+        self.send_server_header(from).await;
+        self.expect_header().await;
+    }
+
+    /// Signs in by EXTERNAL, and opens the stream anew.
+    pub async fn external(&mut self, from: &str) {
+        self.send(format!(
+            "<auth xmlns='{}' mechanism='EXTERNAL'>{}</auth>",
+            ns::SASL,
+            STANDARD.encode(from)
+        ))
+        .await;
+        self.expect(format!("<success xmlns='{}'/>", ns::SASL))
+            .await;
+        self.send_server_header(from).await;
+        self.expect_header().await;
+        self.expect_features().await;
     }
 }

@@ -8,15 +8,18 @@ pub mod matcher;
 pub mod model;
 pub mod output;
 pub mod parse;
+pub mod record;
 pub mod report;
 pub mod run;
 pub mod stage;
 pub mod suite;
 pub mod template;
 
+mod component;
 mod lines;
 mod login;
 mod peer;
+mod server;
 
 pub use model::{Script, ScriptError};
 pub use parse::{parse_file, parse_text};

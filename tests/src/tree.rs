@@ -68,9 +68,11 @@ impl Tree {
     /// What is wrong, and at which byte of the text at the latest.
     pub(crate) fn read_all(xml: &str) -> Result<Vec<Self>, (usize, String)> {
         let header = format!(
-            "<stream:stream xmlns='{}' xmlns:stream='{}' xmlns:{SCANSION}='{SCANSION}'>",
+            "<stream:stream xmlns='{}' xmlns:stream='{}' xmlns:db='{}' \
+             xmlns:{SCANSION}='{SCANSION}'>",
             ns::CLIENT,
-            ns::STREAMS
+            ns::STREAMS,
+            ns::DIALBACK
         );
         let stream = format!("{header}{xml}</stream:stream>");
         let mut bytes = stream.as_bytes();
@@ -107,6 +109,18 @@ impl Tree {
     }
 
     /// Attributes: namespace (empty: none), name, value.
+    /// Puts what is of one namespace into another, itself and all within.
+    pub(crate) fn rename(&mut self, from: &str, to: &str) {
+        if self.ns == from {
+            to.clone_into(&mut self.ns);
+        }
+        for node in &mut self.nodes {
+            if let Node::Tree(tree) = node {
+                tree.rename(from, to);
+            }
+        }
+    }
+
     pub(crate) fn attributes(&self) -> impl Iterator<Item = (&str, &str, &str)> {
         self.attributes
             .iter()
@@ -181,6 +195,44 @@ impl Tree {
     #[must_use]
     pub fn mismatch(&self, expected: &Self) -> Option<String> {
         differ(expected, self, &expected.name)
+    }
+
+    /// As it stands in a stream of this content namespace, on one line.
+    pub(crate) fn xml(&self, parent_ns: &str) -> String {
+        let mut out = format!("<{}", self.name);
+        if self.ns != parent_ns {
+            out.push_str(&format!(" xmlns='{}'", escaped(&self.ns)));
+        }
+        for (index, ((ns, name), value)) in self.attributes.iter().enumerate() {
+            let value = escaped(value).replace('\n', "&#10;").replace('\t', "&#9;");
+            out.push_str(&match ns.as_str() {
+                "" => format!(" {name}='{value}'"),
+                ns::XML => format!(" xml:{name}='{value}'"),
+                ns => format!(
+                    " xmlns:n{index}='{}' n{index}:{name}='{value}'",
+                    escaped(ns)
+                ),
+            });
+        }
+        if self.nodes.is_empty() {
+            return out + "/>";
+        }
+        out.push('>');
+        for node in &self.nodes {
+            match node {
+                Node::Tree(tree) => out.push_str(&tree.xml(&self.ns)),
+                Node::Text(text) => out.push_str(&escaped(text).replace('\r', "&#13;")),
+            }
+        }
+        out + &format!("</{}>", self.name)
+    }
+
+    /// Its nodes in order: an element, or a text.
+    pub(crate) fn nodes(&self) -> impl Iterator<Item = Result<&Self, &str>> {
+        self.nodes.iter().map(|node| match node {
+            Node::Tree(tree) => Ok(tree),
+            Node::Text(text) => Err(text.as_str()),
+        })
     }
 
     fn is_blank(&self) -> bool {

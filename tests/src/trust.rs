@@ -4,7 +4,7 @@ use rustls::ClientConfig;
 use rustls::RootCertStore;
 use rustls::SupportedProtocolVersion;
 use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, ServerName};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use std::sync::Arc;
 
 /// A CA to trust, and settings of the handshake.
@@ -39,9 +39,22 @@ impl Trust {
         if roots.is_empty() {
             return Err("it holds no certificate");
         }
+        Ok(Self::in_roots(roots))
+    }
+
+    /// Trusts what the system trusts, where SSL_CERT_FILE and SSL_CERT_DIR say nothing else; `None`
+    /// when that is nobody.
+    #[must_use]
+    pub fn system() -> Option<Self> {
+        let mut roots = RootCertStore::empty();
+        roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+        (!roots.is_empty()).then(|| Self::in_roots(roots))
+    }
+
+    fn in_roots(roots: RootCertStore) -> Self {
         let roots = Arc::new(roots);
         let config = Arc::new(config(&roots, rustls::ALL_VERSIONS));
-        Ok(Self { roots, config })
+        Self { roots, config }
     }
 
     /// The same, offering this protocol by ALPN.
@@ -64,6 +77,26 @@ impl Trust {
     #[must_use]
     pub fn without_sni(mut self) -> Self {
         Arc::make_mut(&mut self.config).enable_sni = false;
+        self
+    }
+
+    /// The same, showing this certificate to a server that asks for one.
+    ///
+    /// # Panics
+    /// The texts hold no certificate with its key.
+    #[must_use]
+    pub fn with_identity(mut self, chain_pem: &str, key_pem: &str) -> Self {
+        let chain: Result<Vec<_>, _> =
+            CertificateDer::pem_slice_iter(chain_pem.as_bytes()).collect();
+        let key = PrivateKeyDer::from_pem_slice(key_pem.as_bytes()).expect("a key");
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let builder = ClientConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .expect("versions that ring has");
+        let config = builder
+            .with_root_certificates(self.roots.clone())
+            .with_client_auth_cert(chain.expect("a chain"), key);
+        self.config = Arc::new(config.expect("a certificate with its key"));
         self
     }
 

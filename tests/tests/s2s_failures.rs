@@ -30,9 +30,14 @@ async fn refusal(all: &Federated) -> (String, String) {
 /// The error and the line of the operators.
 #[track_caller]
 fn check(all: &Federated, got: &(String, String), condition: &str, text: &str) {
-    assert_eq!((got.0.as_str(), got.1.as_str()), (condition, &*format!("no link to b.test: {text}")));
+    assert_eq!(
+        (got.0.as_str(), got.1.as_str()),
+        (condition, &*format!("no link to b.test: {text}"))
+    );
     let lines = all.links("a.test");
-    let line = lines.iter().find(|line| line.starts_with("a.test -> b.test"));
+    let line = lines
+        .iter()
+        .find(|line| line.starts_with("a.test -> b.test"));
     let line = line.unwrap_or_else(|| panic!("{lines:#?}"));
     assert!(line.contains(text), "{line}");
     assert!(line.contains("next try in"), "{line}");
@@ -70,16 +75,27 @@ async fn c6120_ro_nobody_answers() {
         config.limits.stream.negotiation_max = Duration::from_secs(1);
     })
     .await;
-    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
-    all.names.set("b.test", listener.local_addr().expect("an address").port());
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0")
+        .await
+        .expect("a port");
+    all.names
+        .set("b.test", listener.local_addr().expect("an address").port());
     let got = refusal(&all).await;
-    check(&all, &got, "remote-server-timeout", "the negotiation took too long");
+    check(
+        &all,
+        &got,
+        "remote-server-timeout",
+        "the negotiation took too long",
+    );
 }
 
 async fn with_certificate(variant: Variant) -> (Federated, (String, String)) {
     let all = without_dialback().await;
     let now = all.handle("b.test").core().clock.system_now();
-    let leaf = all.ca.issue_variant("b.test", variant, now).expect("a leaf");
+    let leaf = all
+        .ca
+        .issue_variant("b.test", variant, now)
+        .expect("a leaf");
     let handle = all.handle("b.test");
     handle
         .show_certificate("b.test", &leaf.chain_pem, &leaf.key_pem)
@@ -102,15 +118,27 @@ async fn ats_ce_certificate_expired() {
 #[tokio::test]
 async fn ats_ce_certificate_of_another_name() {
     let (all, got) = with_certificate(Variant::WrongName).await;
-    let text = got.1.strip_prefix("no link to b.test: ").unwrap_or_default().to_owned();
-    assert!(text.starts_with("certificate is not for b.test but for "), "{text}");
+    let text = got
+        .1
+        .strip_prefix("no link to b.test: ")
+        .unwrap_or_default()
+        .to_owned();
+    assert!(
+        text.starts_with("certificate is not for b.test but for "),
+        "{text}"
+    );
     check(&all, &got, "remote-server-timeout", &text);
 }
 
 #[tokio::test]
 async fn ats_ce_certificate_of_an_unknown_issuer() {
     let (all, got) = with_certificate(Variant::OtherCa).await;
-    check(&all, &got, "remote-server-timeout", "certificate is from an unknown issuer");
+    check(
+        &all,
+        &got,
+        "remote-server-timeout",
+        "certificate is from an unknown issuer",
+    );
 }
 
 #[tokio::test]
@@ -121,7 +149,10 @@ async fn c6120_ro_policy_here() {
     .await;
     let got = refusal(&all).await;
     assert_eq!(got.0, "remote-server-not-found");
-    assert_eq!(got.1, "no link to b.test: this server's policy does not allow it");
+    assert_eq!(
+        got.1,
+        "no link to b.test: this server's policy does not allow it"
+    );
 }
 
 #[tokio::test]
@@ -153,7 +184,10 @@ async fn ats_ce_12_our_own_certificate_is_refused() {
     let all = without_dialback().await;
     let mut ann = all.online("ann@a.test/x").await;
     let now = all.handle("a.test").core().clock.system_now();
-    let leaf = all.ca.issue_variant("a.test", Variant::Expired, now).expect("a leaf");
+    let leaf = all
+        .ca
+        .issue_variant("a.test", Variant::Expired, now)
+        .expect("a leaf");
     let handle = all.handle("a.test");
     handle
         .show_certificate("a.test", &leaf.chain_pem, &leaf.key_pem)
@@ -164,7 +198,11 @@ async fn ats_ce_12_our_own_certificate_is_refused() {
     assert_eq!(error.attr("type"), Some("error"), "{error}");
     let text = error.to_string();
     assert!(text.contains("remote-server-timeout"), "{text}");
-    assert!(all.links("a.test")[0].contains("next try"), "{:?}", all.links("a.test"));
+    assert!(
+        all.links("a.test")[0].contains("next try"),
+        "{:?}",
+        all.links("a.test")
+    );
 }
 
 /// An error is never answered with an error, and a fault of one domain leaves others alone.
@@ -175,7 +213,8 @@ async fn c6120_se_02_errors_are_not_answered() {
     let mut cat = all.online("cat@c.test/y").await;
     ann.send("<message to='ben@b.test' type='error' id='e'><error type='cancel'><item-not-found xmlns='urn:ietf:params:xml:ns:xmpp-stanzas'/></error></message>")
         .await;
-    ann.send("<iq to='ben@b.test/x' type='result' id='r'/>").await;
+    ann.send("<iq to='ben@b.test/x' type='result' id='r'/>")
+        .await;
     ann.send("<message to='cat@c.test' type='chat' id='m'><body>hi</body></message>")
         .await;
     let got = cat.next().await;

@@ -21,6 +21,8 @@ async fn c6120_ro_messages_and_requests_go_across() {
          <body>ho</body></message>",
     )
     .await;
-    let pong = ann.iq("get", "b.test", "<ping xmlns='urn:xmpp:ping'/>").await;
+    let pong = ann
+        .iq("get", "b.test", "<ping xmlns='urn:xmpp:ping'/>")
+        .await;
     assert_eq!(pong.attr("type"), Some("result"), "{pong}");
 }

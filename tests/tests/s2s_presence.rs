@@ -13,13 +13,16 @@ async fn two() -> (Federated, Wire, Wire) {
 
 /// Both see each other, and have seen it.
 async fn befriend(ann: &mut Wire, ben: &mut Wire) {
-    ann.send("<presence to='ben@b.test' type='subscribe' id='s1'/>").await;
+    ann.send("<presence to='ben@b.test' type='subscribe' id='s1'/>")
+        .await;
     ann.next_of("iq").await;
     let asked = ben.next_of("presence").await;
     assert_eq!(asked.attr("type"), Some("subscribe"), "{asked}");
     assert_eq!(asked.attr("from"), Some("ann@a.test"), "{asked}");
-    ben.send("<presence to='ann@a.test' type='subscribed' id='s2'/>").await;
-    ben.send("<presence to='ann@a.test' type='subscribe' id='s3'/>").await;
+    ben.send("<presence to='ann@a.test' type='subscribed' id='s2'/>")
+        .await;
+    ben.send("<presence to='ann@a.test' type='subscribe' id='s3'/>")
+        .await;
     let mut seen = Vec::new();
     while seen.len() < 3 {
         let stanza = ann.next_of("presence").await;
@@ -27,7 +30,8 @@ async fn befriend(ann: &mut Wire, ben: &mut Wire) {
     }
     seen.sort();
     assert_eq!(seen, ["available", "subscribe", "subscribed"]);
-    ann.send("<presence to='ben@b.test' type='subscribed' id='s4'/>").await;
+    ann.send("<presence to='ben@b.test' type='subscribed' id='s4'/>")
+        .await;
     let mut seen = Vec::new();
     while seen.len() < 2 {
         let stanza = ben.next_of("presence").await;
@@ -111,7 +115,10 @@ async fn c6121_de_strangers_learn_nothing_across() {
     let known = ask(&mut ann, "ben@b.test", vcard).await;
     assert_eq!(known, ask(&mut ann, "nobody@b.test", vcard).await);
     let full = ask(&mut ann, "ben@b.test/none", last).await;
-    assert!(full.contains("forbidden") || full.contains("service-unavailable"), "{full}");
+    assert!(
+        full.contains("forbidden") || full.contains("service-unavailable"),
+        "{full}"
+    );
     // A set to another's account changes nothing, from wherever it comes.
     let item = "<query xmlns='jabber:iq:roster'><item jid='x@y.test'/></query>";
     let set = ask_by(&mut ann, "set", "ben@b.test", item).await;
@@ -123,8 +130,10 @@ async fn c6121_de_strangers_learn_nothing_across() {
 
 async fn ask_by(wire: &mut Wire, ty: &str, to: &str, payload: &str) -> xmpp_testkit::Tree {
     let id = wire.new_id();
-    wire.send(format!("<iq type='{ty}' to='{to}' id='{id}'>{payload}</iq>"))
-        .await;
+    wire.send(format!(
+        "<iq type='{ty}' to='{to}' id='{id}'>{payload}</iq>"
+    ))
+    .await;
     let answer = wire.next_of("iq").await;
     assert_eq!(answer.attr("id"), Some(&*id), "{answer}");
     answer
@@ -134,7 +143,8 @@ async fn ask_by(wire: &mut Wire, ty: &str, to: &str, payload: &str) -> xmpp_test
 #[tokio::test]
 async fn c6121_pr_19_probes_of_strangers() {
     let (_all, mut ann, _ben) = two().await;
-    ann.send("<presence to='ben@b.test' type='probe' id='p1'/>").await;
+    ann.send("<presence to='ben@b.test' type='probe' id='p1'/>")
+        .await;
     let version = "<ping xmlns='urn:xmpp:ping'/>";
     // Behind the answer to the probe, as the link keeps the order.
     let pong = ask_by(&mut ann, "get", "b.test", version).await;

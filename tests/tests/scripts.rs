@@ -7,6 +7,9 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use xmpp_testkit::script::{Options, Outcome, find, output, parse_file, parse_text, suite};
 
+/// What they show is asked by a document whose rows are not listed.
+const WITHOUT_ROW: [&str; 1] = ["xep-0359/forged.scs"];
+
 fn main() -> ExitCode {
     let arguments = Arguments::from_args();
     let folder = folder();
@@ -25,6 +28,7 @@ fn main() -> ExitCode {
     let pages = [
         Trial::test("docs/HERITAGE.md", heritage),
         Trial::test("docs/SCRIPTS.md", page),
+        Trial::test("docs/ROWS.md", rows),
     ];
     let trials = scripts.chain(pages).collect();
     let conclusion = libtest_mimic::run(&arguments, trials);
@@ -78,18 +82,69 @@ fn heritage() -> Result<(), Failed> {
     }
 }
 
-/// The script shown on the page works.
+/// Scripts of documents say which rows they show, and the rows are there.
+fn rows() -> Result<(), Failed> {
+    let known = std::fs::read_to_string(folder().join("../../docs/ROWS.md"))?;
+    let mut wrong = String::new();
+    for found in find(&[folder()])? {
+        let text = std::fs::read_to_string(&found.file)?;
+        let named = text.lines().find_map(|line| line.strip_prefix("# row "));
+        let path = found.file.strip_prefix(folder())?.display().to_string();
+        let is_of_document = path.starts_with("rfc") || path.starts_with("xep-");
+        if named.is_none() && is_of_document && !WITHOUT_ROW.contains(&&*path) {
+            wrong += &format!("{path} has no line `# row …`\n");
+        }
+        for row in named.iter().flat_map(|rows| rows.split(", ")) {
+            if !known.contains(&format!("| `{row}` |")) {
+                wrong += &format!("{path}: docs/ROWS.md has no {row}\n");
+            }
+        }
+    }
+    match wrong.is_empty() {
+        true => Ok(()),
+        false => Err(wrong.into()),
+    }
+}
+
+/// The script shown on the page works, and the wrong one fails as shown below it.
 fn page() -> Result<(), Failed> {
     let page = std::fs::read_to_string(folder().join("../../docs/SCRIPTS.md"))?;
     let shown = page.split("```").nth(1).ok_or("a script on the page")?;
-    parse_text("docs/SCRIPTS.md", shown)?;
-    let file = std::env::temp_dir().join(format!("shown-{}.scs", std::process::id()));
-    std::fs::write(&file, shown)?;
-    let parts = suite::parts(&find(std::slice::from_ref(&file))?);
-    let reports = suite::play(&parts, &Options::default(), &|_| ());
-    std::fs::remove_file(&file)?;
-    match reports.iter().all(|report| report.outcome.is_good()) {
-        true => Ok(()),
-        false => Err(reports.iter().map(output::line).collect::<String>().into()),
+    let (is_good, said) = shown_script(shown)?;
+    if !is_good {
+        return Err(said.into());
     }
+    let part = page.split("## A script that is wrong").nth(1);
+    let mut blocks = part.ok_or("a wrong script on the page")?.split("```");
+    let wrong = blocks.nth(1).ok_or("a wrong script")?;
+    let told = blocks.nth(1).ok_or("what it says")?;
+    let (is_good, said) = shown_script(wrong)?;
+    // not the lines with the time that it took
+    let is_timed = |line: &str| line.ends_with(" s)") || line.contains("of playing");
+    let is_new = |line: &&str| !said.contains(*line) && !is_timed(line);
+    match told.lines().find(is_new) {
+        _ if is_good => Err("the wrong script passes".into()),
+        Some(line) => Err(format!("{line}\nis not in\n{said}").into()),
+        None => Ok(()),
+    }
+}
+
+/// Plays a script of the page, in a file of the name that the page gives it.
+fn shown_script(text: &str) -> Result<(bool, String), Failed> {
+    parse_text("docs/SCRIPTS.md", text)?;
+    let folder = std::env::temp_dir().join(format!("shown-{}", std::process::id()));
+    std::fs::create_dir_all(&folder)?;
+    let file = folder.join("wrong.scs");
+    std::fs::write(&file, text.trim_start())?;
+    let parts = suite::parts(&find(std::slice::from_ref(&file))?);
+    let options = Options {
+        patience: Some(std::time::Duration::from_secs(1)),
+        ..Options::default()
+    };
+    let reports = suite::play(&parts, &options, &|_| ());
+    std::fs::remove_dir_all(&folder)?;
+    let is_good = reports.iter().all(|report| report.outcome.is_good());
+    let said: String = reports.iter().map(output::line).collect();
+    let place = format!("{}/", folder.display());
+    Ok((is_good, said.replace(&place, "")))
 }

@@ -40,7 +40,11 @@ async fn the_clock_is_one_and_is_moved_by_hand() {
     lab.advance(Duration::from_secs(60)).await;
     let mut ben = lab.client("ben@a.test").await.expect("a client");
     let message = ben.next_message().await.expect("a message");
-    let delay = { let mut xml = Vec::new(); message.stanza.write(&mut xml); String::from_utf8(xml).expect("text") };
+    let delay = {
+        let mut xml = Vec::new();
+        message.stanza.write(&mut xml);
+        String::from_utf8(xml).expect("text")
+    };
     assert!(delay.contains(&stamp[..16]), "{delay}: not of {stamp}");
 }
 

@@ -386,7 +386,9 @@ async fn of_server(core: &Arc<Core>, request: Request) -> Result<Vec<Value>, Adm
             }
         }
         Request::S2sList { domain } => {
-            let domain = domain.as_deref().and_then(|domain| Jid::domain_only(domain).ok());
+            let domain = domain
+                .as_deref()
+                .and_then(|domain| Jid::domain_only(domain).ok());
             let links = core.list_links(domain.as_ref().map(Jid::domain));
             Ok(links.iter().map(|link| json!(link)).collect())
         }

@@ -338,8 +338,7 @@ impl<F: FnOnce() + Send> Connection<F> {
             return self.driver.machine.poll_output();
         };
         let limits = &self.shared.core.limits;
-        let visited = live.session.outbox.is_visited();
-        if visited || live.inbound.is_full(limits) || live.is_held_back(limits) {
+        if !live.goes_on(limits) {
             return None;
         }
         let postponed = live.postponed.pop();
@@ -446,7 +445,7 @@ impl<F: FnOnce() + Send> Connection<F> {
                     live.managed(&mut self.driver, &core, &request);
                 }
             }
-            Output::Managed(_) | Output::Server(_) => {} // said by other machines alone
+            Output::Managed(_) | Output::Server(_) | Output::Component(_) => {} // said by other machines alone
             Output::PeerClosing => {
                 let h = match &mut self.live {
                     Some(live) => live.see_off(&mut self.driver, &core).await,

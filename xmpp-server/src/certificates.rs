@@ -139,12 +139,7 @@ impl Source {
         }))
     }
 
-    fn in_memory(
-        &mut self,
-        domain: &str,
-        s2s: bool,
-        now: SystemTime,
-    ) -> Result<Read, StartError> {
+    fn in_memory(&mut self, domain: &str, s2s: bool, now: SystemTime) -> Result<Read, StartError> {
         if self.ca.is_none() {
             let ca = DevCa::new(now).map_err(StartError::Certificate)?;
             self.ca = Some(Arc::new(ca));

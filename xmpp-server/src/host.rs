@@ -28,6 +28,8 @@ pub struct Policy {
     pub config: DomainConfig,
     /// The modules that are on for it.
     pub modules: Arc<ModuleSet>,
+    /// Domains of components that belong to it: its items (XEP-0030).
+    pub components: Vec<Box<str>>,
     /// Stream features of those modules as they are written.
     features: OnceLock<Bytes>,
 }
@@ -39,8 +41,16 @@ impl Policy {
         Self {
             config,
             modules,
+            components: Vec::new(),
             features: OnceLock::new(),
         }
+    }
+
+    /// The same with the components that belong to the domain.
+    #[must_use]
+    pub fn with_components(mut self, components: Vec<Box<str>>) -> Self {
+        self.components = components;
+        self
     }
 }
 

@@ -7,6 +7,7 @@ mod certificates;
 pub mod check;
 pub mod cli;
 pub mod clock;
+pub mod component;
 pub mod config;
 pub mod console;
 pub mod core;

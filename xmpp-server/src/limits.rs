@@ -240,6 +240,13 @@ limits! {
     /// The same failure of a link is logged again after so long.
     s2s_log_again: Time = Duration::from_secs(3600),
 
+    // Components.
+
+    /// Stanzas waiting to be written to one component: a gateway's busy second.
+    component_pending_max: Count = 4096,
+    /// The same in bytes.
+    component_pending_bytes_max: Bytes = 8 * MIB,
+
     // Operators.
 
     /// Connections to the control socket: operators and a monitor.
@@ -277,14 +284,9 @@ const RELOADED: &[&str] = &[
 ];
 
 /// Keys that have no effect until their feature is built.
-pub(crate) const LATER: &[&str] = &[
-    "archive_page_max",
-    "iqs_free_max",
-    "nodes_max",
-    "rooms_max",
-];
+pub(crate) const LATER: &[&str] = &["archive_page_max", "iqs_free_max", "nodes_max", "rooms_max"];
 
-fn stream_slots(stream: &mut StreamLimits) -> [(&'static str, Slot<'_>); 10] {
+fn stream_slots(stream: &mut StreamLimits) -> [(&'static str, Slot<'_>); 15] {
     [
         (
             "stanza_bytes_before_auth_max",
@@ -315,6 +317,20 @@ fn stream_slots(stream: &mut StreamLimits) -> [(&'static str, Slot<'_>); 10] {
             Slot::Time(&mut stream.silence_answer_max),
         ),
         ("close_max", Slot::Time(&mut stream.close_max)),
+        ("s2s_pairs_max", Slot::Count(&mut stream.s2s.pairs_max)),
+        (
+            "s2s_keys_max",
+            Slot::Count(&mut stream.s2s.dialback_pending_max),
+        ),
+        (
+            "s2s_refusals_max",
+            Slot::Count32(&mut stream.s2s.refusals_max, 1..=1000),
+        ),
+        (
+            "s2s_verify_max",
+            Slot::Count32(&mut stream.s2s.verify_max, 1..=100_000),
+        ),
+        ("s2s_idle_max", Slot::Time(&mut stream.s2s.idle_max)),
     ]
 }
 

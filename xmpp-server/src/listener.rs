@@ -3,11 +3,12 @@
 //! DESIGN 1 (addresses, certificates), 9 (unauthenticated connections). RFC 6120 section 13.12.
 
 use crate::c2s;
+use crate::component;
 use crate::config::Config;
 use crate::limits::Limits;
 use crate::s2s::incoming;
-use rustls::{ClientConfig, ServerConfig};
 use rustls::pki_types::CertificateDer;
+use rustls::{ClientConfig, ServerConfig};
 use std::collections::HashMap;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -33,6 +34,8 @@ pub enum ListenerKind {
     S2sStartTls,
     /// Servers, direct TLS (XEP-0368).
     S2sTls,
+    /// External components (XEP-0114), in clear.
+    Component,
 }
 
 impl ListenerKind {
@@ -44,6 +47,7 @@ impl ListenerKind {
             Self::C2sTls => "c2s-tls",
             Self::S2sStartTls => "s2s-starttls",
             Self::S2sTls => "s2s-tls",
+            Self::Component => "component",
         }
     }
 
@@ -57,14 +61,27 @@ impl ListenerKind {
     #[must_use]
     pub fn wanted(config: &Config) -> Vec<(Self, SocketAddr)> {
         let (c2s, s2s) = (&config.c2s, &config.s2s);
-        let mut wanted: Vec<_> = [(Self::C2sStartTls, &c2s.listen), (Self::C2sTls, &c2s.listen_tls)]
-            .into_iter()
-            .flat_map(|(kind, list)| list.iter().map(move |address| (kind, *address)))
-            .collect();
+        let mut wanted: Vec<_> = [
+            (Self::C2sStartTls, &c2s.listen),
+            (Self::C2sTls, &c2s.listen_tls),
+        ]
+        .into_iter()
+        .flat_map(|(kind, list)| list.iter().map(move |address| (kind, *address)))
+        .collect();
         if s2s.enabled {
-            wanted.extend(s2s.listen.iter().map(|address| (Self::S2sStartTls, *address)));
-            wanted.extend(s2s.listen_tls.iter().map(|address| (Self::S2sTls, *address)));
+            wanted.extend(
+                s2s.listen
+                    .iter()
+                    .map(|address| (Self::S2sStartTls, *address)),
+            );
+            wanted.extend(
+                s2s.listen_tls
+                    .iter()
+                    .map(|address| (Self::S2sTls, *address)),
+            );
         }
+        let components = config.component.listen.iter();
+        wanted.extend(components.map(|address| (Self::Component, *address)));
         wanted
     }
 }
@@ -158,6 +175,9 @@ fn admit(
         }
         ListenerKind::S2sStartTls | ListenerKind::S2sTls => {
             connections.spawn(incoming::serve(shared, transport, peer, direct, signed_in))
+        }
+        ListenerKind::Component => {
+            connections.spawn(component::serve(shared, transport, peer, signed_in))
         }
     };
 }
@@ -321,9 +341,13 @@ impl Served {
         names.into_iter().flatten().find_map(|name| self.get(name))
     }
 
+    /// The domain's, or that of the domain above: a component has none of its own.
     fn get(&self, name: &str) -> Option<&Arc<DomainTls>> {
         let name = xmpp_stream::jid::Jid::domain_only(name).ok()?;
-        self.by_domain.get(name.domain())
+        let above = |name: &str| Some(name.split_once('.')?.1.to_owned());
+        let own = name.domain().to_owned();
+        let mut names = std::iter::successors(Some(own), |name| above(name));
+        names.find_map(|name| self.by_domain.get(&*name))
     }
 }
 

@@ -149,7 +149,13 @@ metrics! {
 
 /// Names of the listeners, in the order of `ListenerKind`.
 fn listeners() -> Vec<&'static str> {
-    vec!["c2s-starttls", "c2s-tls", "s2s-starttls", "s2s-tls"]
+    vec![
+        "c2s-starttls",
+        "c2s-tls",
+        "s2s-starttls",
+        "s2s-tls",
+        "component",
+    ]
 }
 
 /// Why the gate refuses, in the order of `listener::Refusal`.

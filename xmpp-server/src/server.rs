@@ -6,6 +6,7 @@
 use crate::c2s::{self, Shared};
 use crate::certificates::Source;
 use crate::clock::Clock;
+use crate::component;
 use crate::config::{Config, ConfigError, Storage, without_effect};
 use crate::core::Core;
 use crate::datadir::{DataDir, DataDirError};
@@ -154,7 +155,11 @@ impl Server {
             source: Mutex::new(source),
             busy: tokio::sync::Mutex::default(),
         });
-        shared.core.restore_links().await.map_err(StartError::Store)?;
+        shared
+            .core
+            .restore_links()
+            .await
+            .map_err(StartError::Store)?;
         let handle = Handle { shared, reload };
         let mut running = Running {
             handle,
@@ -176,7 +181,7 @@ impl Running {
         listeners: Vec<(ListenerKind, tokio::net::TcpListener)>,
     ) -> Result<(), StartError> {
         // Strangers at one door do not shut the other.
-        let (clients, servers) = (Arc::new(Gate::default()), Arc::new(Gate::default()));
+        let [clients, servers, components] = [(); 3].map(|()| Arc::new(Gate::default()));
         for (kind, listener) in listeners {
             if let Ok(address) = listener.local_addr() {
                 self.addresses.entry(kind).or_default().push(address);
@@ -185,6 +190,7 @@ impl Running {
             let gate = match kind {
                 ListenerKind::C2sStartTls | ListenerKind::C2sTls => &clients,
                 ListenerKind::S2sStartTls | ListenerKind::S2sTls => &servers,
+                ListenerKind::Component => &components,
             };
             let accepting = listener::accept(listener, kind, shared, Arc::clone(gate));
             self.accepting.push(tokio::spawn(accepting));
@@ -282,14 +288,12 @@ impl Handle {
         peer: SocketAddr,
         direct_tls: bool,
     ) {
-        incoming::serve(
-            Arc::clone(&self.shared),
-            transport,
-            peer,
-            direct_tls,
-            || (),
-        )
-        .await;
+        incoming::serve(Arc::clone(&self.shared), transport, peer, direct_tls, || ()).await;
+    }
+
+    /// Serves one connection of a component over any transport.
+    pub async fn serve_component(&self, transport: Box<dyn Transport>, peer: SocketAddr) {
+        component::serve(Arc::clone(&self.shared), transport, peer, || ()).await;
     }
 
     /// Ends a session with a stream error; false when there is none of this address.

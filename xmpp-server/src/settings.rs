@@ -1,6 +1,7 @@
 //! What a reload replaces while the server runs: the configuration, the served domains and which
 //! modules are on for each. One value behind one lock; readers take the `Arc` and let go.
 
+use crate::component;
 use crate::config::Config;
 use crate::core::Core;
 use crate::host::{Host, Policy};
@@ -13,6 +14,7 @@ use std::sync::{Arc, PoisonError};
 use xmpp_stream::error::StreamCondition;
 use xmpp_stream::jid::JidError;
 use xmpp_stream::limits::{Limits as StreamLimits, XmlLimits};
+use xmpp_stream::stream::component::Secret;
 
 /// Configuration and domains in force.
 #[derive(Debug)]
@@ -30,6 +32,8 @@ pub struct Settings {
     pub(crate) sets: HashMap<Vec<String>, Arc<ModuleSet>>,
     /// How other domains are found; `None`: there are no links.
     pub(crate) network: Option<Arc<Network>>,
+    /// Components that may come, by domain.
+    pub(crate) components: HashMap<Box<str>, Secret>,
 }
 
 /// Why a configuration makes no settings.
@@ -74,7 +78,8 @@ impl Settings {
                 }
             };
             sets.insert(off, Arc::clone(&modules));
-            let policy = Policy::new(domain.clone(), modules);
+            let items = component::below(&config, &domain.name);
+            let policy = Policy::new(domain.clone(), modules).with_components(items);
             let host = Host::new(policy).map_err(SettingsError::Domain)?;
             hosts.insert(host.domain.clone(), Arc::new(host));
         }
@@ -86,7 +91,15 @@ impl Settings {
             }
             false => None,
         };
+        let allow = config.component.allow.iter();
+        let components = allow.map(|one| (one.domain.clone(), one.secret.clone()));
+        let components: HashMap<_, _> = components.collect();
         Ok(Self {
+            // A domain of ours is no component's, whatever the file says.
+            components: components
+                .into_iter()
+                .filter(|(domain, _)| !hosts.contains_key(domain))
+                .collect(),
             network,
             s2s_limits: Arc::new(StreamLimits {
                 after_auth: XmlLimits::s2s(),
@@ -97,6 +110,13 @@ impl Settings {
             hosts,
             sets,
         })
+    }
+}
+
+impl Settings {
+    /// Stanzas of this domain (prepared name) are ours: a served one's, or a component's.
+    pub(crate) fn serves(&self, domain: &str) -> bool {
+        self.hosts.contains_key(domain) || self.components.contains_key(domain)
     }
 }
 
@@ -137,6 +157,7 @@ impl Core {
             hosts,
             sets: new.sets,
             network: new.network,
+            components: new.components,
         };
         let mut place = self
             .settings

@@ -1,9 +1,13 @@
-//! Plays stanza scripts, against a server in this process or any other.
+//! Plays stanza scripts, against a server in this process or any other, and records them.
 //!
 //! Exit code 0: all is as expected; 1: something is not; 2: the command line or a file of it is wrong.
 
+#[path = "xmpp-script/record.rs"]
+mod record;
+
 use clap::Parser;
 use std::collections::BTreeMap;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::{Duration, SystemTime};
@@ -18,17 +22,20 @@ const WATCH_EVERY: Duration = Duration::from_millis(300);
 #[derive(Parser)]
 #[command(
     name = "xmpp-script",
-    about = "Plays stanza scripts, against a server in this process or any other",
+    about = "Plays stanza scripts, against a server in this process or any other, and records them",
     after_help = "Exit code: 0 all is as expected, 1 something is not, 2 usage"
 )]
 struct Arguments {
     /// Scripts, and folders of scripts (*.scs)
-    #[arg(required = true)]
+    #[arg(required_unless_present = "record", conflicts_with = "record")]
     paths: Vec<PathBuf>,
     /// Play against this server; may be given once for each domain
     #[arg(long, value_name = "DOMAIN=HOST:PORT")]
     server: Vec<String>,
-    /// The CA to trust there, as PEM
+    /// Where the same server begins with TLS, for characters of `tls: direct`
+    #[arg(long, value_name = "DOMAIN=HOST:PORT", requires = "server")]
+    server_tls: Vec<String>,
+    /// The CA to trust there, as PEM; without it those of the system are trusted
     #[arg(long, value_name = "FILE", requires = "server")]
     ca: Option<PathBuf>,
     /// Give accounts names of their own in this run, and play scripts at the same time
@@ -69,6 +76,34 @@ struct Arguments {
     /// Print only what is not as expected, and the sum
     #[arg(long, short)]
     quiet: bool,
+    /// Write a script of the sessions that pass through here, to --server or to one in this process
+    #[arg(long, value_name = "FILE", requires = "account")]
+    record: Option<PathBuf>,
+    /// Who may sign in to be recorded; once for each. Passwords: --accounts, or a line each on
+    /// standard input
+    #[arg(long, value_name = "JID", requires = "record")]
+    account: Vec<String>,
+    /// Where the recorder listens
+    #[arg(long, value_name = "ADDRESS", requires = "record",
+        default_value_t = SocketAddr::from((Ipv4Addr::LOCALHOST, 5222)))]
+    listen: SocketAddr,
+    /// The recorder's certificate chain, as PEM; without it one is made
+    #[arg(long, value_name = "FILE", requires = "record", requires = "key")]
+    cert: Option<PathBuf>,
+    /// The key of the certificate
+    #[arg(long, value_name = "FILE", requires = "cert")]
+    key: Option<PathBuf>,
+    /// Write the CA of the certificate that is made, for the client to trust
+    #[arg(
+        long,
+        value_name = "FILE",
+        requires = "record",
+        conflicts_with = "cert"
+    )]
+    ca_out: Option<PathBuf>,
+    /// Record for this long; else until every account has had its session, or an interrupt
+    #[arg(long = "for", value_name = "TIME", requires = "record", value_parser = duration)]
+    for_time: Option<Duration>,
 }
 
 fn hexadecimal(text: &str) -> Result<u64, std::num::ParseIntError> {
@@ -77,7 +112,11 @@ fn hexadecimal(text: &str) -> Result<u64, std::num::ParseIntError> {
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    match options(&arguments).and_then(|options| all(&arguments, &options)) {
+    let done = options(&arguments).and_then(|options| match &arguments.record {
+        Some(file) => record::record(&arguments, file, options.elsewhere),
+        None => all(&arguments, &options),
+    });
+    match done {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::from(1),
         Err(why) => {
@@ -180,19 +219,18 @@ fn options(arguments: &Arguments) -> Result<Options, String> {
     if arguments.server.is_empty() {
         return Ok(options);
     }
-    let mut elsewhere = Elsewhere::default();
-    for server in &arguments.server {
-        let (domain, address) = server
-            .split_once('=')
-            .filter(|(_, address)| address.rsplit_once(':').is_some())
-            .ok_or_else(|| format!("--server {server}: write DOMAIN=HOST:PORT"))?;
-        elsewhere.servers.insert(domain.into(), address.into());
-    }
+    let mut elsewhere = Elsewhere {
+        servers: places("--server", &arguments.server)?,
+        servers_tls: places("--server-tls", &arguments.server_tls)?,
+        ..Elsewhere::default()
+    };
     if let Some(file) = &arguments.ca {
         let pem =
             std::fs::read_to_string(file).map_err(|why| format!("{}: {why}", file.display()))?;
         let trust = Trust::try_pem(&pem).map_err(|why| format!("{}: {why}", file.display()))?;
         elsewhere.trust = Some(trust);
+    } else {
+        elsewhere.trust = Trust::system();
     }
     if let Some(file) = &arguments.accounts {
         elsewhere.accounts = Some(read_accounts(file).map_err(|why| why.to_string())?);
@@ -202,6 +240,17 @@ fn options(arguments: &Arguments) -> Result<Options, String> {
     }
     options.elsewhere = Some(elsewhere);
     Ok(options)
+}
+
+fn places(option: &str, given: &[String]) -> Result<BTreeMap<String, String>, String> {
+    let place = |server: &String| {
+        let (domain, address) = server
+            .split_once('=')
+            .filter(|(_, address)| address.rsplit_once(':').is_some())
+            .ok_or_else(|| format!("{option} {server}: write DOMAIN=HOST:PORT"))?;
+        Ok((domain.to_owned(), address.to_owned()))
+    };
+    given.iter().map(place).collect()
 }
 
 /// Different for each run.

@@ -33,6 +33,7 @@ pub struct LabBuilder<'a> {
     modules: Vec<&'static dyn Module>,
     authority: Option<Arc<DevCa>>,
     joined: Vec<(String, SocketAddr)>,
+    net: Net,
     is_in_memory: bool,
 }
 
@@ -88,6 +89,13 @@ impl<'a> LabBuilder<'a> {
         self
     }
 
+    /// The same in this network, where others listen too.
+    #[must_use]
+    pub fn net(mut self, net: &Net) -> Self {
+        self.net = net.clone();
+        self.in_memory()
+    }
+
     /// Starts the servers.
     ///
     /// # Errors
@@ -103,7 +111,7 @@ impl<'a> LabBuilder<'a> {
             trust: Trust::pem(ca.pem()),
             ca,
             clock,
-            net: Net::default(),
+            net: self.net.clone(),
             is_in_memory: self.is_in_memory,
             links: BTreeMap::new(),
             joined: std::mem::take(&mut self.joined),

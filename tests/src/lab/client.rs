@@ -3,10 +3,12 @@
 use crate::lab::{LabError, TestLab};
 use std::ops::Deref;
 use std::sync::PoisonError;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 use tokio::time::timeout;
 use xmpp_client::{Builder, Event, Kind, Reconnect, Stanza, Ty, XmppClient};
+use xmpp_server::random;
 use xmpp_stream::jid::Jid;
 
 /// The longest wait for a message.
@@ -16,6 +18,7 @@ const PATIENCE: Duration = Duration::from_secs(10);
 pub struct LabClient {
     client: XmppClient,
     messages: UnboundedReceiver<Stanza>,
+    sent: AtomicUsize,
 }
 
 /// A message that a client has received.
@@ -92,7 +95,11 @@ impl TestLab {
         });
         let client = builder.connect().await.map_err(LabError::Connect)?;
         available(&client).await?;
-        Ok(LabClient { client, messages })
+        Ok(LabClient {
+            client,
+            messages,
+            sent: AtomicUsize::new(0),
+        })
     }
 }
 
@@ -120,9 +127,28 @@ impl LabClient {
     /// # Panics
     /// `to` is no JID.
     pub async fn send_message(&self, to: &str, body: &str) -> Result<(), LabError> {
-        let stanza = Stanza::chat(to, body).expect("a JID");
-        let sent = self.client.send_stanza(stanza).await;
+        let sent = self.client.send_stanza(self.message(to, body)).await;
         sent.map_err(|_| LabError::Closed)
+    }
+
+    /// The same, and waits until the client's server has acknowledged it.
+    ///
+    /// # Errors
+    /// `LabError::Closed`, also where the server acknowledges nothing.
+    ///
+    /// # Panics
+    /// `to` is no JID.
+    pub async fn send_acked_message(&self, to: &str, body: &str) -> Result<(), LabError> {
+        let sent = self.client.send_acked(self.message(to, body)).await;
+        sent.map_err(|_| LabError::Closed)
+    }
+
+    /// With an id, by which servers know it again.
+    fn message(&self, to: &str, body: &str) -> Stanza {
+        let number = self.sent.fetch_add(1, Ordering::Relaxed);
+        let mut stanza = Stanza::chat(to, body).expect("a JID");
+        stanza.head.id = Some(format!("{:x}-{number}", random::bits()).into());
+        stanza
     }
 
     /// The next message that has arrived or does so within ten seconds, errors among them.

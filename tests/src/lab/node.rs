@@ -19,6 +19,14 @@ use xmpp_stream::driver::Transport;
 const BIND_TRIES: usize = 40;
 const BIND_REST: Duration = Duration::from_millis(5);
 
+/// Who is at the other end of a connection.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum From {
+    Client,
+    Component,
+    Server,
+}
+
 /// A server, up or down.
 pub(crate) struct Node {
     /// `None`: it listens on sockets.
@@ -167,13 +175,20 @@ impl Node {
         stream: impl Transport + 'static,
         peer: SocketAddr,
         direct_tls: bool,
+        from: From,
     ) {
         let mut state = self.lock();
         let up = state.up.as_mut().expect("the server is up");
         let handle = up.running.handle();
         while up.served.try_join_next().is_some() {}
-        up.served
-            .spawn(async move { handle.serve(Box::new(stream), peer, direct_tls).await });
+        up.served.spawn(async move {
+            let stream = Box::new(stream);
+            match from {
+                From::Client => handle.serve(stream, peer, direct_tls).await,
+                From::Component => handle.serve_component(stream, peer).await,
+                From::Server => handle.serve_server(stream, peer, direct_tls).await,
+            }
+        });
     }
 
     pub(crate) fn show(&self, domain: &str, leaf: Leaf) {

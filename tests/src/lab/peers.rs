@@ -2,12 +2,12 @@
 
 use crate::lab::TestLab;
 use crate::lab::net::DUPLEX_BYTES;
+use crate::lab::node::From;
 use crate::managed::{Droppable, Link};
 use crate::wire::Wire;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::atomic::Ordering;
 use tokio::io::DuplexStream;
-use xmpp_stream::driver::Transport;
 use xmpp_stream::jid::Jid;
 
 impl TestLab {
@@ -46,7 +46,9 @@ impl TestLab {
 
     fn raw_through(&self, domain: &str, address: IpAddr, link: &Link) -> Wire {
         let (ours, theirs) = tokio::io::duplex(DUPLEX_BYTES);
-        self.serve(domain, Droppable::new(theirs, link), address, false);
+        let theirs = Droppable::new(theirs, link);
+        let peer = self.peer(address);
+        self.node(domain).serve(theirs, peer, false, From::Client);
         Wire::over(Droppable::new(ours, link), domain).trusting(self.trust.clone())
     }
 
@@ -54,14 +56,35 @@ impl TestLab {
     #[must_use]
     pub fn connect(&self, domain: &str, direct_tls: bool) -> DuplexStream {
         let (ours, theirs) = tokio::io::duplex(DUPLEX_BYTES);
-        self.serve(domain, theirs, Ipv4Addr::LOCALHOST.into(), direct_tls);
+        let peer = self.peer(Ipv4Addr::LOCALHOST.into());
+        self.node(domain)
+            .serve(theirs, peer, direct_tls, From::Client);
         ours
     }
 
-    fn serve(&self, domain: &str, stream: impl Transport + 'static, from: IpAddr, direct: bool) {
+    /// The same for servers.
+    #[must_use]
+    pub fn connect_server(&self, domain: &str, direct_tls: bool) -> DuplexStream {
+        let (ours, theirs) = tokio::io::duplex(DUPLEX_BYTES);
+        let peer = self.peer(Ipv4Addr::LOCALHOST.into());
+        self.node(domain)
+            .serve(theirs, peer, direct_tls, From::Server);
+        ours
+    }
+
+    /// The same for components (XEP-0114).
+    #[must_use]
+    pub fn connect_component(&self, domain: &str) -> DuplexStream {
+        let (ours, theirs) = tokio::io::duplex(DUPLEX_BYTES);
+        let peer = self.peer(Ipv4Addr::LOCALHOST.into());
+        self.node(domain)
+            .serve(theirs, peer, false, From::Component);
+        ours
+    }
+
+    fn peer(&self, address: IpAddr) -> SocketAddr {
         let port = self.in_memory_peers.fetch_add(1, Ordering::Relaxed);
-        let peer = SocketAddr::new(from, port);
-        self.node(domain).serve(stream, peer, direct);
+        SocketAddr::new(address, port)
     }
 
     /// A raw peer that has signed in; not yet available. Without a resource the server makes one.

@@ -108,7 +108,7 @@ mod tests {
     #[test]
     fn orders_are_understood_or_refused_with_a_reason() {
         let domains = ["a.test".to_owned(), "b.test".to_owned()];
-        let parse = |line: &str| super::parse(line, &domains);
+        let parse = |line: &str| parse(line, &domains);
         let ends = Some(("a.test".to_owned(), "b.test".to_owned()));
         assert_eq!(
             parse("cut a.test b.test"),

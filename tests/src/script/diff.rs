@@ -117,14 +117,20 @@ fn heads(
     for (ns, name, value) in wanted {
         let other = got.attr_ns(ns, name);
         let shown = other
-            .map(|other| attribute(name, other))
+            .map(|other| attribute(ns, name, other))
             .unwrap_or_default();
         let differs = !other.is_some_and(|other| is_value(value, other));
-        push(rows, depth + 1, &attribute(name, value), &shown, differs);
+        push(
+            rows,
+            depth + 1,
+            &attribute(ns, name, value),
+            &shown,
+            differs,
+        );
     }
     for (ns, name, value) in got.attributes() {
         if expected.attr_ns(ns, name).is_none() {
-            push(rows, depth + 1, "", &attribute(name, value), strict);
+            push(rows, depth + 1, "", &attribute(ns, name, value), strict);
         }
     }
 }
@@ -143,8 +149,8 @@ fn one(
         false => push(rows, depth, "", &text, differs),
     };
     line(depth, format!("<{}>", head(tree, parent_ns)));
-    for (_, name, value) in tree.attributes().filter(|(ns, ..)| *ns != SCANSION) {
-        line(depth + 1, attribute(name, value));
+    for (ns, name, value) in tree.attributes().filter(|(ns, ..)| *ns != SCANSION) {
+        line(depth + 1, attribute(ns, name, value));
     }
     if !tree.text().trim().is_empty() {
         line(depth + 1, escaped(tree.text().trim()));
@@ -161,8 +167,13 @@ fn head(tree: &Tree, parent_ns: &str) -> String {
     }
 }
 
-fn attribute(name: &str, value: &str) -> String {
-    format!("{name}='{}'", escaped(value))
+fn attribute(namespace: &str, name: &str, value: &str) -> String {
+    let prefix = match namespace {
+        "" => String::new(),
+        ns::XML => "xml:".into(),
+        other => format!("{{{other}}}"),
+    };
+    format!("{prefix}{name}='{}'", escaped(value))
 }
 
 fn push(rows: &mut Vec<Row>, depth: usize, expected: &str, received: &str, differs: bool) {

@@ -45,7 +45,7 @@ impl fmt::Display for Refused {
     }
 }
 
-fn refused(wanted: &str, got: impl Into<String>) -> Refused {
+pub(crate) fn refused(wanted: &str, got: impl Into<String>) -> Refused {
     Refused {
         wanted: wanted.into(),
         condition: None,
@@ -56,7 +56,6 @@ fn refused(wanted: &str, got: impl Into<String>) -> Refused {
 impl Login<'_> {
     /// Header, header, features.
     pub(crate) async fn open(&mut self) -> Result<Tree, Refused> {
-        self.peer.restart();
         let header = format!(
             "<?xml version='1.0'?><stream:stream to='{}' version='1.0' xmlns='{}' \
              xmlns:stream='{}' xml:lang='en'>",
@@ -64,7 +63,13 @@ impl Login<'_> {
             ns::CLIENT,
             ns::STREAMS
         );
-        self.send(&header).await?;
+        self.open_with(&header).await
+    }
+
+    /// The same with this header.
+    pub(crate) async fn open_with(&mut self, header: &str) -> Result<Tree, Refused> {
+        self.peer.restart();
+        self.send(header).await?;
         match self.next("a stream header").await? {
             Got::Header(header) if header.is(ns::STREAMS, "stream") => {}
             other => return Err(unexpected("a stream header", &other)),
@@ -78,13 +83,25 @@ impl Login<'_> {
 
     /// STARTTLS from the request to the end of the handshake.
     pub(crate) async fn start_tls(&mut self) -> Result<(), Refused> {
+        self.ask_for_tls().await?;
+        self.secure().await
+    }
+
+    /// STARTTLS as far as the handshake.
+    pub(crate) async fn ask_for_tls(&mut self) -> Result<(), Refused> {
         self.send(&format!("<starttls xmlns='{}'/>", ns::TLS))
             .await?;
         let answer = self.element("<proceed/>").await?;
         if !answer.is(ns::TLS, "proceed") {
             return Err(unexpected("<proceed/>", &Got::Element(answer)));
         }
-        self.secure().await
+        Ok(())
+    }
+
+    /// Sends this; the next element is the answer.
+    pub(crate) async fn ask(&mut self, text: &str, wanted: &str) -> Result<Tree, Refused> {
+        self.send(text).await?;
+        self.element(wanted).await
     }
 
     /// The handshake.
@@ -93,7 +110,13 @@ impl Login<'_> {
             return Err(refused("a CA to trust", "none is given: use --ca FILE"));
         };
         let done = self.peer.handshake(trust, self.domain, self.patience).await;
-        done.map_err(|error| refused("a TLS handshake", error.to_string()))
+        done.map_err(|error| {
+            let mut got = error.to_string();
+            if got.contains("UnknownIssuer") {
+                got.push_str(": --ca FILE names the CA to trust");
+            }
+            refused("a TLS handshake", got)
+        })
     }
 
     /// As far as features under TLS, or in clear to a server on this machine that offers no TLS.
@@ -149,14 +172,19 @@ impl Login<'_> {
         self.exchange(mechanism.as_mut()).await
     }
 
-    /// SASL with the password of a character, in a stream that stands at its features: they are asked
-    /// for again by their mechanisms, the best of which every server has.
+    /// SASL with the password of a character, in a stream that stands at its features, which are not
+    /// looked at again: a mechanism that the server does not have is refused, and the next one tried.
     pub(crate) async fn authenticate_as(&mut self, one: &Character) -> Result<(), Refused> {
         let (local, password) = one.credentials();
         let random = |_| refused("a SCRAM client", "no random bytes");
-        let binding = ChannelBinding::None;
-        let scram = Scram::<Sha256>::new(local, password, binding);
-        self.exchange(&mut scram.map_err(random)?).await
+        let better = Scram::<Sha256>::new(local, password, ChannelBinding::None);
+        let done = self.exchange(&mut better.map_err(random)?).await;
+        let condition = done.as_ref().err().and_then(|why| why.condition.as_deref());
+        if condition != Some("invalid-mechanism") {
+            return done;
+        }
+        let other = Scram::<Sha1>::new(local, password, ChannelBinding::None);
+        self.exchange(&mut other.map_err(random)?).await
     }
 
     async fn exchange(&mut self, mechanism: &mut dyn Mechanism) -> Result<(), Refused> {
@@ -272,7 +300,7 @@ impl Login<'_> {
     }
 }
 
-fn unexpected(wanted: &str, got: &Got) -> Refused {
+pub(crate) fn unexpected(wanted: &str, got: &Got) -> Refused {
     let condition = match got {
         Got::Element(tree) => condition(tree),
         _ => None,

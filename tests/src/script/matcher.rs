@@ -3,9 +3,12 @@
 //! Not strict: what is expected must be there, in any order, and more may be. Strict: nothing more,
 //! and in this order. Elements of the stream's namespace are matched in the first way, others in the
 //! second; `scansion:strict` says otherwise for an element and what is in it. `{scansion:any}` is any
-//! value, `{scansion:capture:NAME}` any value that is remembered, in attributes and texts.
+//! value, `{scansion:capture:NAME}` any value that is remembered, in attributes and
+//! texts. What follows `{scansion:base64}` is compared with what the value encodes.
 
 use crate::tree::{SCANSION, Tree};
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use std::collections::BTreeMap;
 use xmpp_stream::ns;
 
@@ -13,6 +16,7 @@ use xmpp_stream::ns;
 pub type Captures = BTreeMap<String, String>;
 
 const ANY: &str = "{scansion:any}";
+const BASE64: &str = "{scansion:base64}";
 const CAPTURE: &str = "{scansion:capture:";
 
 /// Where two elements differ.
@@ -247,6 +251,15 @@ fn place(
 
 /// A value with `{scansion:…}` in it against what was received.
 fn value_matches(pattern: &str, text: &str, captures: &mut Captures) -> bool {
+    if let Some(pattern) = pattern.trim_start().strip_prefix(BASE64) {
+        let decoded = STANDARD.decode(text.trim()).ok();
+        let decoded = decoded.and_then(|bytes| String::from_utf8(bytes).ok());
+        return decoded.is_some_and(|text| text_matches(pattern.trim_end(), &text, captures));
+    }
+    text_matches(pattern, text, captures)
+}
+
+fn text_matches(pattern: &str, text: &str, captures: &mut Captures) -> bool {
     let parts = parts(pattern);
     let mut found = Captures::new();
     let mut rest = text;

@@ -1,5 +1,6 @@
 //! A script as a value: who takes part, and what they do, in order.
 
+use crate::lab::Variant;
 use crate::script::template::Template;
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -99,7 +100,9 @@ impl Script {
                     | Action::Unban(_)
             )
         };
-        self.steps.iter().any(only_here)
+        let is_beside =
+            |one: &Character| matches!(one.kind, CharacterKind::Component | CharacterKind::Server);
+        self.steps.iter().any(only_here) || self.cast.iter().any(is_beside)
     }
 
     /// True when its clock stands still unless the script moves it.
@@ -134,9 +137,30 @@ pub struct Character {
     pub has_account: bool,
     /// TLS from the first byte.
     pub direct_tls: bool,
+    /// Of a `[Server]`: the certificate it shows; `None`: a good one.
+    pub certificate: Option<Variant>,
+    /// Of a `[Server]`: how it proves its domain.
+    pub proof: Proof,
+}
+
+/// How a `[Server]` proves its domain.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub enum Proof {
+    /// SASL EXTERNAL.
+    #[default]
+    Certificate,
+    /// XEP-0220.
+    Dialback,
+    /// Step by step, as the script says.
+    None,
 }
 
 impl Character {
+    /// It is no client: it has a domain of its own.
+    pub(crate) fn is_beside(&self) -> bool {
+        matches!(self.kind, CharacterKind::Component | CharacterKind::Server)
+    }
+
     /// Local part and password.
     pub(crate) fn credentials(&self) -> (&str, &str) {
         let jid = self.jid.as_deref().unwrap_or_default();
@@ -150,11 +174,11 @@ impl Character {
 pub enum CharacterKind {
     /// `[Client]`: signs in when it connects.
     Client,
-    /// `[Component]`: an external component (XEP-0114). Parsed, not played yet.
+    /// `[Component]`: an external component (XEP-0114).
     Component,
     /// `[Raw]`: a connection without a plan.
     Raw,
-    /// `[Server]`: another server. Parsed, not played yet.
+    /// `[Server]`: another server.
     Server,
 }
 

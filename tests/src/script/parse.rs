@@ -371,7 +371,13 @@ impl Parser {
     fn is_known(&self, name: &str) -> bool {
         let of_character = |character: &Character| {
             let property = name.strip_prefix(character.name.as_str());
-            let known = ["'s full JID", "'s JID", "'s password", "'s domain"];
+            let known = [
+                "'s full JID",
+                "'s JID",
+                "'s password",
+                "'s domain",
+                "'s username",
+            ];
             property.is_some_and(|property| known.contains(&property))
         };
         self.script.cast.iter().any(of_character) || self.captured.iter().any(|one| one == name)

@@ -7,15 +7,18 @@ use crate::managed::{Droppable, Link};
 use crate::tree::{DEPTH_MAX, Growing, Grown, Tree};
 use crate::trust::Trust;
 use rustls::pki_types::ServerName;
+use rustls::{ClientConfig, ServerConfig};
 use rxml::Parse;
 use std::collections::VecDeque;
 use std::io;
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::time::{Instant, timeout, timeout_at};
-use tokio_rustls::TlsConnector;
-use tokio_rustls::client::TlsStream;
+use tokio_rustls::{TlsAcceptor, TlsConnector, TlsStream};
 use xmpp_stream::driver::Transport;
+use xmpp_stream::ns;
 
 /// One element may have so many bytes.
 const ELEMENT_BYTES_MAX: usize = 16 * 1024 * 1024;
@@ -54,6 +57,12 @@ pub(crate) struct Peer {
     is_dead: bool,
     cut_at: Option<usize>,
     ids: u32,
+    /// Namespace of stanzas here; they are given as a client's.
+    content: &'static str,
+    /// Of the last header received.
+    stream_id: Option<String>,
+    /// What comes over other connections of the same peer.
+    others: Option<UnboundedReceiver<Got>>,
 }
 
 enum Pipe {
@@ -78,7 +87,39 @@ impl Peer {
             is_dead: false,
             cut_at: None,
             ids: 0,
+            content: ns::CLIENT,
+            stream_id: None,
+            others: None,
         }
+    }
+
+    /// Not connected.
+    pub(crate) fn gone() -> Self {
+        let mut peer = Self::over(tokio::io::empty());
+        peer.hang_up();
+        peer
+    }
+
+    /// The same with stanzas of this namespace.
+    pub(crate) fn speaking(mut self, content: &'static str) -> Self {
+        self.content = content;
+        self
+    }
+
+    /// The same, which receives this too.
+    pub(crate) fn with_others(mut self, others: Option<UnboundedReceiver<Got>>) -> Self {
+        self.others = others;
+        self
+    }
+
+    /// Gives up what it receives over other connections.
+    pub(crate) fn leave_others(&mut self) -> Option<UnboundedReceiver<Got>> {
+        self.others.take()
+    }
+
+    /// The id that the other side gave the stream.
+    pub(crate) fn stream_id(&self) -> Option<&str> {
+        self.stream_id.as_deref()
     }
 
     /// An id that no script writes.
@@ -159,18 +200,50 @@ impl Peer {
         domain: &str,
         patience: Duration,
     ) -> io::Result<()> {
-        let Pipe::Plain(stream) = std::mem::replace(&mut self.pipe, Pipe::Gone) else {
-            return Err(io::ErrorKind::AlreadyExists.into());
-        };
+        self.handshake_by(trust.config(), domain, patience).await
+    }
+
+    /// The same with these settings.
+    pub(crate) async fn handshake_by(
+        &mut self,
+        config: Arc<ClientConfig>,
+        domain: &str,
+        patience: Duration,
+    ) -> io::Result<()> {
         let name = ServerName::try_from(domain.to_owned()).map_err(io::Error::other)?;
-        let connecting = TlsConnector::from(trust.config()).connect(name, stream);
+        let connecting = TlsConnector::from(config).connect(name, self.plain()?);
         let stream = timeout(patience, connecting)
             .await
             .map_err(|_| io::ErrorKind::TimedOut)??;
+        self.secured(TlsStream::Client(stream));
+        Ok(())
+    }
+
+    /// The handshake of the side that was called.
+    pub(crate) async fn accept(
+        &mut self,
+        config: Arc<ServerConfig>,
+        patience: Duration,
+    ) -> io::Result<()> {
+        let accepting = TlsAcceptor::from(config).accept(self.plain()?);
+        let stream = timeout(patience, accepting)
+            .await
+            .map_err(|_| io::ErrorKind::TimedOut)??;
+        self.secured(TlsStream::Server(stream));
+        Ok(())
+    }
+
+    fn plain(&mut self) -> io::Result<Box<dyn Transport>> {
+        match std::mem::replace(&mut self.pipe, Pipe::Gone) {
+            Pipe::Plain(stream) => Ok(stream),
+            _ => Err(io::ErrorKind::AlreadyExists.into()),
+        }
+    }
+
+    fn secured(&mut self, stream: TlsStream<Box<dyn Transport>>) {
         self.pipe = Pipe::Tls(Box::new(stream));
         self.unparsed.clear();
         self.restart();
-        Ok(())
     }
 
     /// Puts something back: it is received next.
@@ -200,19 +273,35 @@ impl Peer {
         if let Some(got) = self.inbox.pop_front() {
             return Some(got);
         }
-        timeout_at(until, self.read()).await.ok()
+        let mut others = self.others.take();
+        let is_silent = self.has_ended();
+        let next = timeout_at(until, async {
+            let Some(others) = &mut others else {
+                return self.read().await;
+            };
+            tokio::select! {
+                Some(got) = others.recv() => got,
+                got = self.read(), if !is_silent => got,
+                else => Got::End,
+            }
+        });
+        let next = next.await.ok();
+        self.others = others;
+        next
     }
 
     async fn read(&mut self) -> Got {
         loop {
             if let Some(got) = self.parse() {
-                self.incomplete = 0;
-                self.sample.clear();
+                // what has arrived with it belongs to the next thing
+                self.incomplete = self.unparsed.len();
+                let rest = self.unparsed.iter().take(SAMPLE_BYTES);
+                self.sample = rest.copied().collect();
                 return got;
             }
             if self.has_ended() {
-                // before a header the parser waits for `<`, whatever comes
-                if !self.growing.is_open() && !self.sample.is_empty() {
+                // outside of elements the parser waits for `<`, whatever comes
+                if !self.growing.is_mid_element() && !self.sample.trim_ascii().is_empty() {
                     let sample = String::from_utf8_lossy(&self.sample).into_owned();
                     self.sample.clear();
                     return Got::Garbage(format!("{sample:?}, and the end of the connection"));
@@ -254,8 +343,16 @@ impl Peer {
                         return Some(self.garbage("elements are nested too deeply".into()));
                     }
                     match grown {
-                        Some(Grown::Header(tree)) => return Some(Got::Header(tree)),
-                        Some(Grown::Element(tree)) => return Some(Got::Element(tree)),
+                        Some(Grown::Header(tree)) => {
+                            self.stream_id = tree.attr("id").map(str::to_owned);
+                            return Some(Got::Header(tree));
+                        }
+                        Some(Grown::Element(mut tree)) => {
+                            if self.content != ns::CLIENT {
+                                tree.rename(self.content, ns::CLIENT);
+                            }
+                            return Some(Got::Element(tree));
+                        }
                         Some(Grown::Footer) => return Some(Got::Footer),
                         Some(Grown::Text(text)) if !text.trim().is_empty() => {
                             return Some(self.garbage(format!("text between stanzas: {text:?}")));

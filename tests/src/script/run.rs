@@ -2,11 +2,13 @@
 
 mod receive;
 
-use crate::script::login::{Login, Refused, shown};
+use crate::script::component::Attach;
+use crate::script::login::{Login, Refused, refused, shown};
 use crate::script::matcher::Captures;
 use crate::script::model::{Action, Case, Character, CharacterKind, Script, Step};
 use crate::script::peer::{Got, Peer};
 use crate::script::report::{Event, EventKind, Failure, Outcome, Report};
+use crate::script::server::Call;
 use crate::script::stage::{Elsewhere, Stage, StageError};
 use crate::script::template::{Template, Value};
 use crate::tree::Tree;
@@ -17,6 +19,15 @@ use tokio::time::Instant;
 const EVENTS_MAX: usize = 10_000;
 /// How long to look for what else has arrived once a script has failed.
 const AFTERWARDS: Duration = Duration::from_millis(50);
+
+/// What is known of a character.
+const OF_SOMEBODY: [&str; 5] = [
+    "'s full JID",
+    "'s JID",
+    "'s password",
+    "'s domain",
+    "'s username",
+];
 
 /// Turns that other tasks get before the clock is moved: far more than a stanza needs.
 const SETTLE_TURNS: usize = 200;
@@ -157,6 +168,14 @@ impl<'a> Playing<'a> {
 
     /// Plays up to the first failure.
     async fn all(&mut self) -> Option<Box<Failure>> {
+        // A server hears what comes to its domain before it calls anybody.
+        if let Some(Stage::Here(here)) = &mut self.stage {
+            for (one, peer) in self.script.cast.iter().zip(&mut self.peers) {
+                if one.kind == CharacterKind::Server {
+                    *peer = here.called(one);
+                }
+            }
+        }
         for step in &self.script.steps {
             self.line = step.at.line;
             if let Err(mut failure) = Box::pin(self.step(step)).await {
@@ -204,8 +223,7 @@ impl<'a> Playing<'a> {
             Some(who) => {
                 let kind = self.script.cast.get(who).map(|one| one.kind);
                 match kind {
-                    Some(CharacterKind::Client | CharacterKind::Raw) => self.act(step, who).await,
-                    Some(kind) => Err(fail(step, format!("a [{kind}] cannot be played yet"))),
+                    Some(_) => self.act(step, who).await,
                     None => Err(fail(step, "nobody does this")),
                 }
             }
@@ -287,6 +305,17 @@ impl<'a> Playing<'a> {
     /// The steps of signing in, one by one.
     async fn negotiate(&mut self, step: &Step, who: usize) -> Result<(), Box<Failure>> {
         let one = self.one(step, who)?.clone();
+        if one.is_beside() {
+            self.peer(step, who)?.forget();
+            let peer = self.peers.get_mut(who).and_then(Option::take);
+            let mut peer = peer.unwrap_or_else(Peer::gone);
+            let done = self.call(&mut peer, &one, &step.action).await;
+            if let Some(slot) = self.peers.get_mut(who) {
+                *slot = Some(peer);
+            }
+            self.note(Some(who), step.text.clone());
+            return done.map_err(|refused| refusal(step, &refused));
+        }
         let trust = self.stage.as_ref().and_then(Stage::trust);
         let is_local = self
             .stage
@@ -325,7 +354,8 @@ impl<'a> Playing<'a> {
 
     async fn connect(&mut self, step: &Step, who: usize) -> Result<(), Box<Failure>> {
         let one = self.one(step, who)?.clone();
-        let old = self.peers.get_mut(who).and_then(Option::take);
+        let mut old = self.peers.get_mut(who).and_then(Option::take);
+        let others = old.as_mut().and_then(Peer::leave_others);
         if one.kind == CharacterKind::Client && old.is_some_and(|old| !old.is_gone()) {
             return Err(fail(step, format!("{} is connected already", one.name)));
         }
@@ -338,8 +368,13 @@ impl<'a> Playing<'a> {
                 *slot = Some(jid);
             }
         } else {
+            if one.is_beside() {
+                let called = self.call(&mut peer, &one, &Action::Connects).await;
+                called.map_err(|refused| refusal(step, &refused))?;
+            }
             self.note(Some(who), "connects".into());
         }
+        let peer = peer.with_others(others);
         if let Some(slot) = self.peers.get_mut(who) {
             *slot = Some(peer);
         }
@@ -354,7 +389,13 @@ impl<'a> Playing<'a> {
     ) -> Result<(), Box<Failure>> {
         let one = self.one(step, who)?.clone();
         let mut peer = self.dial(step, &one).await?;
-        let signed_in = self.sign_in(&mut peer, &one).await;
+        let signed_in = match one.kind {
+            CharacterKind::Server | CharacterKind::Component => {
+                let called = self.call(&mut peer, &one, &Action::Connects).await;
+                called.map(|()| one.domain.clone())
+            }
+            _ => self.sign_in(&mut peer, &one).await,
+        };
         match signed_in {
             Ok(jid) => Err(fail(step, format!("{} has connected as {jid}", one.name))),
             Err(refused) if condition.is_none_or(|it| refused.condition.as_deref() == Some(it)) => {
@@ -383,6 +424,41 @@ impl<'a> Playing<'a> {
             done.map_err(|why| fail(step, format!("the TLS handshake fails: {why}")))?;
         }
         Ok(peer)
+    }
+
+    /// What a server or a component does to prove its domain, all of it or a step.
+    async fn call(&self, peer: &mut Peer, one: &Character, what: &Action) -> Result<(), Refused> {
+        let patience = self.play.patience;
+        if one.kind == CharacterKind::Component {
+            let mut attach = Attach {
+                peer,
+                one,
+                patience,
+            };
+            return attach.step(what).await;
+        }
+        let speaker = match &self.stage {
+            Some(Stage::Here(here)) => here.speaker(one),
+            _ => None,
+        };
+        let Some(speaker) = speaker else {
+            return Err(refused(
+                "a [Server]",
+                "it is only with a server in this process",
+            ));
+        };
+        let mut call = Call {
+            peer,
+            speaker: &speaker,
+            one,
+            patience,
+        };
+        match what {
+            Action::OpensStream => call.open().await.map(drop),
+            Action::StartsTls => call.start_tls().await,
+            Action::Authenticates => call.authenticate().await,
+            _ => call.connect().await,
+        }
     }
 
     async fn sign_in(&self, peer: &mut Peer, one: &Character) -> Result<String, Refused> {
@@ -505,9 +581,8 @@ impl<'a> Playing<'a> {
         })?;
         // of `Juliet's phone's full JID` the longest name is meant
         let longer = |(_, one): &(usize, &Character)| {
-            name.strip_prefix(one.name.as_str()).is_some_and(|rest| {
-                ["'s full JID", "'s JID", "'s password", "'s domain"].contains(&rest)
-            })
+            name.strip_prefix(one.name.as_str())
+                .is_some_and(|rest| OF_SOMEBODY.contains(&rest))
         };
         let (who, property) = match self.script.cast.iter().enumerate().find(longer) {
             Some((who, one)) => (who, name.get(one.name.len()..)?),
@@ -519,6 +594,7 @@ impl<'a> Playing<'a> {
             "'s JID" => one.jid.clone()?,
             "'s password" => one.password.clone()?,
             "'s domain" => one.domain.clone(),
+            "'s username" => one.credentials().0.to_owned(),
             _ => return None,
         };
         Some(Value::Plain(value))

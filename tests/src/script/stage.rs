@@ -1,26 +1,36 @@
 //! Where a script is played: a server in this process, or others that are running.
 
-use crate::lab::{LabError, TestLab};
+use crate::lab::{LabError, Net, TestLab};
 use crate::script::login::Login;
 use crate::script::model::{Character, CharacterKind, Script};
-use crate::script::peer::Peer;
+use crate::script::peer::{Got, Peer};
+use crate::script::server::Speaker;
 use crate::trust::Trust;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::TcpStream;
+use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::time::timeout;
-use xmpp_server::config::Config;
+use xmpp_server::config::{AllowedComponent, Config};
 use xmpp_server::users::{UserError, Users};
 use xmpp_stream::jid::{BareJid, FullJid, Jid};
+use xmpp_stream::ns;
 use xmpp_stream::stream::Password;
+use xmpp_stream::stream::component::Secret;
+
+/// A command that makes an account may take this long at least: some start a runtime for it.
+const COMMAND_MIN: Duration = Duration::from_secs(10);
 
 /// Servers that are running, and how to come by accounts there.
 #[derive(Clone, Debug, Default)]
 pub struct Elsewhere {
     /// Host and port of each domain.
     pub servers: BTreeMap<String, String>,
+    /// The same for characters that begin with TLS.
+    pub servers_tls: BTreeMap<String, String>,
     /// The CA to trust.
     pub trust: Option<Trust>,
     /// Accounts that exist: bare address and password. `None`: they are registered in band.
@@ -57,6 +67,10 @@ pub(crate) enum Stage {
 pub(crate) struct Here {
     lab: TestLab,
     domain: String,
+    /// The servers of the script, by their domains.
+    speakers: BTreeMap<String, Arc<Speaker>>,
+    /// What comes to them, until they are asked for it.
+    calls: BTreeMap<String, UnboundedReceiver<Got>>,
 }
 
 impl Stage {
@@ -71,14 +85,14 @@ impl Stage {
         };
         let mut domains: Vec<String> = Vec::new();
         for one in &script.cast {
-            if !domains.contains(&one.domain) {
+            if one.kind != CharacterKind::Component && !domains.contains(&one.domain) {
                 domains.push(one.domain.clone());
             }
         }
         if domains.is_empty() {
             domains.push("localhost".into());
         }
-        let here = Here::start(domains, config).await?;
+        let here = Here::start(domains, config, &script.cast).await?;
         for one in script.cast.iter().filter(|one| one.has_account) {
             here.make_account(one).await?;
         }
@@ -100,7 +114,7 @@ impl Stage {
         patience: Duration,
     ) -> Result<Peer, StageError> {
         match self {
-            Self::Here(here) => Ok(here.connect(one.direct_tls)),
+            Self::Here(here) => Ok(here.connect(one)),
             Self::Elsewhere(elsewhere) => elsewhere.connect(one, patience).await,
         }
     }
@@ -133,7 +147,11 @@ impl Stage {
 }
 
 impl Here {
-    async fn start(domains: Vec<String>, given: Option<Config>) -> Result<Self, StageError> {
+    async fn start(
+        domains: Vec<String>,
+        given: Option<Config>,
+        cast: &[Character],
+    ) -> Result<Self, StageError> {
         let mut given = given;
         let change = |config: &mut Config| {
             if let Some(mut given) = given.take() {
@@ -154,15 +172,50 @@ impl Here {
                 given.c2s.listen_tls.clone_from(&config.c2s.listen_tls);
                 given.sasl.scram_iterations = config.sasl.scram_iterations;
                 given.given = config.given.clone();
+                given.s2s.enabled = config.s2s.enabled;
+                given.s2s.listen.clone_from(&config.s2s.listen);
+                given.s2s.listen_tls.clone_from(&config.s2s.listen_tls);
+                given.dns.overrides.clone_from(&config.dns.overrides);
                 given.storage = config.storage;
                 *config = given;
             }
+            config.component.allow.extend(components(cast));
         };
         let names = domains.iter().map(String::as_str);
-        let lab = TestLab::builder().server(names).config(change).in_memory();
-        let lab = lab.start().await?;
+        let net = Net::default();
+        let mut builder = TestLab::builder().server(names).config(change).net(&net);
+        let mut called = BTreeMap::new();
+        for (name, one) in servers(cast) {
+            let (address, arrivals) = net.listen_any();
+            if called.insert(name, (one, arrivals)).is_none() {
+                builder = builder.join(name, address);
+            }
+        }
+        let lab = builder.start().await?;
+        let (mut speakers, mut calls) = (BTreeMap::new(), BTreeMap::new());
+        for (name, (one, arrivals)) in called {
+            let speaker = Arc::new(Speaker::new(&lab, one)?);
+            calls.insert(name.to_owned(), Arc::clone(&speaker).listen(arrivals));
+            speakers.insert(name.to_owned(), speaker);
+        }
         let domain = domains.first().cloned().unwrap_or_default();
-        Ok(Self { lab, domain })
+        Ok(Self {
+            lab,
+            domain,
+            speakers,
+            calls,
+        })
+    }
+
+    /// What a `[Server]` is.
+    pub(crate) fn speaker(&self, one: &Character) -> Option<Arc<Speaker>> {
+        self.speakers.get(one.jid.as_deref()?).cloned()
+    }
+
+    /// A `[Server]` that has not called anybody: it receives what comes to its domain.
+    pub(crate) fn called(&mut self, one: &Character) -> Option<Peer> {
+        let calls = self.calls.remove(one.jid.as_deref()?)?;
+        Some(Peer::gone().speaking(ns::SERVER).with_others(Some(calls)))
     }
 
     fn users(&self) -> Users {
@@ -188,8 +241,18 @@ impl Here {
         }
     }
 
-    fn connect(&self, direct_tls: bool) -> Peer {
-        Peer::over(self.lab.connect(&self.domain, direct_tls))
+    fn connect(&self, one: &Character) -> Peer {
+        match one.kind {
+            CharacterKind::Server => {
+                let stream = self.lab.connect_server(&one.domain, one.direct_tls);
+                Peer::over(stream).speaking(ns::SERVER)
+            }
+            CharacterKind::Component => {
+                let stream = self.lab.connect_component(&self.domain);
+                Peer::over(stream).speaking(ns::COMPONENT)
+            }
+            _ => Peer::over(self.lab.connect(&self.domain, one.direct_tls)),
+        }
     }
 
     /// Ends the server, in order or at once, and starts it again with what it had stored.
@@ -221,6 +284,31 @@ impl Here {
             false => Err(StageError(format!("{jid} has no session"))),
         }
     }
+}
+
+/// Those that are servers, by their domains.
+fn servers(cast: &[Character]) -> impl Iterator<Item = (&str, &Character)> {
+    let servers = cast.iter().filter(|one| one.kind == CharacterKind::Server);
+    servers.filter_map(|one| Some((one.jid.as_deref()?, one)))
+}
+
+/// Those that are components, each domain once: the first secret is the right one.
+fn components(cast: &[Character]) -> Vec<AllowedComponent> {
+    let mut allowed: Vec<AllowedComponent> = Vec::new();
+    let components = cast
+        .iter()
+        .filter(|one| one.kind == CharacterKind::Component);
+    for one in components.filter(|one| one.has_account) {
+        if let (Some(domain), Some(secret)) = (&one.jid, &one.password)
+            && !allowed.iter().any(|known| *known.domain == **domain)
+        {
+            allowed.push(AllowedComponent {
+                domain: domain.as_str().into(),
+                secret: Secret::new(secret),
+            });
+        }
+    }
+    allowed
 }
 
 fn told(result: Result<(), UserError>) -> Result<(), StageError> {
@@ -269,6 +357,10 @@ impl Elsewhere {
         password: &str,
         patience: Duration,
     ) -> Result<(), StageError> {
+        let one = &Character {
+            direct_tls: false,
+            ..one.clone()
+        };
         let mut peer = self.connect(one, patience).await?;
         let stage = Stage::Elsewhere(self.clone());
         let is_local = stage.is_local(&one.domain);
@@ -288,11 +380,13 @@ impl Elsewhere {
     }
 
     async fn connect(&self, one: &Character, patience: Duration) -> Result<Peer, StageError> {
-        let Some(server) = self.servers.get(&one.domain) else {
-            return Err(StageError(format!(
-                "no --server is given for {}",
-                one.domain
-            )));
+        let (servers, option) = match one.direct_tls {
+            true => (&self.servers_tls, "--server-tls"),
+            false => (&self.servers, "--server"),
+        };
+        let Some(server) = servers.get(&one.domain) else {
+            let domain = &one.domain;
+            return Err(StageError(format!("no {option} is given for {domain}")));
         };
         let connecting = timeout(patience, TcpStream::connect(server)).await;
         let error = |why: String| StageError(format!("{server} cannot be reached: {why}"));
@@ -328,7 +422,7 @@ async fn run(
         .stderr(std::process::Stdio::null())
         .spawn()
         .map_err(|why| StageError(format!("{program}: {why}")))?;
-    let until = tokio::time::Instant::now() + patience.max(Duration::from_secs(20));
+    let until = tokio::time::Instant::now() + patience.max(COMMAND_MIN);
     let mut tick = tokio::time::interval(Duration::from_millis(10));
     loop {
         match child.try_wait() {

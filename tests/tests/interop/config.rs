@@ -1,6 +1,6 @@
 //! What the servers under test are told: configurations, a module for Prosody, a program for ejabberd.
 
-use super::peer::{ASSIGNING_DOMAIN, DOMAIN, FORM_DOMAIN, OPERATOR, Ports};
+use super::peer::{ASSIGNING_DOMAIN, CONTACT, DOMAIN, FORM_DOMAIN, OPERATOR, Ports};
 use super::process::Folder;
 
 /// A module for Prosody: who registers gets another name than the one wished for.
@@ -55,9 +55,10 @@ ssl = {ssl}
 modules_enabled = {{
     "roster", "saslauth", "tls", "disco", "carbons", "pep", "blocklist", "bookmarks",
     "vcard_legacy", "version", "time", "ping", "register", "mam", "csi_simple", "smacks", "private",
-    "offline", "uptime", "admin_adhoc"
+    "offline", "uptime", "admin_adhoc", "lastactivity", "server_contact_info"
 }}
 admins = {{ "{OPERATOR}@{DOMAIN}" }}
+{CONTACT}
 plugin_paths = {{ "{folder}" }}
 modules_disabled = {{ "s2s" }}
 authentication = "internal_hashed"
@@ -125,13 +126,15 @@ modules:
   mod_carboncopy: {{}}
   mod_client_state: {{}}
   mod_configure: {{}}
-  mod_disco: {{}}
+  mod_disco:
+    server_info: [{{modules: all, name: abuse-addresses, urls: ["mailto:abuse@localhost"]}}]
   mod_http_upload:
     access: all
     put_url: "https://@HOST@:{https}/upload"
     docroot: "{folder}/upload"
     max_size: 1048576
   mod_last: {{}}
+  mod_time: {{}}
   mod_mam: {{default: always, assume_mam_usage: true}}
   mod_muc:
     access: all

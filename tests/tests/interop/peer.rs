@@ -21,6 +21,8 @@ const NAMES: &[&str] = &[
     FORM_DOMAIN,
     ASSIGNING_DOMAIN,
 ];
+/// Whom to write to, in Prosody's configuration.
+pub(crate) const CONTACT: &str = r#"contact_info = { abuse = { "mailto:abuse@localhost" } }"#;
 /// Where one registers by a form.
 pub(crate) const FORM_DOMAIN: &str = "form.localhost";
 /// Where the server has the last word about the name.
@@ -91,9 +93,15 @@ impl Peer {
 
     /// Prosody.
     pub(crate) async fn prosody() -> Self {
-        let folder = Folder::new("prosody", NAMES);
+        Self::prosody_with("prosody", |config| config).await
+    }
+
+    /// Prosody with a configuration that was changed.
+    pub(crate) async fn prosody_with(name: &str, change: impl FnOnce(String) -> String) -> Self {
+        let folder = Folder::new(name, NAMES);
         let ports = Ports::free();
-        let config = folder.write("prosody.cfg.lua", &config::prosody(&folder, &ports));
+        let config = change(config::prosody(&folder, &ports));
+        let config = folder.write("prosody.cfg.lua", &config);
         folder.write("mod_assigned_names.lua", config::ASSIGNED_NAMES);
         let command = process::prosody(&config);
         Self::start("Prosody", command, folder, ports).await

@@ -11,7 +11,7 @@ use crate::limits::Limits;
 use crate::random;
 use crate::session::Session;
 use crate::session::inbound::Inbound;
-use crate::session::outbox::TooHigh;
+use crate::session::outbox::{Look, TooHigh};
 use crate::session::visit::{Handover, Visit};
 use crate::store::RowId;
 use std::future::{Future, poll_fn};
@@ -147,24 +147,31 @@ impl Live {
 
     /// Whether more may be read.
     pub(super) fn may_read(&self, limits: &Limits) -> bool {
-        let room = match (self.is_held_back(limits), &self.managed) {
+        let look = self.session.outbox.look(limits);
+        let room = match (self.holds_back(look), &self.managed) {
             // Acknowledgements are read all the same: without them nothing ever leaves.
             (true, Some(_)) => !self.postponed.is_full(limits),
             (true, None) => false,
-            (false, _) => self.postponed.is_empty() && !self.session.outbox.is_congested(limits),
+            (false, _) => self.postponed.is_empty() && !look.congested,
         };
         room && !self.inbound.is_full(limits)
     }
 
-    /// What it is to get at its login is on its way, and an answer never overtakes that.
-    fn is_drawing(&self) -> bool {
-        !self.closing && self.session.outbox.is_gated()
+    /// What its client says is not acted upon: something is to reach the client first. What it is to
+    /// get at its login is on its way, which an answer never overtakes, or it takes too little.
+    fn holds_back(&self, look: Look) -> bool {
+        !self.closing && (look.gated || (look.congested && self.managed.is_some()))
     }
 
-    /// What its client says is not acted upon: something is to reach the client first.
-    pub(super) fn is_held_back(&self, limits: &Limits) -> bool {
-        let congested = self.managed.is_some() && self.session.outbox.is_congested(limits);
-        self.is_drawing() || (congested && !self.closing)
+    fn is_held_back(&self, limits: &Limits) -> bool {
+        self.holds_back(self.session.outbox.look(limits))
+    }
+
+    /// What came has its turn: neither is it held back, nor does somebody wait for the stanza in hand
+    /// to be the last.
+    pub(super) fn goes_on(&self, limits: &Limits) -> bool {
+        let look = self.session.outbox.look(limits);
+        !look.visited && !self.inbound.is_full(limits) && !self.holds_back(look)
     }
 
     /// While held back, acknowledgements are acted upon all the same. True when it no longer is: what

@@ -56,7 +56,7 @@ pub(super) fn fill(
     if let Some(managed) = managed
         && sent.counted
     {
-        send(driver, sm::ask());
+        driver.machine.ask();
         managed.asking.get_or_insert_with(crate::clock::now);
     }
 }

@@ -3,8 +3,8 @@
 use super::error::{ConfigError, Position, Problem};
 use super::value::{Reader, Slot, Value};
 use super::{
-    C2s, CONTACTS, CertificateFiles, Config, Dns, DnsOverride, DomainConfig, Log, Modules,
-    Registration, S2s, Sasl, Storage,
+    AllowedComponent, C2s, CONTACTS, CertificateFiles, Components, Config, Dns, DnsOverride,
+    DomainConfig, Log, Modules, Registration, S2s, Sasl, Storage,
 };
 use serde::Deserialize;
 use serde::de::IntoDeserializer;
@@ -13,6 +13,7 @@ use std::path::{Path, PathBuf};
 use toml::de::{DeTable, DeValue};
 use tracing_subscriber::EnvFilter;
 use xmpp_stream::jid::Jid;
+use xmpp_stream::stream::component::Secret;
 
 /// Reads the text of the file `path`.
 pub(super) fn read(text: &str, path: &Path) -> Result<Config, ConfigError> {
@@ -41,6 +42,10 @@ pub(super) fn read(text: &str, path: &Path) -> Result<Config, ConfigError> {
             (
                 "s2s",
                 Slot::Other(&mut |key, value| read_s2s(r, key, value, &mut config.s2s)),
+            ),
+            (
+                "component",
+                Slot::Other(&mut |key, value| read_component(r, key, value, &mut config.component)),
             ),
             (
                 "storage",
@@ -273,6 +278,65 @@ fn read_s2s(
         ("deny", Slot::Other(&mut read_deny)),
     ];
     r.section(key, value, slots)
+}
+
+fn read_component(
+    r: &Reader<'_>,
+    key: &str,
+    value: &Value<'_>,
+    component: &mut Components,
+) -> Result<(), ConfigError> {
+    let Components { listen, allow } = component;
+    let mut read_allow = |key: &str, value: &Value<'_>| {
+        let tables = value.get_ref().as_array();
+        let what = "tables headed [[component.allow]]";
+        let tables = tables.ok_or_else(|| r.wrong(key, value, what))?;
+        for table in tables.iter() {
+            let one = read_allowed(r, key, table)?;
+            if allow.iter().any(|other| other.domain == one.domain) {
+                let domain = one.domain;
+                return Err(r.fail(table.span(), Problem::Twice { domain }));
+            }
+            allow.push(one);
+        }
+        Ok(())
+    };
+    let slots = &mut [
+        ("listen", Slot::Addresses(listen)),
+        ("allow", Slot::Other(&mut read_allow)),
+    ];
+    r.section(key, value, slots)
+}
+
+fn read_allowed(
+    r: &Reader<'_>,
+    key: &str,
+    value: &Value<'_>,
+) -> Result<AllowedComponent, ConfigError> {
+    let (mut domain, mut secret) = (None, None);
+    let mut read_domain = |key: &str, value: &Value<'_>| {
+        domain = Some(r.text(key, value, DOMAIN, prepared)?);
+        Ok(())
+    };
+    let mut read_secret = |key: &str, value: &Value<'_>| {
+        let made = |text: &str| (!text.is_empty()).then(|| Secret::new(text));
+        secret = Some(r.text(key, value, "a text that is not empty", made)?);
+        Ok(())
+    };
+    let slots = &mut [
+        ("domain", Slot::Other(&mut read_domain)),
+        ("secret", Slot::Other(&mut read_secret)),
+    ];
+    r.section(key, value, slots)?;
+    let missing = |name: &str| {
+        let key = format!("{key}.{name}").into();
+        let why = "each [[component.allow]] has one";
+        r.fail(value.span(), Problem::Missing { key, why })
+    };
+    Ok(AllowedComponent {
+        domain: domain.ok_or_else(|| missing("domain"))?.into(),
+        secret: secret.ok_or_else(|| missing("secret"))?,
+    })
 }
 
 fn read_storage(

@@ -26,6 +26,7 @@ use xmpp_certs::DevCa;
 use xmpp_stream::dial::Dialer;
 use xmpp_stream::jid::{BareJid, Jid, JidError};
 use xmpp_stream::resolve::Resolver;
+use xmpp_stream::stream::component::Secret;
 
 /// Everything a server is told at start.
 #[derive(Clone, Debug)]
@@ -40,6 +41,8 @@ pub struct Config {
     pub sasl: Sasl,
     /// Links to other servers.
     pub s2s: S2s,
+    /// External components.
+    pub component: Components,
     /// Where accounts and messages are kept.
     pub storage: Storage,
     /// A store of the caller's instead, e.g. one that a server before left.
@@ -175,6 +178,24 @@ fn is_named(entry: &str, domain: &str) -> bool {
             .is_some_and(|below| below.len() > 1 && below.ends_with('.')),
         None => entry == domain,
     }
+}
+
+/// External components (XEP-0114).
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct Components {
+    /// Listeners; in clear, so where nobody else can read.
+    pub listen: Vec<SocketAddr>,
+    /// Who may come, each domain (prepared name) once.
+    pub allow: Vec<AllowedComponent>,
+}
+
+/// A component that may come.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct AllowedComponent {
+    /// Its domain, in prepared form.
+    pub domain: Box<str>,
+    /// What it is known by.
+    pub secret: Secret,
 }
 
 /// How other domains are found.
@@ -335,6 +356,7 @@ impl Config {
                 allow: Vec::new(),
                 deny: Vec::new(),
             },
+            component: Components::default(),
             storage: Storage::Sqlite,
             store: None,
             dns: Dns::default(),
@@ -482,6 +504,10 @@ impl Config {
             (
                 "s2s.listen_tls",
                 keep(&mut self.s2s.listen_tls, &in_force.s2s.listen_tls),
+            ),
+            (
+                "component.listen",
+                keep(&mut self.component.listen, &in_force.component.listen),
             ),
             ("storage.url", keep(&mut self.storage, &in_force.storage)),
             (

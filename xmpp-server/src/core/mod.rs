@@ -14,6 +14,7 @@ mod recipient;
 mod tests;
 
 use crate::clock::Clock;
+use crate::component::Attachments;
 use crate::effect::Effect;
 use crate::hooks::{AccountCx, Cx, Flow, Stage};
 use crate::host::Host;
@@ -84,6 +85,8 @@ pub struct Core {
     pub(crate) ended: EndedStreams,
     /// Links to other servers.
     pub(crate) s2s: Federation,
+    /// Components that are here.
+    pub(crate) components: Attachments,
 }
 
 impl Core {
@@ -113,6 +116,7 @@ impl Core {
             row_ids: RowIds::after(newest),
             ended: EndedStreams::default(),
             s2s: Federation::new(&secret),
+            components: Attachments::default(),
         }
     }
 

@@ -289,11 +289,7 @@ impl Core {
     }
 
     /// Availability for one recipient of a broadcast: only who is here gets it.
-    pub(super) fn fan_one(
-        self: &Arc<Self>,
-        rendered: &Arc<Rendered>,
-        jid: &Jid,
-    ) -> Vec<Effect> {
+    pub(super) fn fan_one(self: &Arc<Self>, rendered: &Arc<Rendered>, jid: &Jid) -> Vec<Effect> {
         let Some(host) = self.host(jid.domain()) else {
             return self.fan_remote(rendered, jid);
         };

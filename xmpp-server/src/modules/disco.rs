@@ -1,8 +1,8 @@
 //! Service discovery: what the domain and its accounts are and can do.
 //!
 //! XEP-0030. Identities and features are those that modules announced when they registered. An
-//! account that the asker may not see answers like one that does not exist (section 8); the domain
-//! has no items until a module brings a service of its own.
+//! account that the asker may not see answers like one that does not exist (section 8); the domain's
+//! items are its components.
 
 use super::{Announced, Answer, At, AtSet, Coverage, Identity, Info, Iq, IqKind};
 use super::{HostNode, Module, Scope, Spec};
@@ -48,6 +48,7 @@ async fn items(iq: Iq) -> Result<Answer, StanzaError> {
     let entity = entity(iq.at, iq.account.is_some(), iq.is_authorized());
     let resources = match (&iq.account, entity) {
         (Some(account), Entity::Account) => resources(account),
+        (_, Entity::Host) => services(&iq.host),
         _ => Vec::new(),
     };
     items_of(entity, &resources, &iq.payload).map(Answer::with)
@@ -79,6 +80,12 @@ fn resources(account: &Account) -> Vec<String> {
     available
         .map(|entry| entry.jid.as_str().to_owned())
         .collect()
+}
+
+/// Components of the domain, here or not: whoever asks them is told.
+fn services(host: &Host) -> Vec<String> {
+    let policy = host.policy();
+    policy.components.iter().map(ToString::to_string).collect()
 }
 
 /// What the domain says of itself.

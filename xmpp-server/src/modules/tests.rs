@@ -200,6 +200,9 @@ impl Server {
             config,
             hosts,
             sets: Default::default(),
+            network: None,
+            s2s_limits: Arc::default(),
+            components: Default::default(),
         };
         let (store, clock) = (Store::memory(), Clock::start());
         let core = Core::new(settings, store, clock, ([0; 32], None));

@@ -14,7 +14,7 @@ use xmpp_stream::stanza::Stanza;
 
 /// Received stanzas in order, from the first that is not done.
 #[derive(Debug, Default)]
-pub(super) struct Arrived {
+pub(crate) struct Arrived {
     managed: bool,
     h: u32,
     waiting: VecDeque<Waiting>,
@@ -30,38 +30,38 @@ struct Waiting {
 
 impl Arrived {
     /// From the next stanza on the peer is told how many were handled.
-    pub(super) fn manage(&mut self) {
+    pub(crate) fn manage(&mut self) {
         self.managed = true;
         self.h = 0;
     }
 
-    pub(super) fn is_managed(&self) -> bool {
+    pub(crate) fn is_managed(&self) -> bool {
         self.managed
     }
 
     /// Stanzas that count as handled, modulo 2^32.
-    pub(super) fn h(&self) -> u32 {
+    pub(crate) fn h(&self) -> u32 {
         self.h
     }
 
     /// What `h` will be when all that came is done.
-    pub(super) fn received(&self) -> u32 {
+    pub(crate) fn received(&self) -> u32 {
         let counting = self.waiting.iter().filter(|waiting| waiting.counts);
         self.h.wrapping_add(counting.count() as u32)
     }
 
-    pub(super) fn is_done(&self) -> bool {
+    pub(crate) fn is_done(&self) -> bool {
         self.waiting.is_empty()
     }
 
     /// As much is waiting as may: nothing more is read.
-    pub(super) fn is_full(&self, limits: &Limits) -> bool {
+    pub(crate) fn is_full(&self, limits: &Limits) -> bool {
         self.waiting.len() >= limits.stanzas_pending_max
             || self.bytes >= limits.stanza_bytes_pending_max
     }
 
     /// A stanza has had its effects, and these writes are on their way.
-    pub(super) fn push(&mut self, owed: SmallVec<[Owed; 1]>, bytes: usize) {
+    pub(crate) fn push(&mut self, owed: SmallVec<[Owed; 1]>, bytes: usize) {
         if self.waiting.is_empty() && owed.is_empty() {
             self.h = self.h.wrapping_add(self.managed.into());
             return;
@@ -75,11 +75,7 @@ impl Arrived {
     }
 
     /// Ready each time that something more is done; errors to be sent are added to `failed`.
-    pub(super) fn poll_done(
-        &mut self,
-        cx: &mut Context<'_>,
-        failed: &mut Vec<Stanza>,
-    ) -> Poll<()> {
+    pub(crate) fn poll_done(&mut self, cx: &mut Context<'_>, failed: &mut Vec<Stanza>) -> Poll<()> {
         let mut progress = false;
         while let Some(first) = self.waiting.front_mut() {
             if first.poll_written(cx, failed).is_pending() {

@@ -111,7 +111,11 @@ impl fmt::Display for Cause {
             Self::Resolve(error) => error.fmt(f),
             Self::NoSuchDomain => f.write_str("no such domain: DNS has no server or address of it"),
             Self::Dns(unanswered) => {
-                write!(f, "DNS does not answer for {}: {}", unanswered.name, unanswered.error)
+                write!(
+                    f,
+                    "DNS does not answer for {}: {}",
+                    unanswered.name, unanswered.error
+                )
             }
             Self::Unreachable(missed) => write_missed(f, missed),
             Self::Tls(words) => write!(f, "TLS handshake failed: {words}"),
@@ -140,10 +144,7 @@ fn is_refused(missed: &[(SocketAddr, io::ErrorKind)]) -> bool {
 }
 
 /// One kind of fault for all addresses, else the fault of each.
-fn write_missed(
-    f: &mut fmt::Formatter<'_>,
-    missed: &[(SocketAddr, io::ErrorKind)],
-) -> fmt::Result {
+fn write_missed(f: &mut fmt::Formatter<'_>, missed: &[(SocketAddr, io::ErrorKind)]) -> fmt::Result {
     if missed.is_empty() {
         return f.write_str("its server has no address");
     }

@@ -289,7 +289,8 @@ impl Opening<'_> {
         let name = name.map_err(|error| failed(&error))?;
         let info = driver.connect_tls(config, name).await;
         let info = info.map_err(|error| failed(&error))?;
-        self.watcher.told(&format_args!("{} with {}", info.version, info.cipher));
+        self.watcher
+            .told(&format_args!("{} with {}", info.version, info.cipher));
         Ok(())
     }
 }

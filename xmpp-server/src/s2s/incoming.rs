@@ -8,6 +8,7 @@
 use super::arrived::Arrived;
 use super::connect::FLUSH;
 use super::list::Arrival;
+use super::receive::Origin;
 use super::resent::{Known, Look};
 use super::resume::{Parked, Place};
 use super::trust;
@@ -46,7 +47,11 @@ struct Served(Arc<Core>);
 
 impl Domains for Served {
     fn is_served(&self, domain: &str) -> bool {
-        self.0.host(domain).is_some_and(|host| !host.is_leaving())
+        let host = self.0.host(domain);
+        host.map_or_else(
+            || self.0.settings().components.contains_key(domain),
+            |host| !host.is_leaving(),
+        )
     }
 
     fn fallback(&self) -> Box<str> {
@@ -88,7 +93,10 @@ pub(crate) async fn serve(
         let limits = &settings.config.limits;
         driver.set_stall_max(limits.write_stall_max);
         driver.set_read_rate(limits.read_bytes_per_second_max);
-        let arrival = core.s2s.arrivals.begin(peer, direct_tls, core.clock.unix_secs());
+        let arrival = core
+            .s2s
+            .arrivals
+            .begin(peer, direct_tls, core.clock.unix_secs());
         let mut connection = Incoming {
             arrival,
             arrived: Arrived::default(),
@@ -161,7 +169,12 @@ impl<F: FnOnce() + Send> Incoming<F> {
             Over::Lost => {
                 if let Some(place) = self.place.take() {
                     let parked = Parked {
-                        pairs: self.driver.machine.proven().map(|(pair, _)| pair.clone()).collect(),
+                        pairs: self
+                            .driver
+                            .machine
+                            .proven()
+                            .map(|(pair, _)| pair.clone())
+                            .collect(),
                         arrived: std::mem::take(&mut self.arrived),
                     };
                     debug!("connection lost: its count is kept");
@@ -216,8 +229,7 @@ impl<F: FnOnce() + Send> Incoming<F> {
             self.acknowledge();
             let core = Arc::clone(&self.core);
             let limits = &core.limits;
-            let read =
-                self.driver.pending() < UNREAD_BYTES && !self.arrived.is_full(limits);
+            let read = self.driver.pending() < UNREAD_BYTES && !self.arrived.is_full(limits);
             let until = self.asked.map(|(_, until)| until);
             let wanted = self.place.as_ref().map(Place::wanted);
             let (arrived, failed) = (&mut self.arrived, &mut self.failed);
@@ -292,6 +304,12 @@ impl<F: FnOnce() + Send> Incoming<F> {
                 let wait = self.core.limits.ticket_max;
                 let _ = tokio::time::timeout(wait, self.settle()).await;
                 let h = self.arrived.is_managed().then(|| self.arrived.h());
+                if h.is_some() && self.arrived.is_done() {
+                    // Its sender knows what was handled, and sends nothing of it again.
+                    self.core
+                        .ended
+                        .closed(self.known.stream(), &self.core.limits);
+                }
                 self.driver.machine.finish_close(h);
             }
             Output::Closed(reason) => {
@@ -413,7 +431,7 @@ impl<F: FnOnce() + Send> Incoming<F> {
             Look::Known => return self.arrived.push(Default::default(), bytes),
             Look::New(sent) => sent,
         };
-        let received = Box::pin(core.from_remote(stanza, sent)).await;
+        let received = Box::pin(core.from_remote(stanza, sent, Origin::Server)).await;
         self.arrived.push(received.owed, bytes);
         if received.soft {
             tokio::time::sleep(core.limits.outbox_pause_max).await;

@@ -1,8 +1,8 @@
 //! What operators see of links: `xmpp-server s2s list`.
 
+use super::Federation;
 use super::connect::Connected;
 use super::link::{Link, Phase, Step};
-use super::Federation;
 use crate::clock::Clock;
 use crate::core::Core;
 use serde::{Deserialize, Serialize};
@@ -57,7 +57,9 @@ fn certificate(info: &TlsInfo) -> (Vec<String>, Option<u64>) {
         return (Vec::new(), None);
     };
     let names = certificate.subject_alternative_name().ok().flatten();
-    let names = names.into_iter().flat_map(|names| &names.value.general_names);
+    let names = names
+        .into_iter()
+        .flat_map(|names| &names.value.general_names);
     let names = names.filter_map(|name| match name {
         GeneralName::DNSName(name) => Some((*name).to_owned()),
         _ => None,
@@ -276,7 +278,9 @@ impl Listed {
             fields.push(format!("{error} (at {at})"));
         }
         if let Some(secs) = self.next_try_secs {
-            fields.push(format!("next try in {secs} s, or with the next stanza then"));
+            fields.push(format!(
+                "next try in {secs} s, or with the next stanza then"
+            ));
         }
         fields.join("\t")
     }

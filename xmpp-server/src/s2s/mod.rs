@@ -4,9 +4,9 @@
 //! task makes its streams (`outgoing`). What comes in is proven on its stream (`incoming`) and then
 //! treated by the core like what any sender without an account here sends.
 
+pub(crate) mod arrived;
 pub mod cause;
 pub mod check;
-mod arrived;
 mod connect;
 pub mod incoming;
 mod link;
@@ -14,7 +14,7 @@ pub mod list;
 mod network;
 mod outgoing;
 mod policy;
-mod receive;
+pub(crate) mod receive;
 mod resent;
 mod restore;
 mod resume;

@@ -5,11 +5,11 @@
 //! nobody can know whether they were carried out.
 
 use super::cause::Cause;
+use super::chance;
 use super::connect::{Connected, FLUSH, Outcome, What, Wish, connect};
 use super::link::{Failed, Link, Phase, Step};
 use super::list::Facts;
 use super::policy::{self, Next};
-use super::chance;
 use crate::core::Core;
 use crate::store::RowId;
 use std::future::poll_fn;
@@ -106,14 +106,19 @@ async fn failed(core: &Arc<Core>, link: &Arc<Link>, cause: Cause) -> Option<Dura
         next: now + delay,
     };
     match policy::next(what, core.limits.s2s_wait_max, chance()) {
-        // Nobody waits for it.
-        Next::Retry(delay) if !link.is_empty() => {
+        Next::Retry(delay) => {
+            // Nobody waits for it: what comes is tried at once.
+            let rests = link.rest();
             let mut state = link.lock();
+            if rests {
+                state.failed = Some(failed(Duration::ZERO));
+                return None;
+            }
             state.failed = Some(failed(delay));
             state.phase = Phase::Waiting;
             Some(delay)
         }
-        Next::Retry(delay) | Next::GiveUp(delay) => {
+        Next::GiveUp(delay) => {
             let stanzas = link.give_up(core, failed(delay));
             let _ = core.bounce_all(stanzas, &cause).await;
             None
@@ -177,6 +182,9 @@ async fn one_stream(
         state.up_at = Some(now);
         state.failed = None;
         state.logged = None;
+    } else if state.failed.is_none() || state.up_at.is_none() {
+        // It was there all the same: what waits is not given up at the first loss.
+        state.up_at = Some(now);
     }
     drop(state);
     match ended {
@@ -252,7 +260,9 @@ impl Stream<'_> {
             }
             let limits = &self.core.limits;
             let idle = self.driver.pending() == 0 && self.driver.machine.is_open();
-            let answer_by = self.asking.map(|since| since + limits.stream.silence_answer_max);
+            let answer_by = self
+                .asking
+                .map(|since| since + limits.stream.silence_answer_max);
             let turn = tokio::select! {
                 biased;
                 _ = down.wait_for(|down| *down), if !is_down => {
@@ -333,7 +343,10 @@ impl Stream<'_> {
             Output::Server(Event::Idle) if self.link.is_empty() => self.close(),
             Output::PeerClosing => self.driver.machine.finish_close(None),
             Output::Stanza(stanza) => {
-                debug!(kind = stanza.kind.as_str(), "stanza on a stream of one direction");
+                debug!(
+                    kind = stanza.kind.as_str(),
+                    "stanza on a stream of one direction"
+                );
             }
             Output::Closed(reason) => return Some(ended(reason)),
             _ => {}
@@ -355,7 +368,11 @@ impl Stream<'_> {
                 self.asking = left.then(crate::clock::now);
             }
             Err(too_high) => {
-                warn!(h, sent = too_high.sent, "more is acknowledged than was sent");
+                warn!(
+                    h,
+                    sent = too_high.sent,
+                    "more is acknowledged than was sent"
+                );
                 let error = sm::too_high(h, too_high.sent);
                 self.driver.machine.close(Some(error), crate::clock::now());
             }

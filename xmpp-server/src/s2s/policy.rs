@@ -62,7 +62,15 @@ mod tests {
     #[test]
     fn c6120_dn_07_delays_grow_and_end() {
         let middle = |tries| delay(tries, 250);
-        let wanted = [(1, 1), (2, 2), (3, 4), (8, 128), (9, 256), (10, 300), (99, 300)];
+        let wanted = [
+            (1, 1),
+            (2, 2),
+            (3, 4),
+            (8, 128),
+            (9, 256),
+            (10, 300),
+            (99, 300),
+        ];
         for (tries, want) in wanted {
             assert_eq!(middle(tries), secs(want), "try {tries}");
         }

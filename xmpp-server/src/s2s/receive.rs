@@ -14,22 +14,32 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use xmpp_stream::stanza::{Kind, Stanza, Ty};
 
+/// Whose stanza it is.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Origin {
+    /// Another server's.
+    Server,
+    /// A component's: it may write to other domains too.
+    Component,
+}
+
 /// What a stanza has brought about at its recipient.
 #[derive(Default)]
-pub(super) struct Received {
+pub(crate) struct Received {
     /// Submits that it waits for.
-    pub(super) owed: SmallVec<[Owed; 1]>,
+    pub(crate) owed: SmallVec<[Owed; 1]>,
     /// A queue is over its soft bound.
-    pub(super) soft: bool,
+    pub(crate) soft: bool,
 }
 
 impl Core {
     /// Takes a stanza of another domain to a domain of ours. Resolves when it has had its effects.
     /// `sent`: by what it is recognised when its server sends it again.
-    pub(super) async fn from_remote(
+    pub(crate) async fn from_remote(
         self: &Arc<Self>,
         mut stanza: Stanza,
         sent: Option<Box<Sent>>,
+        origin: Origin,
     ) -> Received {
         let Some(to) = stanza.head.to.clone() else {
             return Received::default();
@@ -41,8 +51,12 @@ impl Core {
             return Received::default();
         }
         let effects = match target(&self.settings().hosts, &to) {
-            // It was checked: a reload took the domain away just now.
-            Target::Remote => Vec::new(),
+            Target::Remote if origin == Origin::Component => {
+                Box::pin(self.to_remote(None, stanza)).await
+            }
+            // It was checked, and nothing is passed on: a component's, or a reload took the domain
+            // away just now.
+            Target::Remote => self.to_component(stanza).unwrap_or_default(),
             Target::Host(host) => self.to_host(&host, stanza).await,
             Target::Account(host, jid) => {
                 self.strip(&host, &mut stanza);

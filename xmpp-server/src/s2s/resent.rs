@@ -42,6 +42,11 @@ impl Known {
         }
     }
 
+    /// This stream's number.
+    pub(super) fn stream(&self) -> u128 {
+        self.stream
+    }
+
     pub(super) async fn look(&mut self, core: &Core, stanza: &Stanza) -> Look {
         let (Some(from), Some(to)) = (&stanza.head.from, &stanza.head.to) else {
             return Look::New(None);
@@ -77,6 +82,8 @@ impl Known {
                     return false;
                 }
             };
+            // Also of streams that were closed in order: their sender was told what was handled, but
+            // may have ended before it had written that down.
             let earlier = sent.into_iter().filter(|(_, on)| *on != self.stream);
             let prints = earlier.map(|(print, _)| print).collect();
             if self.by_sender.len() >= SENDERS_MAX {
@@ -93,7 +100,12 @@ impl Known {
 fn print(stanza: &Stanza, to: &Jid, id: &str, delay: Option<usize>) -> Print {
     let ty = stanza.head.ty.as_str().unwrap_or_default();
     let of = |payload: &[u8]| {
-        Print::of(&[to.as_str().as_bytes(), id.as_bytes(), ty.as_bytes(), payload])
+        Print::of(&[
+            to.as_str().as_bytes(),
+            id.as_bytes(),
+            ty.as_bytes(),
+            payload,
+        ])
     };
     match delay {
         Some(at) => of(&stanza.splice(&[Edit::Cut(at)]).payload),

@@ -112,7 +112,9 @@ impl Place {
             slot.wanted.notify_one();
             Arc::clone(&slot.arrived)
         };
-        tokio::time::timeout(within, arrived.notified()).await.ok()?;
+        tokio::time::timeout(within, arrived.notified())
+            .await
+            .ok()?;
         let mut table = self.all.lock();
         let slot = table.get_mut(&self.token)?;
         slot.parked.take().map(|(parked, _)| parked)

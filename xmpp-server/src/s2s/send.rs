@@ -23,7 +23,10 @@ impl Core {
         session: Option<&Session>,
         stanza: Stanza,
     ) -> Vec<Effect> {
-        let stanza = from_account(stanza);
+        let stanza = match self.to_component(stanza) {
+            Ok(effects) => return effects,
+            Err(stanza) => from_account(stanza),
+        };
         let link = match self.way(&self.settings(), &stanza) {
             Ok(link) => link,
             Err(cause) => return bounce(&stanza, &cause),
@@ -66,6 +69,10 @@ impl Core {
     /// Availability for one contact of another domain.
     pub(crate) fn fan_remote(self: &Arc<Self>, rendered: &Rendered, jid: &Jid) -> Vec<Effect> {
         let stanza = Stanza::clone(rendered.stanza()).with_to(jid.to_bare());
+        let stanza = match self.to_component(stanza) {
+            Ok(effects) => return effects,
+            Err(stanza) => stanza,
+        };
         let link = match self.way(&self.settings(), &stanza) {
             Ok(link) => link,
             Err(cause) => return bounce(&stanza, &cause),
@@ -92,7 +99,7 @@ impl Core {
             return Ok(link);
         }
         // Only what is ours can have sent it.
-        if !settings.hosts.contains_key(from) {
+        if !settings.serves(from) {
             return Err(Cause::Denied);
         }
         let pair = Pair {

@@ -22,6 +22,8 @@ pub struct DueRows {
     newest: Option<RowId>,
     /// The store does not know yet what was taken.
     dirty: bool,
+    /// By what the messages of `recent` are recognised, apart from it: every message is looked for.
+    prints: VecDeque<Print>,
     recent: VecDeque<Recent>,
 }
 
@@ -34,7 +36,6 @@ struct DueRow {
 
 #[derive(Debug)]
 struct Recent {
-    print: Print,
     stream: u128,
     submitted: TicketView,
 }
@@ -181,8 +182,13 @@ impl DueRows {
 
     /// The submit of the same message on one of these streams of its sender's, if it came lately.
     pub fn resent(&self, print: Print, on: impl Fn(u128) -> bool) -> Option<TicketView> {
-        let mut recent = self.recent.iter();
-        let found = recent.find(|recent| recent.print == print && on(recent.stream));
+        let alike = self
+            .prints
+            .iter()
+            .enumerate()
+            .filter(|(_, other)| **other == print);
+        let mut alike = alike.filter_map(|(at, _)| self.recent.get(at));
+        let found = alike.find(|recent| on(recent.stream));
         found.map(|recent| recent.submitted.clone())
     }
 
@@ -191,11 +197,9 @@ impl DueRows {
         let settled = |recent: &Recent| recent.submitted.outcome().is_some();
         if self.recent.len() >= RECENT_MAX && self.recent.front().is_some_and(settled) {
             self.recent.pop_front();
+            self.prints.pop_front();
         }
-        self.recent.push_back(Recent {
-            print,
-            stream,
-            submitted,
-        });
+        self.prints.push_back(print);
+        self.recent.push_back(Recent { stream, submitted });
     }
 }

@@ -109,6 +109,17 @@ pub struct Sent {
     pub paused: bool,
 }
 
+/// How a queue stands.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Look {
+    /// Somebody waits for the session's task.
+    pub visited: bool,
+    /// The gate is shut.
+    pub gated: bool,
+    /// It is half-way to the hard bound.
+    pub congested: bool,
+}
+
 /// The queue of one session.
 #[derive(Default)]
 pub struct Outbox {
@@ -156,6 +167,16 @@ impl Outbox {
     /// What waited follows what was drawn.
     pub fn open_gate(&self) {
         self.lock().open_gate();
+    }
+
+    /// What a session's task looks at before each thing that it does.
+    pub fn look(&self, limits: &Limits) -> Look {
+        let q = self.lock();
+        Look {
+            visited: q.visit.is_some(),
+            gated: q.is_gated(),
+            congested: q.is_congested(limits),
+        }
     }
 
     /// True while the gate is shut.

@@ -27,11 +27,11 @@ pub use permit::{Permit, StoreLimits};
 pub use row::{Cleared, Clearing, MessageRow, Print, RowId, RowIds, Sent, Watermark};
 pub use sqlite::SqliteStore;
 pub use ticket::{Ticket, TicketView};
-pub(crate) use types::{LINK_MARK, hash_number, is_link};
 pub use types::{
     AccountRecord, Ban, CommitError, KeyShape, KeySurvey, KvRecord, Ops, RosterRecord, RosterRow,
     StoreError, Subscription, WriteOp,
 };
+pub(crate) use types::{LINK_MARK, hash_number, is_link};
 
 /// Messages of one sender that are recognised when they are sent again: what a client keeps that
 /// was not acknowledged, several times over.

@@ -9,8 +9,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
-use ring::digest::{Context, SHA256};
 use xmpp_stream::jid::BareJid;
+use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 use crate::random;
 
@@ -108,6 +108,9 @@ pub struct Sent {
 }
 
 /// A digest over a message's recipient, id, type and content: the same for a message sent again.
+///
+/// No cryptographic one: it is compared with what the same account has sent, and who makes two of its
+/// own messages alike has but itself to blame.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 pub struct Print(pub u64);
 
@@ -115,17 +118,12 @@ impl Print {
     /// The digest of these parts.
     #[must_use]
     pub fn of(parts: &[&[u8]]) -> Self {
-        let mut context = Context::new(&SHA256);
-        for part in parts {
-            context.update(&(part.len() as u64).to_le_bytes());
-            context.update(part);
-        }
-        let mut first = [0; 8];
-        let digest = context.finish();
-        for (to, from) in first.iter_mut().zip(digest.as_ref()) {
-            *to = *from;
-        }
-        Self(u64::from_le_bytes(first))
+        // The length of each part is in its digest, which is the seed of the next.
+        Self(
+            parts
+                .iter()
+                .fold(0, |seed, part| xxh3_64_with_seed(part, seed)),
+        )
     }
 }
 

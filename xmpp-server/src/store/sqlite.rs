@@ -163,9 +163,7 @@ impl SqliteStore {
 
     pub(super) async fn links(&self) -> Result<Vec<BareJid>, StoreError> {
         let tail = self.tail.clone();
-        self.readers
-            .run(move |db| message::links(db, &tail))
-            .await
+        self.readers.run(move |db| message::links(db, &tail)).await
     }
 
     pub(super) async fn newest(&self) -> Result<Option<RowId>, StoreError> {

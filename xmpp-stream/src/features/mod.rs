@@ -7,6 +7,7 @@ pub(crate) mod bind;
 pub(crate) mod csi;
 pub mod dialback;
 pub(crate) mod external;
+pub mod handshake;
 pub(crate) mod limits;
 pub(crate) mod plain;
 pub(crate) mod sasl;

@@ -16,6 +16,7 @@ use crate::jid::{BareJid, FullJid};
 use crate::stanza::Stanza;
 use std::time::Instant;
 
+pub mod component;
 mod header;
 pub mod initiator;
 mod open;
@@ -156,6 +157,8 @@ pub enum Output {
     Note(Note),
     /// What streams between servers ask and tell beside all this.
     Server(s2s::Event),
+    /// What streams of components ask and tell beside all this.
+    Component(component::Event),
     /// The stream is over; write what is left, then close the transport.
     Closed(CloseReason),
 }

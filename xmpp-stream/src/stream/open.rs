@@ -127,7 +127,7 @@ impl Open {
         let due = now.checked_add(self.silence_answer_max);
         if self.managed {
             // An answer is due to this as well, and it is no stanza that somebody has to count.
-            wire.out.extend_from_slice(&sm::ask());
+            sm::write_ask(&mut wire.out);
             self.ping = Some(Ping { id, due });
             return Ok(());
         }

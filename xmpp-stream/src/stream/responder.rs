@@ -292,6 +292,14 @@ impl Responder {
         }
     }
 
+    /// Asks how many stanzas the client has handled (XEP-0198 section 4); the caller knows that it
+    /// counts.
+    pub fn ask(&mut self) {
+        if self.is_open() {
+            sm::write_ask(&mut self.wire.out);
+        }
+    }
+
     /// Closes from our side, with an error or cleanly.
     pub fn close(&mut self, error: Option<StreamError>, now: Instant) {
         match (self.take_state(), error) {

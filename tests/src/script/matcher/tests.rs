@@ -171,3 +171,25 @@ fn the_nearest_has_the_highest_score() {
     assert!(near > score(&expected, &tree("<presence type='chat'/>")));
     assert!(near < score(&expected, &expected));
 }
+
+#[test]
+fn what_a_value_encodes_is_compared() {
+    let encoded = "<a xmlns='b'>cj1hYmMseD0x</a>"; // r=abc,x=1
+    check("<a xmlns='b'>{scansion:base64}r=abc,x=1</a>", encoded, None);
+    check(
+        "<a xmlns='b'>{scansion:base64}r={scansion:any},x=1</a>",
+        encoded,
+        None,
+    );
+    for (expected, got) in [
+        ("{scansion:base64}r=abd{scansion:any}", "cj1hYmMseD0x"),
+        ("{scansion:base64}{scansion:any}", "no base64"),
+    ] {
+        let what = format!("a: expected text {expected:?}, got {got:?}");
+        let (expected, got) = (
+            format!("<a xmlns='b'>{expected}</a>"),
+            format!("<a xmlns='b'>{got}</a>"),
+        );
+        check(&expected, &got, Some(&what));
+    }
+}

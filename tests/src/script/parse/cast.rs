@@ -1,7 +1,8 @@
 //! `[Client] Romeo` and its properties.
 
+use crate::lab::Variant;
 use crate::script::lines::{Block, error};
-use crate::script::model::{At, Character, CharacterKind, ScriptError};
+use crate::script::model::{At, Character, CharacterKind, Proof, ScriptError};
 use xmpp_stream::jid::Jid;
 
 pub(super) fn character(block: &Block) -> Result<Character, ScriptError> {
@@ -44,6 +45,8 @@ pub(super) fn character(block: &Block) -> Result<Character, ScriptError> {
         connect: (None, None),
         has_account: true,
         direct_tls: false,
+        certificate: None,
+        proof: Proof::default(),
     };
     for (at, line) in &block.body {
         property(&mut one, at, line)?;
@@ -98,9 +101,27 @@ fn property(one: &mut Character, at: &At, line: &str) -> Result<(), ScriptError>
         "account" if value == "none" => one.has_account = false,
         "tls" if value == "direct" => one.direct_tls = true,
         "tls" if value == "starttls" => one.direct_tls = false,
-        "account" | "tls" => return Err(error(value_at, format!("{value:?} is not known here"))),
+        "certificate" => {
+            one.certificate = match value {
+                "good" => None,
+                "expired" => Some(Variant::Expired),
+                "untrusted" => Some(Variant::OtherCa),
+                "misnamed" => Some(Variant::WrongName),
+                _ => {
+                    let what = format!("{value:?}: good, expired, untrusted or misnamed");
+                    return Err(error(value_at, what));
+                }
+            }
+        }
+        "proof" if value == "dialback" => one.proof = Proof::Dialback,
+        "proof" if value == "none" => one.proof = Proof::None,
+        "proof" if value == "certificate" => one.proof = Proof::Certificate,
+        "account" | "tls" | "proof" => {
+            return Err(error(value_at, format!("{value:?} is not known here")));
+        }
         other => {
-            let known = "jid, domain, password, resource, account, tls, connect_host, connect_port";
+            let known = "jid, domain, password, resource, account, tls, certificate, proof, \
+                         connect_host, connect_port";
             return Err(error(
                 at,
                 format!("{other:?} is no property; there are {known}"),
@@ -117,6 +138,19 @@ fn complete(one: Character) -> Result<Character, ScriptError> {
         return Err(error(
             one.at,
             format!("{} needs `jid: local@domain`", one.name),
+        ));
+    }
+    let is_beside = matches!(one.kind, CharacterKind::Server | CharacterKind::Component);
+    if is_beside && (one.jid.is_none() || has_local) {
+        return Err(error(
+            one.at,
+            format!("{} needs `jid: its own domain`", one.name),
+        ));
+    }
+    if one.kind == CharacterKind::Server && one.jid.as_deref() == Some(&one.domain) {
+        return Err(error(
+            one.at,
+            format!("{} needs `domain: the one it talks to`", one.name),
         ));
     }
     if needs_jid && one.password.is_none() {

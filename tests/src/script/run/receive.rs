@@ -89,6 +89,16 @@ impl Playing<'_> {
         Ok(got)
     }
 
+    /// This one, the nearest to what was expected, was not as expected.
+    fn mark_nearest(&mut self, who: Option<usize>, tree: &Tree) {
+        let text = tree.to_string();
+        let mut events = self.events.iter_mut().rev();
+        let found = events.find(|event| event.lane == who && event.text == text);
+        if let Some(event) = found.filter(|event| event.kind == EventKind::Received) {
+            event.kind = EventKind::Unexpected;
+        }
+    }
+
     /// What came last was not as expected.
     fn mark_unexpected(&mut self, who: usize) {
         let last = self
@@ -103,7 +113,7 @@ impl Playing<'_> {
 
     /// Nothing came, or the connection ended: the nearest of what was passed over is shown.
     fn not_received(
-        &self,
+        &mut self,
         step: &Step,
         what: String,
         expected: &[Tree],
@@ -122,6 +132,8 @@ impl Playing<'_> {
                 failure.what = format!("{} (and {})", mismatch.what, failure.what);
             }
             failure.rows = diff::rows(wanted, nearest);
+            self.mark_nearest(step.who, nearest);
+            let near = near.filter(|tree| tree.name() == wanted.name());
             failure.candidates = near.take(CANDIDATES_MAX).map(Tree::to_string).collect();
         }
         failure

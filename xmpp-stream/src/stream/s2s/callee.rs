@@ -10,7 +10,7 @@ mod open;
 
 use super::flow::{self, Flow};
 use super::{Dialback, Distrust, Event, Pair, PeerVerdict, Proof, Secret};
-use crate::error::{StreamCondition, StreamError};
+use crate::error::{SaslCondition, StreamCondition, StreamError};
 use crate::features::{bidi, dialback as db, external, limits, sm, starttls};
 use crate::limits::Limits;
 use crate::ns;
@@ -163,9 +163,8 @@ impl Callee {
     /// Sends a stanza or element; false, and nothing is sent, when the stream is not open for it: a
     /// stanza goes only where the peer has asked for both directions, against a proven pair.
     pub fn send<D>(&mut self, item: &Item<D>) -> bool {
-        let flow = match &mut self.state {
-            State::Open(flow) | State::AwaitClose(flow) => flow,
-            _ => return false,
+        let (State::Open(flow) | State::AwaitClose(flow)) = &mut self.state else {
+            return false;
         };
         if let Some(stanza) = flow::stanza_of(item) {
             let pair = flow::pair_of(stanza).map(|pair| pair.reversed());
@@ -500,7 +499,11 @@ impl Callee {
                     false => State::Open(Box::new(Flow::new(&self.config.limits, now))),
                 })
             }
-            (ns::SASL | ns::SM, _) => Err(not_authorized()),
+            (ns::SASL, "abort" | "response") => self.refuse(stage, SaslCondition::MalformedRequest),
+            (ns::SM, _) => {
+                self.unmanaged("unexpected-request")?;
+                Ok(State::AwaitFeature(stage))
+            }
             _ => Err(StreamError::new(StreamCondition::UnsupportedStanzaType)),
         }
     }

@@ -194,7 +194,7 @@ impl Caller {
     }
 
     /// Answers `Event::CheckPeer`.
-    pub fn peer_checked(&mut self, verdict: PeerVerdict, _now: Instant) {
+    pub fn peer_checked(&mut self, verdict: PeerVerdict, now: Instant) {
         if !matches!(self.state, State::AwaitPeer) {
             return;
         }
@@ -210,6 +210,8 @@ impl Caller {
             }
             PeerVerdict::Refused(error) => self.end(CloseReason::Ours(error)),
         }
+        let held = std::mem::take(&mut self.wire.held);
+        self.run(&held, now);
     }
 
     /// Asks the peer, as the authoritative server of `check.pair.from`, whether a key is its own:

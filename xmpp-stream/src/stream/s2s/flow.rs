@@ -107,7 +107,7 @@ impl Flow {
 }
 
 /// Appends an item; an error that ends the stream is given back instead.
-pub(super) fn write_item<D>(item: &Item<D>, out: &mut Vec<u8>) -> Option<StreamError> {
+pub(in crate::stream) fn write_item<D>(item: &Item<D>, out: &mut Vec<u8>) -> Option<StreamError> {
     match item {
         Item::Shared(to, rendered, _) => rendered.write(out, *to, None),
         Item::One(stanza) => stanza.write(out),
@@ -128,7 +128,9 @@ pub(super) fn stanza_of<D>(item: &Item<D>) -> Option<&Stanza> {
 
 /// The domains of a stanza, or of what is left of one; without `to` where that is no address, which
 /// is answered. `None`: its `from` is no address; it is dropped alone, as many share the stream.
-pub(super) fn domains(frame: &Frame) -> Result<Option<(&str, Option<&str>)>, StreamError> {
+pub(in crate::stream) fn domains(
+    frame: &Frame,
+) -> Result<Option<(&str, Option<&str>)>, StreamError> {
     let (head, is_whole) = match frame {
         Frame::Refused(refused) if refused.is_from_bad => return Ok(None),
         Frame::Refused(refused) => (&refused.head, false),

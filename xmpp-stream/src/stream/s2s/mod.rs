@@ -8,7 +8,7 @@
 mod callee;
 mod caller;
 mod distrust;
-mod flow;
+pub(super) mod flow;
 #[cfg(test)]
 mod tests;
 

@@ -66,7 +66,7 @@ impl Callee {
     }
 
     /// `<failure/>`; the peer may try dialback.
-    fn refuse(
+    pub(super) fn refuse(
         &mut self,
         stage: Box<Stage>,
         condition: SaslCondition,

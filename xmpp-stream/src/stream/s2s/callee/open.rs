@@ -110,14 +110,18 @@ impl Callee {
             SmRequest::Ask | SmRequest::Ack(_) => {
                 return Err(StreamError::new(StreamCondition::UnsupportedStanzaType));
             }
-            _ if !self.config.manage => return self.unmanaged(flow, "feature-not-implemented"),
+            _ if !self.config.manage => {
+                self.unmanaged("feature-not-implemented")?;
+                return Ok(State::Open(flow));
+            }
             _ if flow.is_managed() => {
                 let error = StreamError::new(StreamCondition::PolicyViolation);
                 return Err(error.with_text("stream management is enabled already"));
             }
             SmRequest::Enable { .. } => flow.set_managed(true),
             SmRequest::Resume { .. } if !flow.is_fresh() => {
-                return self.unmanaged(flow, "unexpected-request");
+                self.unmanaged("unexpected-request")?;
+                return Ok(State::Open(flow));
             }
             SmRequest::Resume { previd, h } => {
                 let pairs = self.proven.keys().cloned().collect();
@@ -131,11 +135,11 @@ impl Callee {
         Ok(State::Open(flow))
     }
 
-    fn unmanaged(&mut self, flow: Box<Flow>, condition: &str) -> Result<State, StreamError> {
+    /// `<failed/>`, and on with what there is; not for ever.
+    pub(super) fn unmanaged(&mut self, condition: &str) -> Result<(), StreamError> {
         self.wire
             .out
             .extend_from_slice(&sm::failed(condition, None));
-        self.refused()?;
-        Ok(State::Open(flow))
+        self.refused()
     }
 }
