@@ -20,6 +20,8 @@ pub(crate) enum Proof {
     External,
     /// By certificates of one CA for servers only, as public authorities issue them now.
     ServerOnly,
+    /// The same, and dialback where that is not believed.
+    Fallback,
     /// By dialback: neither knows the other's CA.
     Dialback,
 }
@@ -30,18 +32,14 @@ impl Proof {
         match self {
             Self::External => "EXTERNAL",
             Self::ServerOnly => "EXTERNAL, serverAuth only",
+            Self::Fallback => "EXTERNAL, serverAuth only, else dialback",
             Self::Dialback => "dialback",
         }
     }
-}
 
-impl Proof {
-    /// As `s2s list` names it.
-    pub(crate) fn word(self) -> &'static str {
-        match self {
-            Self::External | Self::ServerOnly => "EXTERNAL",
-            Self::Dialback => "dialback",
-        }
+    /// Dialback is allowed.
+    pub(super) fn may_dial_back(self) -> bool {
+        matches!(self, Self::Fallback | Self::Dialback)
     }
 }
 
@@ -200,12 +198,13 @@ impl World {
         }
     }
 
-    /// What the other server has logged.
-    pub(crate) fn their_log(&self) -> String {
-        let process = self.theirs.process.as_ref().expect("a process");
-        match self.make {
-            Make::Prosody => process.read("prosody.log"),
-            Make::Ejabberd => process.read("ejabberd.log"),
+    /// How ours and theirs are believed by the other, in the words of `s2s list`. ejabberd wants a
+    /// certificate that is good for the calling side of TLS.
+    pub(crate) fn proofs(&self) -> [&'static str; 2] {
+        match (self.proof, self.make) {
+            (Proof::Dialback, _) => ["dialback", "dialback"],
+            (Proof::Fallback, Make::Ejabberd) => ["dialback", "EXTERNAL"],
+            _ => ["EXTERNAL", "EXTERNAL"],
         }
     }
 }
@@ -231,7 +230,7 @@ fn leaf(ca: &DevCa, at: &At, proof: Proof) -> Leaf {
     let (names, now) = (at.names(), process::now());
     let leaf = match proof {
         Proof::External => ca.issue_for_both_sides(&names, now),
-        Proof::ServerOnly | Proof::Dialback => ca.issue(&names, now),
+        Proof::ServerOnly | Proof::Fallback | Proof::Dialback => ca.issue(&names, now),
     };
     leaf.expect("a certificate")
 }
