@@ -107,7 +107,7 @@ pub(crate) struct Side {
     pub(crate) place: Place,
     ca_pem: String,
     accounts: AtomicUsize,
-    process: Option<Process>,
+    _process: Option<Process>,
 }
 
 /// Our server.
@@ -246,7 +246,7 @@ impl Side {
             },
             ca_pem: ca.pem().to_owned(),
             accounts: AtomicUsize::new(0),
-            process,
+            _process: process,
         }
     }
 
