@@ -5,10 +5,11 @@ use std::net::SocketAddr;
 use tokio::net::TcpStream;
 use xmpp_server::config::{AllowedComponent, Config};
 use xmpp_server::listener::ListenerKind;
+use xmpp_stream::driver::Transport;
 use xmpp_stream::ns;
 use xmpp_stream::stream::component::Secret;
-use xmpp_testkit::TestLab;
 use xmpp_testkit::wire::Wire;
+use xmpp_testkit::{Federated, TestLab};
 
 const GATEWAY: &str = "gw.d.test";
 
@@ -34,6 +35,10 @@ async fn connect(lab: &TestLab, domain: &str) -> Wire {
         .expect("a listener")
         .1;
     let stream = TcpStream::connect(address).await.expect("a connection");
+    greeted(stream, domain).await
+}
+
+async fn greeted(stream: impl Transport + 'static, domain: &str) -> Wire {
     let mut wire = Wire::over(stream, domain);
     wire.send(format!(
         "<stream:stream xmlns='{}' xmlns:stream='{}' to='{domain}'>",
@@ -75,7 +80,7 @@ fn message(from: &str, to: &str, id: &str) -> String {
 }
 
 #[tokio::test]
-async fn cp_01_a_component_comes_in_by_its_secret() {
+async fn im_cp_01_a_component_comes_in_by_its_secret() {
     let lab = lab().await;
     component(&lab, GATEWAY).await;
     let mut wrong = connect(&lab, "other.d.test").await;
@@ -92,7 +97,7 @@ async fn cp_01_a_component_comes_in_by_its_secret() {
 }
 
 #[tokio::test]
-async fn cp_02_a_second_connection_of_a_component_is_a_conflict() {
+async fn im_cp_02_a_second_connection_of_a_component_is_a_conflict() {
     let lab = lab().await;
     let mut first = component(&lab, GATEWAY).await;
     let mut ann = online(&lab, "ann@d.test").await;
@@ -100,8 +105,10 @@ async fn cp_02_a_second_connection_of_a_component_is_a_conflict() {
     shake(&mut second, "test").await;
     second.expect_stream_error("conflict").await;
     // The first one goes on.
-    ann.send(format!("<message to='{GATEWAY}' id='m'><body>hi</body></message>"))
-        .await;
+    ann.send(format!(
+        "<message to='{GATEWAY}' id='m'><body>hi</body></message>"
+    ))
+    .await;
     assert_eq!(first.next().await.attr("id"), Some("m"));
     first.close().await;
     // Its place is free; when, the server says by letting another in.
@@ -115,7 +122,7 @@ async fn comes_in(lab: &TestLab) -> bool {
 }
 
 #[tokio::test]
-async fn cp_02_stanzas_pass_both_ways_in_the_namespace_of_each_stream() {
+async fn im_cp_02_stanzas_pass_both_ways_in_the_namespace_of_each_stream() {
     let lab = lab().await;
     let mut gateway = component(&lab, GATEWAY).await;
     let mut ann = online(&lab, "ann@d.test").await;
@@ -161,16 +168,28 @@ async fn cp_02_stanzas_pass_both_ways_in_the_namespace_of_each_stream() {
         ))
         .await;
     let answer = gateway.next().await;
-    assert_eq!((answer.attr("id"), answer.attr("type")), (Some("7"), Some("result")));
+    assert_eq!(
+        (answer.attr("id"), answer.attr("type")),
+        (Some("7"), Some("result"))
+    );
 }
 
 #[tokio::test]
-async fn cp_02_a_component_speaks_for_its_own_domain_alone() {
+async fn im_cp_02_a_component_speaks_for_its_own_domain_alone() {
     let cases = [
         (message("ann@d.test", "ann@d.test", "m"), "invalid-from"),
-        (message("x@sub.gw.d.test", "ann@d.test", "m"), "invalid-from"),
-        (format!("<message from='{GATEWAY}'/>"), "improper-addressing"),
-        ("<message to='ann@d.test'/>".to_owned(), "improper-addressing"),
+        (
+            message("x@sub.gw.d.test", "ann@d.test", "m"),
+            "invalid-from",
+        ),
+        (
+            format!("<message from='{GATEWAY}'/>"),
+            "improper-addressing",
+        ),
+        (
+            "<message to='ann@d.test'/>".to_owned(),
+            "improper-addressing",
+        ),
     ];
     let lab = lab().await;
     let mut ann = online(&lab, "ann@d.test").await;
@@ -201,9 +220,16 @@ async fn what_is_for_an_absent_component_goes_back_with_the_reason() {
         .await;
         let got = ann.next().await;
         let error = got.child("error").expect("an error");
-        assert!(error.child_ns(ns::STANZAS, "service-unavailable").is_some(), "{got}");
+        assert!(
+            error.child_ns(ns::STANZAS, "service-unavailable").is_some(),
+            "{got}"
+        );
         assert_eq!(got.attr("from"), Some("x@gw.d.test"));
-        assert!(got.to_string().contains("the component gw.d.test is not connected"), "{got}");
+        assert!(
+            got.to_string()
+                .contains("the component gw.d.test is not connected"),
+            "{got}"
+        );
     }
     // Nobody is told that nobody heard of an end.
     ann.send(format!("<presence type='unavailable' to='x@{GATEWAY}'/>"))
@@ -216,12 +242,16 @@ async fn components_write_to_each_other() {
     let lab = lab().await;
     let mut one = component(&lab, GATEWAY).await;
     let mut other = component(&lab, "other.d.test").await;
-    one.send(message("x@gw.d.test", "y@other.d.test", "m")).await;
+    one.send(message("x@gw.d.test", "y@other.d.test", "m"))
+        .await;
     assert_eq!(other.next().await.attr("from"), Some("x@gw.d.test"));
     // A domain of nobody's.
     one.send(message("x@gw.d.test", "y@nobody.test", "n")).await;
     let got = one.next().await;
-    assert_eq!((got.attr("id"), got.attr("type")), (Some("n"), Some("error")));
+    assert_eq!(
+        (got.attr("id"), got.attr("type")),
+        (Some("n"), Some("error"))
+    );
 }
 
 #[tokio::test]
@@ -236,7 +266,9 @@ async fn presence_and_subscriptions_reach_a_component() {
     assert_eq!(asked.attr("from"), Some("ann@d.test"));
     for ty in ["subscribed", "subscribe"] {
         gateway
-            .send(format!("<presence from='x@{GATEWAY}' to='ann@d.test' type='{ty}'/>"))
+            .send(format!(
+                "<presence from='x@{GATEWAY}' to='ann@d.test' type='{ty}'/>"
+            ))
             .await;
     }
     ann.send(format!("<presence type='subscribed' to='x@{GATEWAY}'/>"))
@@ -257,13 +289,16 @@ async fn presence_and_subscriptions_reach_a_component() {
 }
 
 #[tokio::test]
-async fn a_domain_lists_the_components_below_it() {
+async fn im_di_08_a_domain_lists_the_components_below_it() {
     let lab = lab().await;
     let mut ann = online(&lab, "ann@d.test").await;
     let payload = format!("<query xmlns='{}'/>", ns::DISCO_ITEMS);
     let got = ann.iq("get", "d.test", &payload).await;
     let query = got.child("query").expect("a query");
-    let items: Vec<_> = query.children().filter_map(|item| item.attr("jid")).collect();
+    let items: Vec<_> = query
+        .children()
+        .filter_map(|item| item.attr("jid"))
+        .collect();
     assert_eq!(items, [GATEWAY, "other.d.test"]);
 }
 
@@ -277,12 +312,19 @@ async fn a_reload_takes_a_component_away() {
     lab.handle().reload(config).await.expect("it loads");
     gateway.send(message(GATEWAY, "ann@d.test", "m")).await;
     gateway.expect_stream_error("host-gone").await;
-    ann.send(format!("<message to='{GATEWAY}' id='m'><body>hi</body></message>"))
-        .await;
+    ann.send(format!(
+        "<message to='{GATEWAY}' id='m'><body>hi</body></message>"
+    ))
+    .await;
     // Like any other domain that nobody serves.
     let got = ann.next().await;
     let error = got.child("error").expect("an error");
-    assert!(error.child_ns(ns::STANZAS, "remote-server-not-found").is_some(), "{got}");
+    assert!(
+        error
+            .child_ns(ns::STANZAS, "remote-server-not-found")
+            .is_some(),
+        "{got}"
+    );
 }
 
 #[tokio::test]
@@ -291,5 +333,43 @@ async fn components_are_told_that_the_server_goes() {
     let mut gateway = component(&lab, GATEWAY).await;
     let ending = tokio::spawn(lab.shutdown());
     gateway.expect_stream_error("system-shutdown").await;
+    drop(gateway);
     ending.await.expect("it ends");
+}
+
+#[tokio::test]
+async fn a_component_and_another_server_find_each_other() {
+    let change = |domain: &str, config: &mut Config| {
+        if domain == "d.test" {
+            allow(config);
+        }
+    };
+    let all = Federated::with(["d.test", "e.test"], change).await;
+    all.names
+        .set(GATEWAY, all.server_place("d.test").address.port());
+    let (near, far) = tokio::io::duplex(4096);
+    let handle = all.handle("d.test");
+    let peer = SocketAddr::from(([127, 0, 0, 1], 1));
+    tokio::spawn(async move { handle.serve_component(Box::new(far), peer).await });
+    let mut gateway = greeted(near, GATEWAY).await;
+    shake(&mut gateway, "test").await;
+    gateway.next().await;
+    let mut ben = all.online("ben@e.test/y").await;
+    ben.send(format!(
+        "<message to='x@{GATEWAY}' id='there'><body>hi</body></message>"
+    ))
+    .await;
+    let got = gateway.next().await;
+    assert_eq!(got.attr("id"), Some("there"), "{got}");
+    assert_eq!(got.attr("from"), Some("ben@e.test/y"));
+    // Out under the certificate of the domain above it.
+    gateway
+        .send(message("x@gw.d.test", "ben@e.test/y", "back"))
+        .await;
+    let got = ben.next_of("message").await;
+    assert_eq!(
+        (got.attr("id"), got.attr("from")),
+        (Some("back"), Some("x@gw.d.test")),
+        "{got}"
+    );
 }

@@ -20,9 +20,10 @@ async fn lab() -> TestLab {
 
 /// Puts the lab's configuration in force again with a change.
 async fn reload(lab: &TestLab, change: impl FnOnce(&mut Config)) {
-    let mut config = lab.handle().core().settings().config.clone();
+    let mut config = Box::new(lab.handle().core().settings().config.clone());
     change(&mut config);
-    lab.handle().reload(config).await.expect("it loads");
+    let reloaded = Box::pin(lab.handle().reload(*config)).await;
+    reloaded.expect("it loads");
 }
 
 fn query(ns: &str) -> String {

@@ -6,7 +6,7 @@
 use std::time::Duration;
 use xmpp_server::config::Dialback;
 use xmpp_testkit::lab::{LabClient, Variant};
-use xmpp_testkit::{LabError, TestLab};
+use xmpp_testkit::{LabError, Relay, TestLab};
 
 async fn lab() -> TestLab {
     TestLab::new(["a.test", "b.test"]).await.expect("a lab")
@@ -73,7 +73,8 @@ async fn ten_thousand_messages_over_a_link_that_is_killed() -> Result<(), LabErr
     const CUTS: usize = 6;
     let lab = lab().await;
     let (ann, mut ben) = talking(&lab).await?;
-    let link = lab.link("a.test", "b.test");
+    // Whichever carries them: a stream may be used both ways.
+    let links = lab.links("a.test", "b.test");
     let sending = tokio::spawn(async move {
         for number in numbers(0..COUNT) {
             ann.send_message("ben@b.test/x", &number)
@@ -85,7 +86,9 @@ async fn ten_thousand_messages_over_a_link_that_is_killed() -> Result<(), LabErr
     let mut got = Vec::new();
     for cut in 1..=CUTS {
         // Within the bytes of one message, each time elsewhere in it.
-        link.cut_after(37 * cut as u64);
+        for link in &links {
+            link.cut_after(37 * cut as u64);
+        }
         let until = COUNT * cut / (CUTS + 1);
         got.extend(bodies(&mut ben, until - got.len()).await?);
     }
@@ -97,7 +100,8 @@ async fn ten_thousand_messages_over_a_link_that_is_killed() -> Result<(), LabErr
     assert_eq!(wrong, None, "the first that is not in order");
     let ann = sending.await.expect("a sender");
     nothing_more(&ann, &mut ben).await?;
-    assert_eq!(link.accepted(), 1 + CUTS, "connections");
+    let connections: usize = links.iter().map(Relay::accepted).sum();
+    assert!(connections > CUTS, "{connections} connections");
     Ok(())
 }
 

@@ -240,13 +240,12 @@ async fn recorded() {
             available.expect("the stream is open");
             let text = Stanza::chat(account.jid.as_jid().as_str(), "to myself").expect("a chat");
             client.send_stanza(text).await.expect("the stream is open");
-            while !client
-                .next_stanza()
-                .await
-                .expect("a message")
-                .body()
-                .is_some()
-            {}
+            loop {
+                let heard = client.next_stanza().await.expect("a message");
+                if heard.body().is_some() {
+                    break;
+                }
+            }
             client.disconnect().await.expect("the stream is open");
         };
         let recorded = tokio::join!(recorder.record(std::future::pending()), talking).0;

@@ -128,7 +128,7 @@ impl Node {
             None => Addresses {
                 c2s: running
                     .address(ListenerKind::C2sStartTls)
-                    .unwrap_or(SocketAddr::from(([127, 0, 0, 1], 0))),
+                    .unwrap_or_else(|| SocketAddr::from(([127, 0, 0, 1], 0))),
                 c2s_tls: running.address(ListenerKind::C2sTls),
                 s2s: running.address(ListenerKind::S2sStartTls),
                 s2s_tls: running.address(ListenerKind::S2sTls),

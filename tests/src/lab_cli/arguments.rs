@@ -31,8 +31,19 @@ pub(super) struct Arguments {
 #[derive(Debug, Subcommand)]
 pub(super) enum Word {
     /// Serve domains until Ctrl-C; faults on links are typed meanwhile (type help)
+    ///
+    /// Says where everything is: the CA certificate to trust, the name server that knows the domains,
+    /// listeners, two accounts a domain with their passwords (also in a file, as xmpp-script
+    /// --accounts reads it), and for each --join a certificate that its server may show. Then every
+    /// stanza of the accounts is a line, and so is every change of a link.
+    #[command(verbatim_doc_comment)]
     Up(Up),
     /// Play a conversation across two domains, print it, and end
+    ///
+    /// A server of a.test and one of b.test, a client at each: they become contacts and talk, the
+    /// link between the servers is cut and mended meanwhile, and nothing is lost. No port is fixed,
+    /// nothing is written, and nothing leaves this machine.
+    #[command(verbatim_doc_comment)]
     Demo(Demo),
 }
 

@@ -14,7 +14,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 use xmpp_certs::DevCa;
 use xmpp_server::clock::Clock;
@@ -30,10 +30,17 @@ pub(super) async fn run(up: Up) -> Result<(), Trouble> {
     let served = up.served()?;
     let joined = up.joined(&served)?;
     let view = View::new(up.json);
+    // Before anything is there that has to be put away.
+    let mut signals = Signals::new()?;
     let folder = Folder::new(up.data.as_deref())?;
     let authority = folder.0.join("ca");
     let now = Clock::start().system_now();
     let ca = DevCa::load_or_create(&authority, now).map_err(Trouble::Authority)?;
+    let mut certificates = Vec::new();
+    for one in &joined {
+        let made = ca.ensure_domain(&folder.0.join("certs"), &one.domain, now);
+        certificates.push((one.domain.clone(), made.map_err(Trouble::Authority)?));
+    }
     let (events, mut shown) = unbounded_channel();
     let ports: BTreeMap<String, Ports> = served
         .iter()
@@ -61,6 +68,14 @@ pub(super) async fn run(up: Up) -> Result<(), Trouble> {
     for Joined { domain, address } in joined.iter().cloned() {
         view.show(&Event::Joined { domain, address });
     }
+    for (domain, made) in certificates {
+        let (certificate, key) = (made.certificate, made.key);
+        view.show(&Event::Certificate {
+            domain,
+            certificate,
+            key,
+        });
+    }
     view.show(&Event::Accounts(file));
     for (jid, password) in accounts {
         view.show(&Event::Account { jid, password });
@@ -75,16 +90,37 @@ pub(super) async fn run(up: Up) -> Result<(), Trouble> {
         view: &view,
         domains,
     };
-    serving.until_end(&mut shown).await?;
+    serving.until_end(&mut shown, &mut signals).await;
     view.show(&Event::Ending);
-    let mut again =
-        signal(SignalKind::interrupt()).map_err(|error| Trouble::Io("signals".into(), error))?;
     tokio::select! {
         () = lab.shutdown() => {}
-        // a second Ctrl-C: whoever waits for an orderly end has waited long enough
-        _ = again.recv() => {}
+        // A second one: who waits for an orderly end has waited long enough.
+        () = signals.any() => {}
     }
     Ok(())
+}
+
+/// What ends it from outside.
+struct Signals {
+    interrupt: Signal,
+    terminate: Signal,
+}
+
+impl Signals {
+    fn new() -> Result<Self, Trouble> {
+        let of = |kind| signal(kind).map_err(|error| Trouble::Io("signals".into(), error));
+        Ok(Self {
+            interrupt: of(SignalKind::interrupt())?,
+            terminate: of(SignalKind::terminate())?,
+        })
+    }
+
+    async fn any(&mut self) {
+        tokio::select! {
+            _ = self.interrupt.recv() => {}
+            _ = self.terminate.recv() => {}
+        }
+    }
 }
 
 /// What the servers are told beside what a lab tells them.
@@ -181,22 +217,18 @@ struct Serving<'a> {
 }
 
 impl Serving<'_> {
-    async fn until_end(&self, shown: &mut UnboundedReceiver<Event>) -> Result<(), Trouble> {
-        let signals = |error| Trouble::Io("signals".into(), error);
-        let mut interrupt = signal(SignalKind::interrupt()).map_err(signals)?;
-        let mut terminate = signal(SignalKind::terminate()).map_err(signals)?;
+    async fn until_end(&self, shown: &mut UnboundedReceiver<Event>, signals: &mut Signals) {
         let mut lines = typed();
         let mut looks = tokio::time::interval(LOOK);
         let mut seen = BTreeMap::new();
         loop {
             tokio::select! {
                 biased;
-                _ = interrupt.recv() => return Ok(()),
-                _ = terminate.recv() => return Ok(()),
+                () = signals.any() => return,
                 Some(event) = shown.recv() => self.view.show(&event),
                 Some(line) = lines.recv() => {
                     if self.obey(&line).await {
-                        return Ok(());
+                        return;
                     }
                 }
                 _ = looks.tick() => self.look(&mut seen),

@@ -22,6 +22,12 @@ pub(super) enum Event {
     },
     /// The file of the CA certificate.
     Authority(PathBuf),
+    /// What the server of a joined domain may show.
+    Certificate {
+        domain: String,
+        certificate: PathBuf,
+        key: PathBuf,
+    },
     /// What a demonstration does.
     Demo(String),
     /// An order was carried out.
@@ -94,6 +100,15 @@ impl Event {
             Self::Accounts(file) => format!("accounts        {}", file.display()),
             Self::Account { jid, password } => format!("account         {jid} {password}"),
             Self::Authority(file) => format!("CA certificate  {}", file.display()),
+            Self::Certificate {
+                domain,
+                certificate,
+                key,
+            } => format!(
+                "certificate     {domain} {} {}",
+                certificate.display(),
+                key.display()
+            ),
             Self::Demo(what) | Self::Done(what) => what.clone(),
             Self::Ending => "ending".into(),
             Self::Joined { domain, address } => format!("joined          {domain} {address}"),
@@ -139,6 +154,13 @@ impl Event {
                 json!({"event": "account", "jid": jid, "password": password})
             }
             Self::Authority(file) => json!({"event": "ca", "file": file}),
+            Self::Certificate {
+                domain,
+                certificate,
+                key,
+            } => json!({
+                "event": "certificate", "domain": domain, "file": certificate, "key": key
+            }),
             Self::Demo(what) => json!({"event": "demo", "text": what}),
             Self::Done(what) => json!({"event": "done", "text": what}),
             Self::Ending => json!({"event": "ending"}),

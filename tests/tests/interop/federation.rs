@@ -42,7 +42,26 @@ pub(crate) async fn chat(world: Arc<World>) -> Outcome {
     Outcome::Done
 }
 
-/// Ours begins, then theirs: who is asked is of the other domain in both cases.
+/// ejabberd does not believe a certificate that is for servers only; whoever wrote learns that.
+pub(crate) async fn refused_for_its_purpose(world: Arc<World>) -> Outcome {
+    let (ann, ben) = (world.ours.online().await, world.theirs.online().await);
+    let mut heard = ann.events();
+    say(&ann, ben.jid().as_jid(), "hello").await;
+    let error = find("an error", &mut heard, |stanza| stanza.error()).await;
+    let text = error.text.as_deref().unwrap_or_default();
+    assert!(
+        text.contains("unsupported certificate purpose"),
+        "{error:?}"
+    );
+    let links = world.links();
+    let is_told = |link: &String| link.contains("unsupported certificate purpose");
+    assert!(links.iter().any(is_told), "{links:?}");
+    for link in links {
+        println!("{link}");
+    }
+    Outcome::Done
+}
+
 pub(crate) async fn first_word_is_theirs(world: Arc<World>) -> Outcome {
     let (ann, ben) = (world.ours.online().await, world.theirs.online().await);
     let mut heard = ann.events();
@@ -196,8 +215,8 @@ pub(crate) async fn room(world: Arc<World>) -> Outcome {
 
 /// What our server says of the links: one each way, proven as it should.
 pub(crate) async fn links(world: Arc<World>) -> Outcome {
-    let proof = world.proof.word();
-    let is_there = |links: &[String], arrow: &str| {
+    let [ours, theirs] = world.proofs();
+    let is_there = |links: &[String], arrow: &str, proof: &str| {
         let pair = format!("ours.test {arrow} {}\tup\t", world.theirs.domain().as_str());
         let mut found = links.iter().filter(|link| link.starts_with(&pair));
         found.any(|link| link.contains(&format!("\t{proof}\t")))
@@ -206,7 +225,7 @@ pub(crate) async fn links(world: Arc<World>) -> Outcome {
     let found = soon("links", async {
         loop {
             let links = world.links();
-            if is_there(&links, "->") && is_there(&links, "<-") {
+            if is_there(&links, "->", ours) && is_there(&links, "<-", theirs) {
                 return links;
             }
             ticks.tick().await;

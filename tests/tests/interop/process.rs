@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, SystemTime};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use xmpp_certs::{DevCa, Leaf};
 
@@ -55,14 +56,21 @@ pub(crate) fn free_ports<const N: usize>() -> [SocketAddr; N] {
     held.map(|port| port.local_addr().expect("an address"))
 }
 
-/// Waits until all of these answer.
+/// Waits until all of these answer. That a port is there is not enough: ejabberd opens its ports
+/// long before it reads from them.
 pub(crate) async fn listening(name: &str, addresses: &[SocketAddr]) {
     let tries = async {
         let mut ticks = tokio::time::interval(Duration::from_millis(50));
         for address in addresses {
-            while TcpStream::connect(address).await.is_err() {
-                ticks.tick().await;
-            }
+            let mut stream = loop {
+                match TcpStream::connect(address).await {
+                    Ok(stream) => break stream,
+                    Err(_) => drop(ticks.tick().await),
+                }
+            };
+            // Nothing of any protocol: whoever reads it says so, or closes.
+            let _ = stream.write_all(b"\0\0\0\0\0\0").await;
+            let _ = stream.read(&mut [0]).await;
         }
     };
     let answered = tokio::time::timeout(START_MAX, tries).await;

@@ -93,7 +93,7 @@ impl Live {
 /// any more. With stream management it acknowledges nothing either: messages stay, for another
 /// session or for later, and so do requests, to be refused with the session's end. True when some
 /// were refused.
-async fn fill(
+pub(super) async fn fill(
     driver: &mut Driver<Responder>,
     session: &Session,
     managed: bool,

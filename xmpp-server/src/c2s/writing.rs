@@ -2,6 +2,7 @@
 //! and reads acknowledgements (DESIGN 5 rule 22).
 
 use super::WRITE_BYTES;
+use super::closing;
 use super::live::{Aside, Managed};
 use crate::core::Core;
 use crate::limits::Limits;
@@ -9,6 +10,7 @@ use crate::session::Session;
 use crate::session::outbox::TooHigh;
 use std::future::{Future, poll_fn};
 use std::pin::pin;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
 use xmpp_stream::driver::{Driver, Turn};
@@ -67,7 +69,7 @@ pub(super) async fn work_on<T>(
     driver: &mut Driver<Responder>,
     session: &Session,
     aside: &mut Aside<'_>,
-    core: &Core,
+    core: &Arc<Core>,
     work: impl Future<Output = T>,
 ) -> T {
     let mut work = pin!(work);
@@ -78,10 +80,16 @@ pub(super) async fn work_on<T>(
         put_aside(driver, session, aside, core);
     }
     let done = loop {
-        fill(driver, session, aside.managed.as_deref_mut(), &core.limits);
+        if driver.machine.is_peer_closed() {
+            // The answer to what is in hand may be all that it still waits for.
+            Box::pin(closing::fill(driver, session, aside.managed.is_some(), core)).await;
+        } else {
+            fill(driver, session, aside.managed.as_deref_mut(), &core.limits);
+        }
         let read = aside.managed.is_some() && !aside.postponed.is_full(&core.limits);
         let answer = aside.answer_at(session);
-        let idle = driver.pending() == 0 && driver.machine.is_open();
+        let writes = driver.machine.is_open() || driver.machine.is_peer_closed();
+        let idle = driver.pending() == 0 && writes;
         tokio::select! {
             biased;
             done = &mut work => break done,

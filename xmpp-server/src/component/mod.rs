@@ -30,27 +30,22 @@ pub(crate) fn below(config: &Config, domain: &str) -> Vec<Box<str>> {
 }
 
 impl Core {
-    /// Passes a stanza to the component that its `to` names.
-    ///
-    /// # Errors
-    /// The stanza: no component has this domain.
-    #[expect(
-        clippy::result_large_err,
-        reason = "what is no component's goes on, without a detour to the heap"
-    )]
-    pub(crate) fn to_component(&self, stanza: Stanza) -> Result<Vec<Effect>, Stanza> {
+    /// True when the domain of this address is a component's, here or not.
+    pub(crate) fn is_component(&self, to: Option<&Jid>) -> bool {
+        to.is_some_and(|to| self.settings().components.contains_key(to.domain()))
+    }
+
+    /// Passes a stanza to the component that its `to` names, or back to its sender.
+    pub(crate) fn to_component(&self, stanza: Stanza) -> Vec<Effect> {
         let domain = stanza.head.to.as_ref().map_or("", Jid::domain);
-        if !self.settings().components.contains_key(domain) {
-            return Err(stanza);
-        }
         let (stanza, why) = match self.components.find(domain) {
             None => (stanza, Refusal::Absent),
             Some(queue) => match queue.push(stanza, &self.limits) {
-                Ok(()) => return Ok(Vec::new()),
+                Ok(()) => return Vec::new(),
                 Err(refused) => *refused,
             },
         };
-        Ok(bounce(&stanza, why))
+        bounce(&stanza, why)
     }
 }
 

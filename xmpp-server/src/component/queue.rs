@@ -124,7 +124,7 @@ mod tests {
     }
 
     #[test]
-    fn cp_02_a_component_is_here_once() {
+    fn im_cp_02_a_component_is_here_once() {
         let all = Attachments::default();
         let queue = all.attach("gw.d.test").unwrap();
         assert!(all.attach("gw.d.test").is_none());

@@ -73,6 +73,12 @@ pub(super) fn read(text: &str, path: &Path) -> Result<Config, ConfigError> {
         config.domains = domains;
         config.domain_implied = false;
     }
+    let served = |domain: &str| config.domains.iter().any(|other| other.name == domain);
+    let mut components = config.component.allow.iter();
+    if let Some(component) = components.find(|one| served(&one.domain)) {
+        let domain = component.domain.clone();
+        return Err(ConfigError::in_file(path, None, Problem::Twice { domain }));
+    }
     config.file = Some(path.to_owned());
     config.seen = reader.into_seen().into_iter().collect();
     Ok(config)

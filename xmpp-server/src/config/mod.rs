@@ -14,7 +14,7 @@ mod tests;
 
 pub use error::{ConfigError, Position, Problem};
 pub use given::Given;
-pub use links::{AllowedComponent, Components};
+pub use links::{AllowedComponent, Components, Dns, DnsOverride, S2s};
 pub(crate) use value::Slot;
 
 use crate::limits::Limits;
@@ -25,7 +25,6 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use value::Choose;
 use xmpp_stream::jid::{BareJid, Jid, JidError};
-use xmpp_stream::stream::component::Secret;
 
 /// Everything a server is told at start.
 #[derive(Clone, Debug)]
@@ -123,45 +122,6 @@ pub struct Sasl {
     pub scram_iterations: u32,
     /// XEP-0474.
     pub downgrade_protection: bool,
-}
-
-/// Links to other servers.
-#[derive(Clone, Debug, Eq, PartialEq)]
-pub struct S2s {
-    /// Whether there are any.
-    pub enabled: bool,
-    /// Listeners with STARTTLS.
-    pub listen: Vec<SocketAddr>,
-    /// Listeners with TLS from the first byte.
-    pub listen_tls: Vec<SocketAddr>,
-    /// No stanza without TLS.
-    pub require_tls: bool,
-    /// When a domain may be proven by dialback.
-    pub dialback: Dialback,
-    /// Anchors beside those of the system.
-    pub ca: Vec<PathBuf>,
-    /// Only these domains are linked with; empty: all.
-    pub allow: Vec<Box<str>>,
-    /// These are not, also where `allow` names them.
-    pub deny: Vec<Box<str>>,
-}
-
-/// How other domains are found.
-#[derive(Clone, Debug, Default, Eq, PartialEq)]
-pub struct Dns {
-    /// Resolvers; empty: those of the system.
-    pub servers: Vec<SocketAddr>,
-    /// Servers of a domain (prepared name), with no DNS at all.
-    pub overrides: BTreeMap<Box<str>, DnsOverride>,
-}
-
-/// Where the server of a domain is.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub struct DnsOverride {
-    /// Its address.
-    pub addr: SocketAddr,
-    /// TLS from the first byte instead of STARTTLS.
-    pub direct_tls: bool,
 }
 
 /// Feature modules.

@@ -64,6 +64,8 @@ fn an_empty_file_has_the_defaults_of_the_page() {
         require_tls = true
         dialback = "tls"
         ca = []
+        [component]
+        listen = []
         [storage]
         url = "sqlite"
         [dns]
@@ -299,6 +301,45 @@ fn the_first_error_in_the_file_is_reported() {
     check_error(
         "zzz = 1\naaa = 2",
         "1:1: unknown key `zzz`; the nearest known key is `c2s`",
+    );
+}
+
+#[test]
+fn components_have_a_domain_of_their_own_and_a_secret() {
+    let one = |domain: &str| format!("[[component.allow]]\ndomain = '{domain}'\nsecret = 's'\n");
+    let config = good(&format!(
+        "[component]\nlisten = ['127.0.0.1:5347']\n{}{}",
+        one("GW.example.org"),
+        one("irc.test")
+    ));
+    assert_eq!(texts(&config.component.listen), ["127.0.0.1:5347"]);
+    let allow = config.component.allow.iter();
+    let domains: Vec<_> = allow.map(|one| &*one.domain).collect();
+    assert_eq!(domains, ["gw.example.org", "irc.test"]);
+    assert!(!format!("{config:?}").contains("\"s\""));
+    check_error(
+        &format!("{}{}", one("gw.test"), one("GW.test")),
+        "4:1: the domain `gw.test` is configured twice",
+    );
+    check_error(
+        &format!("[[domain]]\nname = 'a.test'\n{}", one("a.test")),
+        " the domain `a.test` is configured twice",
+    );
+    check_error(
+        "[[component.allow]]\ndomain = 'gw.test'",
+        "1:1: `component.allow.secret` is missing: each [[component.allow]] has one",
+    );
+    check_error(
+        "[[component.allow]]\nsecret = 's'",
+        "1:1: `component.allow.domain` is missing: each [[component.allow]] has one",
+    );
+    check_error(
+        "[[component.allow]]\nsecret = ''",
+        "2:10: `component.allow.secret` is ''; allowed: a text that is not empty",
+    );
+    check_error(
+        "[component]\nallow = 3",
+        "2:9: `component.allow` is 3; allowed: tables headed [[component.allow]]",
     );
 }
 

@@ -84,9 +84,9 @@ impl Core {
             Target::Remote if origin == Origin::Component => {
                 Box::pin(self.to_remote(None, stanza)).await
             }
-            // It was checked, and nothing is passed on: a component's, or a reload took the domain
-            // away just now.
-            Target::Remote => self.to_component(stanza).unwrap_or_default(),
+            Target::Remote if self.is_component(Some(&to)) => self.to_component(stanza),
+            // It was checked, and nothing is passed on: a reload took the domain away just now.
+            Target::Remote => Vec::new(),
             Target::Host(host) => self.to_host(&host, stanza).await,
             Target::Account(host, jid) => {
                 self.strip(&host, &mut stanza);

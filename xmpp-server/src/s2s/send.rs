@@ -61,10 +61,10 @@ impl Core {
         session: Option<&Session>,
         stanza: Stanza,
     ) -> Vec<Effect> {
-        let stanza = match self.to_component(stanza) {
-            Ok(effects) => return effects,
-            Err(stanza) => from_account(stanza),
-        };
+        if self.is_component(stanza.head.to.as_ref()) {
+            return self.to_component(stanza);
+        }
+        let stanza = from_account(stanza);
         let link = match self.way(&self.settings(), &stanza) {
             Ok(link) => link,
             Err(cause) => return bounce(&stanza, &cause),
@@ -115,10 +115,9 @@ impl Core {
     /// Availability for one contact of another domain.
     pub(crate) fn fan_remote(self: &Arc<Self>, rendered: &Rendered, jid: &Jid) -> Vec<Effect> {
         let stanza = Stanza::clone(rendered.stanza()).with_to(jid.to_bare());
-        let stanza = match self.to_component(stanza) {
-            Ok(effects) => return effects,
-            Err(stanza) => stanza,
-        };
+        if self.is_component(Some(jid)) {
+            return self.to_component(stanza);
+        }
         let link = match self.way(&self.settings(), &stanza) {
             Ok(link) => link,
             Err(cause) => return bounce(&stanza, &cause),

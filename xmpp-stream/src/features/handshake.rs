@@ -68,7 +68,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn cp_01_the_digest_of_the_specification() {
+    fn im_cp_01_the_digest_of_the_specification() {
         let digest = "aaee83c26aeeafcbabeabfcbcd50df997e0a2a1e";
         let secret = Secret::new("test");
         assert_eq!(secret.digest("3BF96D32"), digest);

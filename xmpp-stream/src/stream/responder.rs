@@ -327,6 +327,11 @@ impl Responder {
         matches!(self.state, State::Open(_))
     }
 
+    /// True once the peer has closed, and until `finish_close`: it still hears what it is owed.
+    pub fn is_peer_closed(&self) -> bool {
+        matches!(self.state, State::AwaitClose(_))
+    }
+
     /// True while `close` would still say something to the peer.
     pub fn accepts_close(&self) -> bool {
         !matches!(self.state, State::Closing(..) | State::Closed)

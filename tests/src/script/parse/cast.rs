@@ -131,7 +131,10 @@ fn property(one: &mut Character, at: &At, line: &str) -> Result<(), ScriptError>
     Ok(())
 }
 
-fn complete(one: Character) -> Result<Character, ScriptError> {
+fn complete(mut one: Character) -> Result<Character, ScriptError> {
+    if one.kind == CharacterKind::Component && one.jid.is_none() && !one.domain.is_empty() {
+        one.jid = Some(one.domain.clone());
+    }
     let needs_jid = one.kind == CharacterKind::Client;
     let has_local = one.jid.as_deref().is_some_and(|jid| jid.contains('@'));
     if needs_jid && !has_local {

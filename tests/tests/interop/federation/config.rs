@@ -7,9 +7,14 @@ use std::net::SocketAddr;
 
 /// Our own server's.
 pub(super) fn ours(folder: &Folder, at: &At, proof: Proof, theirs: &At) -> String {
-    let (dialback, ca) = match proof {
-        Proof::Dialback => ("tls", String::new()),
-        _ => ("never", format!("{:?}", folder.path.join("ca.pem"))),
+    let dialback = if proof.may_dial_back() {
+        "tls"
+    } else {
+        "never"
+    };
+    let ca = match proof {
+        Proof::Dialback => String::new(),
+        _ => format!("{:?}", folder.path.join("ca.pem")),
     };
     let override_of = |name: &str| format!("{name:?} = \"{}\"\n", theirs.s2s);
     let overrides: String = theirs
@@ -48,9 +53,13 @@ ca = [{ca}]
 
 /// Prosody's.
 pub(super) fn prosody(folder: &Folder, at: &At, proof: Proof, dns: SocketAddr) -> String {
-    let (secure, dialback, ca) = match proof {
-        Proof::Dialback => (false, ", \"dialback\"", String::new()),
-        _ => (true, "", format!("cafile = \"{}/ca.pem\";", folder.show())),
+    let (secure, dialback) = match proof.may_dial_back() {
+        true => (false, ", \"dialback\""),
+        false => (true, ""),
+    };
+    let ca = match proof {
+        Proof::Dialback => String::new(),
+        _ => format!("cafile = \"{}/ca.pem\";", folder.show()),
     };
     format!(
         r#"
@@ -110,14 +119,15 @@ end
 
 /// ejabberd's.
 pub(super) fn ejabberd(folder: &Folder, at: &At, proof: Proof) -> String {
-    let (dialback, ca) = match proof {
-        Proof::Dialback => ("  mod_s2s_dialback: {}\n", String::new()),
-        _ => (
-            "",
-            format!(
-                "ca_file: {0}/ca.pem\ns2s_cafile: {0}/ca.pem\n",
-                folder.show()
-            ),
+    let dialback = match proof.may_dial_back() {
+        true => "  mod_s2s_dialback: {}\n",
+        false => "",
+    };
+    let ca = match proof {
+        Proof::Dialback => String::new(),
+        _ => format!(
+            "ca_file: {0}/ca.pem\ns2s_cafile: {0}/ca.pem\n",
+            folder.show()
         ),
     };
     format!(
@@ -160,11 +170,12 @@ modules:
     )
 }
 
-/// Whom the Erlang system of ejabberd asks for names.
+/// Whom the Erlang system of ejabberd asks for names. The last line is the last: reading another
+/// resolv.conf forgets what was said of name servers before.
 pub(super) fn inetrc(dns: SocketAddr) -> String {
     let port = dns.port();
     format!(
-        "{{nameserver, {{127,0,0,1}}, {port}}}.\n{{lookup, [dns]}}.\n{{resolv_conf, \"\"}}.\n\
-         {{hosts_file, \"\"}}.\n"
+        "{{resolv_conf, \"\"}}.\n{{hosts_file, \"\"}}.\n{{lookup, [dns]}}.\n\
+         {{nameserver, {{127,0,0,1}}, {port}}}.\n"
     )
 }

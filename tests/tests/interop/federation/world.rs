@@ -20,6 +20,8 @@ pub(crate) enum Proof {
     External,
     /// By certificates of one CA for servers only, as public authorities issue them now.
     ServerOnly,
+    /// The same, and dialback where that is not believed.
+    Fallback,
     /// By dialback: neither knows the other's CA.
     Dialback,
 }
@@ -30,18 +32,14 @@ impl Proof {
         match self {
             Self::External => "EXTERNAL",
             Self::ServerOnly => "EXTERNAL, serverAuth only",
+            Self::Fallback => "EXTERNAL, serverAuth only, else dialback",
             Self::Dialback => "dialback",
         }
     }
-}
 
-impl Proof {
-    /// As `s2s list` names it.
-    pub(crate) fn word(self) -> &'static str {
-        match self {
-            Self::External | Self::ServerOnly => "EXTERNAL",
-            Self::Dialback => "dialback",
-        }
+    /// Dialback is allowed.
+    pub(super) fn may_dial_back(self) -> bool {
+        matches!(self, Self::Fallback | Self::Dialback)
     }
 }
 
@@ -109,7 +107,7 @@ pub(crate) struct Side {
     pub(crate) place: Place,
     ca_pem: String,
     accounts: AtomicUsize,
-    process: Option<Process>,
+    _process: Option<Process>,
 }
 
 /// Our server.
@@ -200,27 +198,30 @@ impl World {
         }
     }
 
-    /// What the other server has logged.
-    pub(crate) fn their_log(&self) -> String {
-        let process = self.theirs.process.as_ref().expect("a process");
-        match self.make {
-            Make::Prosody => process.read("prosody.log"),
-            Make::Ejabberd => process.read("ejabberd.log"),
+    /// How ours and theirs are believed by the other, in the words of `s2s list`. ejabberd wants a
+    /// certificate that is good for the calling side of TLS.
+    pub(crate) fn proofs(&self) -> [&'static str; 2] {
+        match (self.proof, self.make) {
+            (Proof::Dialback, _) => ["dialback", "dialback"],
+            (Proof::Fallback, Make::Ejabberd) => ["dialback", "EXTERNAL"],
+            _ => ["EXTERNAL", "EXTERNAL"],
         }
     }
 }
 
-/// The records of all domains, for whoever asks DNS.
+/// The records of all domains, for whoever asks DNS. Their host is one that the C library knows too:
+/// ejabberd asks DNS for services, and the library for addresses.
 async fn names(all: &[&At]) -> NameServer {
-    let mut zone = Zone::new();
+    const HOST: &str = "localhost";
+    let mut zone = Zone::new().host(HOST, "127.0.0.1");
     for at in all {
         for name in at.names() {
             let record = format!("_xmpp-server._tcp.{name}");
-            zone = zone.srv(&record, 0, &name, at.s2s.port());
-            zone = zone.host(&name, "127.0.0.1");
+            zone = zone.srv(&record, 0, HOST, at.s2s.port());
         }
     }
-    let origins: Vec<&str> = all.iter().map(|at| at.domain).collect();
+    let domains = all.iter().map(|at| at.domain);
+    let origins: Vec<&str> = domains.chain([HOST]).collect();
     let any = SocketAddr::from(([127, 0, 0, 1], 0));
     zone.serve(any, &origins).await.expect("a name server")
 }
@@ -229,7 +230,7 @@ fn leaf(ca: &DevCa, at: &At, proof: Proof) -> Leaf {
     let (names, now) = (at.names(), process::now());
     let leaf = match proof {
         Proof::External => ca.issue_for_both_sides(&names, now),
-        Proof::ServerOnly | Proof::Dialback => ca.issue(&names, now),
+        Proof::ServerOnly | Proof::Fallback | Proof::Dialback => ca.issue(&names, now),
     };
     leaf.expect("a certificate")
 }
@@ -245,7 +246,7 @@ impl Side {
             },
             ca_pem: ca.pem().to_owned(),
             accounts: AtomicUsize::new(0),
-            process,
+            _process: process,
         }
     }
 

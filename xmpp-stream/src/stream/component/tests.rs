@@ -142,7 +142,7 @@ fn message(from: &str, to: &str) -> String {
 }
 
 #[test]
-fn cp_01_a_component_is_let_in_by_its_digest() {
+fn im_cp_01_a_component_is_let_in_by_its_digest() {
     each_split(|chunk| {
         let mut talk = Talk::new(chunk);
         let answer = talk.say(&header("gw.d.test"));
@@ -163,7 +163,7 @@ fn cp_01_a_component_is_let_in_by_its_digest() {
 }
 
 #[test]
-fn cp_02_names_namespaces_and_what_comes_too_early() {
+fn im_cp_02_names_namespaces_and_what_comes_too_early() {
     #[track_caller]
     fn check(said: &[&str], expected: C) {
         each_split(|chunk| {
@@ -191,7 +191,7 @@ fn cp_02_names_namespaces_and_what_comes_too_early() {
 }
 
 #[test]
-fn cp_02_a_second_one_of_the_same_domain_is_a_conflict() {
+fn im_cp_02_a_second_one_of_the_same_domain_is_a_conflict() {
     let mut talk = Talk::new(usize::MAX);
     talk.is_here = true;
     let answer = talk.say(&header("gw.d.test"));
@@ -206,13 +206,13 @@ fn cp_02_a_second_one_of_the_same_domain_is_a_conflict() {
 }
 
 #[test]
-fn cp_02_stanzas_name_both_addresses_and_the_own_domain() {
+fn im_cp_02_stanzas_name_both_addresses_and_the_own_domain() {
     #[track_caller]
     fn check(stanza: &str, expected: Result<usize, C>) {
         each_split(|chunk| {
             let mut talk = Talk::open(chunk);
             talk.say(stanza);
-            let found = talk.error().map_or(Ok(talk.stanzas()), Err);
+            let found = talk.error().map_or_else(|| Ok(talk.stanzas()), Err);
             assert_eq!(found, expected, "{stanza}");
         });
     }

@@ -5,21 +5,22 @@
 //! passes before the pair is proven. Deliberately absent: version 0 streams.
 
 mod dialback;
+mod greeting;
 mod login;
 mod open;
 
 use super::flow::{self, Flow};
 use super::{Dialback, Distrust, Event, Pair, PeerVerdict, Proof, Secret};
 use crate::error::{SaslCondition, StreamCondition, StreamError};
-use crate::features::{bidi, dialback as db, external, limits, sm, starttls};
+use crate::features::{sm, starttls};
 use crate::limits::Limits;
 use crate::ns;
 use crate::stanza::Item;
-use crate::stream::header::{self, LANG, Version};
+use crate::stream::header::LANG;
 use crate::stream::wire::Wire;
 use crate::stream::{CloseReason, Machine, Output, RandomSource, TlsInfo, TlsRule};
 use crate::xml::writer::StreamOpen;
-use crate::xml::{Element, Frame, Header};
+use crate::xml::{Element, Frame};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Instant;
@@ -370,112 +371,6 @@ impl Callee {
         };
         self.wire.over(reason);
         State::Closed
-    }
-
-    /// RFC 6120 section 4.7: judges the opening tag, answers with ours.
-    fn header(&mut self, header: &Header, now: Instant) -> Result<State, StreamError> {
-        header::check(header, ns::SERVER).map_err(StreamError::new)?;
-        let to = header.to.as_deref().and_then(header::domain);
-        let to = to.filter(|to| self.config.domains.is_served(to.domain()));
-        // Section 4.9.1.3: no `to`, or one that we do not serve.
-        let local = to.ok_or_else(|| StreamError::new(StreamCondition::HostUnknown))?;
-        let version = Version::of(header.version.as_deref());
-        let peer = header.from.as_deref().map(header::domain);
-        let told = peer.as_ref().and_then(|peer| Some(peer.as_ref()?.domain()));
-        self.open(local.domain(), told, version != Version::Old);
-        if version != Version::One {
-            return Err(StreamError::new(StreamCondition::UnsupportedVersion));
-        }
-        let peer = match peer {
-            Some(None) => return Err(StreamError::new(StreamCondition::ImproperAddressing)),
-            Some(Some(peer)) => Some(Box::from(peer.domain())),
-            None => None,
-        };
-        self.wire.set_default_lang(header.lang.as_deref());
-        let local = Box::from(local.domain());
-        self.judge(Stage { local, peer }, now)
-    }
-
-    /// Who is it? After EXTERNAL that is known; else the caller is asked.
-    fn judge(&mut self, stage: Stage, now: Instant) -> Result<State, StreamError> {
-        if let Some(signed_in) = self.signed_in.clone() {
-            let is_same = stage.local == signed_in.to
-                && stage
-                    .peer
-                    .as_ref()
-                    .is_none_or(|peer| *peer == signed_in.from);
-            if !is_same {
-                return Err(StreamError::new(StreamCondition::InvalidFrom));
-            }
-            self.write_features();
-            self.prove(signed_in, Proof::External);
-            return Ok(State::Open(Box::new(Flow::new(&self.config.limits, now))));
-        }
-        match &stage.peer {
-            // Nobody else speaks for a domain of ours.
-            Some(peer) if self.config.domains.is_served(peer) => {
-                Err(StreamError::new(StreamCondition::InvalidFrom))
-            }
-            Some(peer) if self.is_secured() => {
-                self.wire.tell(Output::Server(Event::CheckPeer {
-                    peer: peer.clone(),
-                    local: stage.local.clone(),
-                }));
-                Ok(State::AwaitPeer(Box::new(stage)))
-            }
-            _ => self.features(Box::new(stage)),
-        }
-    }
-
-    /// As much TLS as there will be.
-    fn is_secured(&self) -> bool {
-        self.tls.is_some() || self.config.tls == TlsRule::Optional
-    }
-
-    fn features(&mut self, stage: Box<Stage>) -> Result<State, StreamError> {
-        let has_way = self.trusted.is_some() || self.config.dialback != Dialback::Never;
-        if self.tls.is_some() && !has_way {
-            // Nothing could be offered: the reason is of more use.
-            let cause = self.distrust.as_ref().unwrap_or(&Distrust::NoCertificate);
-            return Err(not_authorized().with_text(&cause.to_string()));
-        }
-        self.write_features();
-        Ok(State::AwaitFeature(stage))
-    }
-
-    fn write_features(&mut self) {
-        let limits = &self.config.limits;
-        let has_dialback = self.config.dialback.is_allowed(self.tls.is_some()) && self.is_secured();
-        let out = &mut self.wire.out;
-        out.extend_from_slice(b"<stream:features>");
-        if self.tls.is_none() {
-            starttls::write_feature(out, self.config.tls == TlsRule::Required);
-        }
-        if self.signed_in.is_none() {
-            if self.trusted.is_some() && self.tls.is_some() {
-                external::write_feature(out);
-            }
-            if self.config.bidi {
-                bidi::write_feature(out);
-            }
-        }
-        if has_dialback {
-            db::write_feature(out);
-        }
-        // Dialback is followed by no other features: what comes after it has to stand here.
-        if self.config.manage && (has_dialback || self.signed_in.is_some()) {
-            sm::write_feature(out);
-        }
-        let max = match self.signed_in {
-            Some(_) => limits.after_auth.stanza_bytes_max,
-            None => limits.before_auth.stanza_bytes_max,
-        };
-        limits::write_feature(
-            out,
-            max,
-            self.signed_in.as_ref().map(|_| limits.s2s.idle_max),
-        );
-        out.extend_from_slice(b"</stream:features>");
     }
 
     fn feature(

@@ -4,23 +4,21 @@
 //! section 3), else dialback (XEP-0220 section 2.1). The same machine asks an authoritative server
 //! whether a key is its own. Deliberately absent: version 0 streams.
 
+mod login;
 mod offer;
 mod open;
 
 use self::offer::Offer;
 use super::flow::{self, Flow};
-use super::{Answer, Dialback, Distrust, Event, KeyCheck, Pair, PeerVerdict, Proof, Secret};
+use super::{Dialback, Distrust, Event, KeyCheck, Pair, PeerVerdict, Proof, Secret};
 use crate::error::StreamError;
-use crate::features::dialback::{self, Step, Words};
-use crate::features::{bidi, external, sasl, sm, starttls};
+use crate::features::{sm, starttls};
 use crate::limits::Limits;
 use crate::ns;
 use crate::stanza::Item;
 use crate::stream::header::{self, Version};
 use crate::stream::wire::Wire;
-use crate::stream::{
-    CloseReason, Failure, Machine, Output, RandomSource, SmAnswer, TlsInfo, TlsRule,
-};
+use crate::stream::{CloseReason, Failure, Machine, Output, RandomSource, TlsInfo, TlsRule};
 use crate::xml::writer::StreamOpen;
 use crate::xml::{Element, Frame, Header};
 use std::sync::Arc;
@@ -123,6 +121,8 @@ pub struct Caller {
     /// Keys to be verified: those not yet asked about, and those that were.
     keys: Vec<KeyCheck>,
     asked: Vec<KeyCheck>,
+    /// Requests of the peer's that belong elsewhere, and were answered so.
+    misplaced: u32,
     /// Until when the stream has to be established, or the keys verified.
     deadline: Option<Instant>,
 }
@@ -185,6 +185,7 @@ impl Caller {
             is_bidi: false,
             keys: Vec::new(),
             asked: Vec::new(),
+            misplaced: 0,
             deadline,
         };
         if !is_direct {
@@ -450,125 +451,6 @@ impl Caller {
             to: self.config.pair.to.clone(),
         });
         Ok(State::AwaitTls)
-    }
-
-    fn sign_in(&mut self) -> Result<State, End> {
-        // Rows bi-02, bi-04: only who has shown a good certificate may send as that domain.
-        let is_certain = self.tls.is_some() && self.distrust.is_none();
-        if self.config.bidi && self.offer.bidi && is_certain && !self.is_bidi {
-            bidi::write(&mut self.wire.out);
-            self.is_bidi = true;
-        }
-        let is_certified = self.tls.as_ref().is_some_and(|tls| tls.is_certified);
-        if self.config.external && is_certified && self.offer.external {
-            external::write_auth(&mut self.wire.out, &self.config.pair.from);
-            return Ok(State::AwaitSuccess);
-        }
-        match self.may_dial_back() {
-            true => Ok(self.dial_back()),
-            false => Err(Failure::NoMechanism.into()),
-        }
-    }
-
-    fn may_dial_back(&self) -> bool {
-        self.offer.dialback && self.config.dialback.is_allowed(self.tls.is_some())
-    }
-
-    fn dial_back(&mut self) -> State {
-        let Pair { from, to } = &self.config.pair;
-        let key = self.config.secret.key(to, from, &self.stream_id);
-        dialback::write_key(&mut self.wire.out, from, to, None, &key);
-        State::AwaitResult
-    }
-
-    fn success(&mut self, element: &Element) -> Result<State, End> {
-        if element.is(ns::SASL, "challenge") {
-            external::write_response(&mut self.wire.out, &self.config.pair.from);
-            return Ok(State::AwaitSuccess);
-        }
-        if element.is(ns::SASL, "failure") {
-            // The certificate was not enough for it; dialback may be.
-            if self.may_dial_back() {
-                return Ok(self.dial_back());
-            }
-            let text = element.child(ns::SASL, "text");
-            return Err(End::Failed(Failure::Login {
-                condition: sasl::failure_condition(element),
-                text: text.map(|text| text.text().into()),
-            }));
-        }
-        if !element.is(ns::SASL, "success") {
-            return Err(Failure::Unexpected.into());
-        }
-        self.proof = Some(Proof::External);
-        self.wire.restart(self.config.limits.after_auth);
-        self.open();
-        Ok(State::AwaitHeader)
-    }
-
-    fn result(&mut self, element: &Element, now: Instant) -> Result<State, End> {
-        if element.ns() != ns::DIALBACK {
-            return Err(Failure::Unexpected.into());
-        }
-        let Some(answer) = self.own_result(element) else {
-            // Row db-02: what we have not asked for proves nothing.
-            self.unasked(element)?;
-            return Ok(State::AwaitResult);
-        };
-        if answer != Answer::Valid {
-            return Err(Failure::Dialback(answer).into());
-        }
-        self.proof = Some(Proof::Dialback);
-        self.wire.set_limits(self.config.limits.after_auth);
-        Ok(self.manage(now))
-    }
-
-    /// The answer to our own key.
-    fn own_result(&self, element: &Element) -> Option<Answer> {
-        let words = Words::of(element).filter(|words| words.step == Step::Result)?;
-        let pair = Pair::new(&words.to, &words.from)?;
-        words.answer.filter(|_| pair == self.config.pair)
-    }
-
-    fn manage(&mut self, now: Instant) -> State {
-        if self.offer.manage
-            && let Manage::Resume { previd, h } = &self.config.manage
-        {
-            sm::write_resume(&mut self.wire.out, previd, *h);
-            return State::AwaitResumed(previd.clone());
-        }
-        self.established(None, now)
-    }
-
-    fn resumed(&mut self, previd: &str, element: &Element, now: Instant) -> Result<State, End> {
-        let answer = SmAnswer::of(element)?;
-        let h = match &answer {
-            SmAnswer::Resumed { previd: said, h } if **said == *previd => Some(*h),
-            SmAnswer::Failed { .. } => None,
-            _ => return Err(Failure::Unexpected.into()),
-        };
-        self.wire.tell(Output::Managed(answer));
-        Ok(self.established(h, now))
-    }
-
-    fn established(&mut self, resumed: Option<u32>, now: Instant) -> State {
-        let mut flow = Flow::new(&self.config.limits, now);
-        let is_managed = self.offer.manage && self.config.manage != Manage::Off;
-        if is_managed && resumed.is_none() {
-            sm::write_enable(&mut self.wire.out);
-        }
-        flow.set_managed(is_managed);
-        self.deadline = None;
-        self.wire.tell(Output::Server(Event::Established(Link {
-            proof: self.proof.unwrap_or(Proof::Dialback),
-            is_bidi: self.is_bidi,
-            is_managed,
-            resumed,
-            stanza_bytes_max: self.offer.stanza_bytes_max,
-            idle_max: self.offer.idle_max,
-        })));
-        self.ask_keys();
-        State::Open(Box::new(flow))
     }
 }
 

@@ -1,14 +1,14 @@
 //! What comes to a caller once the stream is ready: acknowledgements, answers about keys, and with
 //! both directions in use (XEP-0288) stanzas.
 
-use super::{Caller, End, State};
+use super::{Caller, End, Link, Manage, State};
 use crate::error::{StreamCondition, StreamError};
 use crate::features::dialback::{self, Step, Words};
-use crate::features::sm::{SmAnswer, SmRequest};
+use crate::features::sm::{self, SmAnswer, SmRequest};
 use crate::ns;
-use crate::stream::Output;
 use crate::stream::s2s::flow::{self, Flow};
-use crate::stream::s2s::{Answer, DialbackCondition, Event, KeyCheck, Pair};
+use crate::stream::s2s::{Answer, DialbackCondition, Event, KeyCheck, Pair, Proof};
+use crate::stream::{Failure, Output};
 use crate::xml::{Element, Frame};
 use std::time::Instant;
 
@@ -77,6 +77,52 @@ impl Caller {
         Ok(())
     }
 
+    pub(super) fn manage(&mut self, now: Instant) -> State {
+        if self.offer.manage
+            && let Manage::Resume { previd, h } = &self.config.manage
+        {
+            sm::write_resume(&mut self.wire.out, previd, *h);
+            return State::AwaitResumed(previd.clone());
+        }
+        self.established(None, now)
+    }
+
+    pub(super) fn resumed(
+        &mut self,
+        previd: &str,
+        element: &Element,
+        now: Instant,
+    ) -> Result<State, End> {
+        let answer = SmAnswer::of(element)?;
+        let h = match &answer {
+            SmAnswer::Resumed { previd: said, h } if **said == *previd => Some(*h),
+            SmAnswer::Failed { .. } => None,
+            _ => return Err(Failure::Unexpected.into()),
+        };
+        self.wire.tell(Output::Managed(answer));
+        Ok(self.established(h, now))
+    }
+
+    fn established(&mut self, resumed: Option<u32>, now: Instant) -> State {
+        let mut flow = Flow::new(&self.config.limits, now);
+        let is_managed = self.offer.manage && self.config.manage != Manage::Off;
+        if is_managed && resumed.is_none() {
+            sm::write_enable(&mut self.wire.out);
+        }
+        flow.set_managed(is_managed);
+        self.deadline = None;
+        self.wire.tell(Output::Server(Event::Established(Link {
+            proof: self.proof.unwrap_or(Proof::Dialback),
+            is_bidi: self.is_bidi,
+            is_managed,
+            resumed,
+            stanza_bytes_max: self.offer.stanza_bytes_max,
+            idle_max: self.offer.idle_max,
+        })));
+        self.ask_keys();
+        State::Open(Box::new(flow))
+    }
+
     /// Ready for keys, and for nothing else.
     pub(super) fn ready_to_verify(&mut self, now: Instant) -> State {
         self.ask_keys();
@@ -113,6 +159,10 @@ impl Caller {
             }
             (Step::Result, Some(_)) => {}
             (step, None) => {
+                self.misplaced += 1;
+                if self.misplaced > self.config.limits.s2s.verify_max {
+                    return Err(StreamError::new(StreamCondition::PolicyViolation));
+                }
                 let (from, to) = (&words.to, &words.from);
                 let answer = Answer::error(DialbackCondition::ResourceConstraint);
                 let id = match step {

@@ -266,6 +266,11 @@ fn requests_of_the_called_belong_on_another_stream() {
     let answer = talk.say(&verify("b.test", "a.test", "x", &key()));
     assert!(answer.starts_with("<db:verify from='a.test' to='b.test' id='x' type='error'>"));
     assert!(talk.closed().is_none());
+    // Not for ever: each is answered.
+    for _ in 0..limits().s2s.verify_max {
+        talk.say(&result("rooms.b.test", "a.test", "key"));
+    }
+    assert_eq!(talk.error(), Some(StreamCondition::PolicyViolation));
 }
 
 #[test]

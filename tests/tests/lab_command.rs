@@ -1,0 +1,323 @@
+//! The command xmpp-lab: what it prints, who can use what it starts, how it ends.
+
+use serde_json::Value;
+use std::io::{BufRead, BufReader, Write};
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::{Child, ChildStdin, Command, Output, Stdio};
+use std::time::Duration;
+use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
+use tokio::time::timeout;
+use xmpp_client::{Event, Reconnect, Stanza, Ty, XmppClient};
+use xmpp_server::config::Dialback;
+use xmpp_stream::resolve::{Dns, NameServers};
+use xmpp_testkit::TestLab;
+
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// A laboratory in a process of its own, told of by JSON. It ends with this.
+struct Lab {
+    child: Child,
+    orders: Option<ChildStdin>,
+    events: UnboundedReceiver<Value>,
+    seen: Vec<Value>,
+}
+
+impl Drop for Lab {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+impl Lab {
+    /// Up, and ready.
+    async fn up(words: &[&str]) -> Self {
+        let mut child = command(&["up", "--any-port", "--json"])
+            .args(words)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("the command");
+        let orders = child.stdin.take();
+        let out = child.stdout.take().expect("its output");
+        let (sender, events) = unbounded_channel();
+        std::thread::spawn(move || {
+            for line in BufReader::new(out).lines().map_while(Result::ok) {
+                let event = serde_json::from_str(&line).expect("an object a line");
+                if sender.send(event).is_err() {
+                    return;
+                }
+            }
+        });
+        let mut lab = Self {
+            child,
+            orders,
+            events,
+            seen: Vec::new(),
+        };
+        lab.until(|event| event["event"] == "ready").await;
+        lab
+    }
+
+    async fn until(&mut self, is_it: impl Fn(&Value) -> bool) -> Value {
+        loop {
+            let event = timeout(PATIENCE, self.events.recv()).await;
+            let event = event.unwrap_or_else(|_| panic!("after {:#?}", self.seen));
+            let event = event.unwrap_or_else(|| panic!("the end, after {:#?}", self.seen));
+            self.seen.push(event.clone());
+            if is_it(&event) {
+                return event;
+            }
+        }
+    }
+
+    fn find(&self, key: &str, value: &str) -> Value {
+        let found = self.seen.iter().find(|event| event[key] == value);
+        found
+            .unwrap_or_else(|| panic!("no {value} in {:#?}", self.seen))
+            .clone()
+    }
+
+    fn order(&mut self, line: &str) {
+        let orders = self.orders.as_mut().expect("its input");
+        writeln!(orders, "{line}").expect("it reads");
+    }
+
+    fn names(&self) -> SocketAddr {
+        let dns = self.find("event", "dns");
+        dns["address"]
+            .as_str()
+            .expect("text")
+            .parse()
+            .expect("an address")
+    }
+
+    /// A client that finds everything as any other client would.
+    async fn client(&self, jid: &str) -> XmppClient {
+        let account = self.find("jid", jid);
+        let ca = self.find("event", "ca");
+        XmppClient::builder(jid)
+            .password(account["password"].as_str().expect("text"))
+            .ca_file(PathBuf::from(ca["file"].as_str().expect("a path")))
+            .name_servers(&[self.names()])
+            .reconnect(Reconnect::never())
+            .connect()
+            .await
+            .expect("a client")
+    }
+
+    /// It ends in order. Whoever is connected is there to answer meanwhile.
+    async fn ends(&mut self) -> bool {
+        let mut looks = tokio::time::interval(Duration::from_millis(20));
+        let ended = timeout(PATIENCE, async {
+            loop {
+                looks.tick().await;
+                if let Some(status) = self.child.try_wait().expect("a process") {
+                    return status.success();
+                }
+            }
+        });
+        ended.await.expect("an end in time")
+    }
+
+    fn signal(&self, name: &str) {
+        let sent = Command::new("kill")
+            .args([name, &self.child.id().to_string()])
+            .status();
+        assert!(sent.expect("kill").success());
+    }
+}
+
+fn command(words: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_xmpp-lab"));
+    command.args(words).stderr(Stdio::piped());
+    command
+}
+
+fn run(words: &[&str]) -> Output {
+    command(words)
+        .stdin(Stdio::null())
+        .output()
+        .expect("the command")
+}
+
+#[test]
+fn the_demonstration_plays_a_conversation_and_ends_well() {
+    let output = run(&["demo"]);
+    let said = String::from_utf8(output.stdout).expect("text");
+    assert!(output.status.success(), "{said}");
+    let lines = [
+        "Ann: Good morning from a.test!",
+        "Ben: And to you, from b.test.",
+        "the link between the two servers is cut",
+        "what Ann said has arrived",
+    ];
+    let mut rest = said.as_str();
+    for line in lines {
+        let at = rest.find(line).unwrap_or_else(|| panic!("{line}: {said}"));
+        rest = &rest[at..];
+    }
+}
+
+#[tokio::test]
+async fn clients_find_both_domains_by_its_name_server_and_talk() {
+    let mut lab = Lab::up(&["a.test", "b.test"]).await;
+    let names = NameServers::new(&[lab.names()]);
+    for service in [
+        "_xmpp-client",
+        "_xmpps-client",
+        "_xmpp-server",
+        "_xmpps-server",
+    ] {
+        let found = names.srv(&format!("{service}._tcp.b.test")).await;
+        assert_eq!(found.map(|found| found.len()), Ok(1), "{service}");
+    }
+    let (ann, ben) = (
+        lab.client("ann@a.test").await,
+        lab.client("ben@b.test").await,
+    );
+    let mut heard = ben.events();
+    ben.send_stanza(Stanza::presence(Ty::None))
+        .await
+        .expect("sent");
+    let hello = Stanza::chat(ben.jid().as_str(), "across").expect("a stanza");
+    ann.send_stanza(hello).await.expect("sent");
+    let body = timeout(PATIENCE, async {
+        loop {
+            match heard.next().await {
+                Some(Event::Stanza(stanza)) if stanza.body().is_some() => return stanza.body(),
+                Some(_) => {}
+                None => return None,
+            }
+        }
+    });
+    assert_eq!(body.await.expect("in time").as_deref(), Some("across"));
+    // It is shown where it left and where it came in, and so is the link that carries it.
+    for (domain, way) in [("a.test", "out"), ("b.test", "in")] {
+        lab.until(|event| {
+            event["event"] == "stanza"
+                && event["domain"] == domain
+                && event["way"] == way
+                && event["xml"]
+                    .as_str()
+                    .is_some_and(|xml| xml.contains("across"))
+        })
+        .await;
+    }
+    let link = lab.until(|event| event["event"] == "link").await;
+    assert_eq!(
+        (&link["condition"], &link["connections"]),
+        (&"up".into(), &1.into())
+    );
+    lab.order("sever a.test b.test");
+    let done = lab.until(|event| event["event"] == "done").await;
+    assert_eq!(done["text"], "done, on 2 links");
+    lab.until(|event| event["event"] == "link" && event["condition"] == "cut")
+        .await;
+    lab.order("burn all");
+    let refused = lab.until(|event| event["event"] == "refused").await;
+    assert_eq!(refused["text"], "\"burn\" is no order; help lists them");
+    lab.order("quit");
+    lab.until(|event| event["event"] == "ending").await;
+    assert!(lab.ends().await);
+}
+
+#[tokio::test]
+async fn signals_end_it_in_order_and_a_temporary_folder_goes() {
+    for signal in ["-TERM", "-INT"] {
+        let mut lab = Lab::up(&["a.test"]).await;
+        let ca = lab.find("event", "ca");
+        let ca = PathBuf::from(ca["file"].as_str().expect("a path"));
+        assert!(ca.exists());
+        lab.signal(signal);
+        assert!(lab.ends().await, "{signal}");
+        assert!(!ca.exists());
+    }
+}
+
+#[tokio::test]
+async fn a_data_folder_keeps_authority_and_passwords() {
+    let folder = std::env::temp_dir().join(format!("xmpp-lab-test-{}", std::process::id()));
+    let words = ["a.test", "--data", folder.to_str().expect("a path")];
+    let mut kept = Vec::new();
+    for _ in 0..2 {
+        let mut lab = Lab::up(&words).await;
+        lab.client("ann@a.test").await;
+        let ca = std::fs::read_to_string(folder.join("ca/ca.pem")).expect("a CA");
+        kept.push((ca, lab.find("jid", "ann@a.test")));
+        lab.order("quit");
+        assert!(lab.ends().await);
+    }
+    assert_eq!(kept[0], kept[1]);
+    std::fs::remove_dir_all(folder).expect("a folder");
+}
+
+/// A server of somebody else's: it is found, may show a certificate, and its link has faults too.
+#[tokio::test]
+async fn a_server_joins() {
+    let theirs = TestLab::builder().server(["c.test"]);
+    let theirs = theirs.config(|config| {
+        config.s2s.enabled = true;
+        config.s2s.dialback = Dialback::Always;
+    });
+    let theirs = theirs.start().await.expect("a lab");
+    let address = theirs.server_place("c.test").address;
+    let join = format!("c.test={address}");
+    let mut lab = Lab::up(&["a.test", "--join", &join]).await;
+    let given = lab.find("event", "certificate");
+    assert_eq!(given["domain"], "c.test");
+    for file in ["file", "key"] {
+        let text = std::fs::read_to_string(given[file].as_str().expect("a path"));
+        assert!(text.expect("a file").contains("-----BEGIN "));
+    }
+    let names = NameServers::new(&[lab.names()]);
+    let found = names
+        .srv("_xmpp-server._tcp.c.test")
+        .await
+        .expect("a record");
+    assert_eq!(found[0].port, address.port());
+    lab.order("links");
+    let link = lab.until(|event| event["event"] == "link").await;
+    assert_eq!(
+        (&link["from"], &link["to"]),
+        (&"a.test".into(), &"c.test".into())
+    );
+    lab.order("kill c.test");
+    let refused = lab.until(|event| event["event"] == "refused").await;
+    assert_eq!(refused["text"], "c.test is served by somebody else");
+}
+
+#[test]
+fn mistakes_are_named_and_end_it() {
+    #[track_caller]
+    fn check(words: &[&str], code: i32, why: &str) {
+        let output = run(words);
+        let said = String::from_utf8(output.stderr).expect("text");
+        assert_eq!(output.status.code(), Some(code), "{words:?}: {said}");
+        assert!(said.contains(why), "{words:?}: {said}");
+    }
+    let held = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    let taken = held.local_addr().expect("an address").to_string();
+    check(&["up"], 2, "DOMAIN");
+    check(&["up", "ann@a.test"], 2, "\"ann@a.test\" is no domain");
+    check(&["up", "a.test", "a.test"], 2, "a.test is named twice");
+    check(&["up", "a.test", "--join", "c.test"], 2, "DOMAIN=HOST:PORT");
+    check(
+        &["up", "a.test", "--any-port", "--dns", &taken],
+        1,
+        &format!("name server at {taken}"),
+    );
+    check(
+        &["up", "a.test", "--data", "/proc/nowhere"],
+        1,
+        "/proc/nowhere",
+    );
+    for words in [&["--help"][..], &["up", "--help"], &["demo", "--help"]] {
+        let output = run(words);
+        assert!(
+            output.status.success() && output.stdout.len() > 200,
+            "{words:?}"
+        );
+    }
+}
