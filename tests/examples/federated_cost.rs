@@ -3,7 +3,8 @@
 //!
 //! `cargo run --release -p xmpp-testkit --example federated_cost [MESSAGES]`
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
+use tokio::time::Instant;
 use xmpp_testkit::{Federated, Wire};
 
 /// Messages under way at a time.
