@@ -42,8 +42,17 @@ pub(super) enum Ended {
 struct Earlier {
     /// By which the stream before can be resumed, if it can.
     id: Option<Box<str>>,
+    /// There was no connection on which to do so.
+    was_tried: bool,
     /// What came on it, where both directions are in use.
     intake: Intake,
+}
+
+impl Earlier {
+    /// True as long as nobody has tried that in vain.
+    fn is_resumable(&self) -> bool {
+        self.id.is_some() && !self.was_tried
+    }
 }
 
 /// Sees to a link until nothing waits for it.
@@ -55,6 +64,7 @@ pub(super) async fn run(core: Arc<Core>, link: Arc<Link>) {
 async fn see_to(core: Arc<Core>, link: Arc<Link>) {
     let mut earlier = Earlier {
         id: None,
+        was_tried: false,
         intake: Intake::new(),
     };
     let mut down = core.s2s.down();
@@ -66,7 +76,8 @@ async fn see_to(core: Arc<Core>, link: Arc<Link>) {
                 true => return,
                 false => Duration::ZERO,
             },
-            Ended::Failed(cause) => match failed(&core, &link, cause).await {
+            Ended::Failed(cause) => match failed(&core, &link, cause, earlier.is_resumable()).await
+            {
                 Some(delay) => delay,
                 None => return,
             },
@@ -80,8 +91,14 @@ async fn see_to(core: Arc<Core>, link: Arc<Link>) {
 
 /// What follows on a failure: after which delay the next try comes, or `None` when what waited has
 /// gone back.
-async fn failed(core: &Arc<Core>, link: &Arc<Link>, cause: Cause) -> Option<Duration> {
-    if link.hand_over() {
+async fn failed(
+    core: &Arc<Core>,
+    link: &Arc<Link>,
+    cause: Cause,
+    is_resumable: bool,
+) -> Option<Duration> {
+    // A stream that can be resumed has not ended: only there nothing is sent twice.
+    if !is_resumable && link.hand_over() {
         return None;
     }
     let now = core.clock.now();
@@ -161,14 +178,19 @@ async fn one_stream(
     let connected = match made {
         Ok(Outcome::Stream(connected)) => *connected,
         Ok(Outcome::Answer(_)) => return Ended::Failed(Cause::Lost),
-        Err(cause) => return Ended::Failed(cause),
+        Err(cause) => {
+            earlier.was_tried = true;
+            return Ended::Failed(cause);
+        }
     };
     if connected.link.resumed.is_none() {
         *earlier = Earlier {
             id: None,
+            was_tried: false,
             intake: Intake::new(),
         };
     }
+    earlier.was_tried = false;
     let unanswered = begin(core, link, &connected);
     let back = core.bounce_all(unanswered, &Cause::Lost);
     Box::pin(back).await;
