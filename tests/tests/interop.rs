@@ -27,7 +27,7 @@ mod services;
 #[path = "interop/stage.rs"]
 mod stage;
 
-use federation::{Make, Proof, World};
+use federation::{Make, Proof, World, cuts};
 use peer::Peer;
 use stage::{Stage, scene};
 
@@ -72,6 +72,21 @@ async fn three_servers() {
     for peer in &peers {
         cut::play(peer).await;
         println!("| {} | cut::play | works |", peer.name);
+    }
+}
+
+/// The links between ours and Prosody cut while messages flow, without and with stream management.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn federation_cut() {
+    for (name, modules) in [
+        ("Prosody, no stream management", [].as_slice()),
+        ("Prosody, stream management", &["smacks"]),
+    ] {
+        let world = World::with(Make::Prosody, Proof::External, modules).await;
+        let mut stage = Stage::new(name, world);
+        scene!(stage, cuts::to_theirs);
+        scene!(stage, cuts::to_ours);
+        stage.finish();
     }
 }
 

@@ -3,6 +3,8 @@
 
 #[path = "federation/config.rs"]
 mod config;
+#[path = "federation/cuts.rs"]
+pub(crate) mod cuts;
 #[path = "federation/world.rs"]
 mod world;
 

@@ -16,7 +16,7 @@ pub(super) fn ours(folder: &Folder, at: &At, proof: Proof, theirs: &At) -> Strin
         Proof::Dialback => String::new(),
         _ => format!("{:?}", folder.path.join("ca.pem")),
     };
-    let override_of = |name: &str| format!("{name:?} = \"{}\"\n", theirs.s2s);
+    let override_of = |name: &str| format!("{name:?} = \"{}\"\n", theirs.way.address);
     let overrides: String = theirs
         .names()
         .iter()
@@ -52,7 +52,14 @@ ca = [{ca}]
 }
 
 /// Prosody's.
-pub(super) fn prosody(folder: &Folder, at: &At, proof: Proof, dns: SocketAddr) -> String {
+pub(super) fn prosody(
+    folder: &Folder,
+    at: &At,
+    proof: Proof,
+    dns: SocketAddr,
+    modules: &[&str],
+) -> String {
+    let more: String = modules.iter().map(|name| format!(", {name:?}")).collect();
     let (secure, dialback) = match proof.may_dial_back() {
         true => (false, ", \"dialback\""),
         false => (true, ""),
@@ -73,7 +80,7 @@ c2s_ports = {{ {c2s} }}
 s2s_ports = {{ {s2s} }}
 ssl = {{ key = "{folder}/key.pem"; certificate = "{folder}/chain.pem"; {ca} }}
 modules_enabled = {{
-    "roster", "saslauth", "tls", "disco", "vcard_legacy", "pep", "ping", "register", "lab_names"{dialback}
+    "roster", "saslauth", "tls", "disco", "vcard_legacy", "pep", "ping", "register", "lab_names"{dialback}{more}
 }}
 lab_names_port = {dns}
 authentication = "internal_hashed"

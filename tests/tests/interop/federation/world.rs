@@ -11,7 +11,7 @@ use xmpp_client::{Jid, Stanza, Ty, XmppClient};
 use xmpp_server::config::Config;
 use xmpp_server::{Running, Server};
 use xmpp_testkit::zone::NameServer;
-use xmpp_testkit::{Place, Trust, Wire, Zone};
+use xmpp_testkit::{Place, Proxy, Trust, Wire, Zone};
 
 /// How the servers prove who they are.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -72,12 +72,20 @@ pub(super) struct At {
     pub(super) domain: &'static str,
     pub(super) c2s: SocketAddr,
     pub(super) s2s: SocketAddr,
+    /// Where other servers find it: a relay before `s2s`, which can be cut.
+    pub(super) way: Proxy,
 }
 
 impl At {
-    fn free(domain: &'static str) -> Self {
+    async fn free(domain: &'static str) -> Self {
         let [c2s, s2s] = process::free_ports();
-        Self { domain, c2s, s2s }
+        let way = Proxy::new(s2s).await;
+        Self {
+            domain,
+            c2s,
+            s2s,
+            way,
+        }
     }
 
     /// The domain of its rooms.
@@ -94,6 +102,8 @@ impl At {
 pub(crate) struct World {
     pub(crate) make: Make,
     pub(crate) proof: Proof,
+    /// Theirs has stream management between servers.
+    pub(crate) is_managed: bool,
     pub(crate) ours: Side,
     pub(crate) theirs: Side,
     /// A room of theirs.
@@ -107,6 +117,8 @@ pub(crate) struct Side {
     pub(crate) place: Place,
     ca_pem: String,
     accounts: AtomicUsize,
+    /// What lies before it for other servers.
+    pub(super) way: Proxy,
     _process: Option<Process>,
 }
 
@@ -124,7 +136,12 @@ enum Program {
 impl World {
     /// Starts both.
     pub(crate) async fn new(make: Make, proof: Proof) -> Self {
-        let (ours, theirs) = (At::free("ours.test"), At::free(make.domain()));
+        Self::with(make, proof, &[]).await
+    }
+
+    /// The same with more modules of Prosody's.
+    pub(crate) async fn with(make: Make, proof: Proof, modules: &[&str]) -> Self {
+        let (ours, theirs) = (At::free("ours.test").await, At::free(make.domain()).await);
         let names = names(&[&ours, &theirs]).await;
         let now = process::now();
         let ca = DevCa::new(now).expect("a CA");
@@ -138,7 +155,7 @@ impl World {
         let command = match make {
             Make::Prosody => {
                 their_folder.write("mod_lab_names.lua", config::LAB_NAMES);
-                let config = config::prosody(&their_folder, &theirs, proof, names.address);
+                let config = config::prosody(&their_folder, &theirs, proof, names.address, modules);
                 process::prosody(&their_folder.write("prosody.cfg.lua", &config))
             }
             Make::Ejabberd => {
@@ -173,9 +190,10 @@ impl World {
         Self {
             make,
             proof,
+            is_managed: modules.contains(&"smacks"),
             rooms: theirs.rooms(),
-            ours: Side::new(&ours, &ca, our_process),
-            theirs: Side::new(&theirs, their_ca, Some(their_process)),
+            ours: Side::new(ours, &ca, our_process),
+            theirs: Side::new(theirs, their_ca, Some(their_process)),
             program,
             _names: names,
         }
@@ -217,7 +235,7 @@ async fn names(all: &[&At]) -> NameServer {
     for at in all {
         for name in at.names() {
             let record = format!("_xmpp-server._tcp.{name}");
-            zone = zone.srv(&record, 0, HOST, at.s2s.port());
+            zone = zone.srv(&record, 0, HOST, at.way.address.port());
         }
     }
     let domains = all.iter().map(|at| at.domain);
@@ -236,7 +254,7 @@ fn leaf(ca: &DevCa, at: &At, proof: Proof) -> Leaf {
 }
 
 impl Side {
-    fn new(at: &At, ca: &DevCa, process: Option<Process>) -> Self {
+    fn new(at: At, ca: &DevCa, process: Option<Process>) -> Self {
         Self {
             place: Place {
                 domain: at.domain.into(),
@@ -246,6 +264,7 @@ impl Side {
             },
             ca_pem: ca.pem().to_owned(),
             accounts: AtomicUsize::new(0),
+            way: at.way,
             _process: process,
         }
     }

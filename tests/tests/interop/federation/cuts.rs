@@ -1,0 +1,144 @@
+//! The way to the other server cut again and again while messages flow: what becomes of each.
+//!
+//! A server that has stream management on the way (XEP-0198) says what it has; of one that has not
+//! nobody can know whether it read what was written before the cut.
+
+use super::world::{Side, World};
+use crate::stage::Outcome;
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::time::timeout;
+use xmpp_client::{Events, Jid, Kind, Stanza, XmppClient};
+
+/// Messages of one scene.
+const MESSAGES: usize = 2000;
+/// After so many the link is cut again.
+const CUT_EVERY: usize = 250;
+/// Bytes that pass before each cut: in the middle of a message.
+const CUT_AFTER: u64 = 3001;
+/// Nothing comes for so long: nothing will.
+const QUIET: Duration = Duration::from_secs(8);
+
+/// What became of the messages.
+#[derive(Debug, Default)]
+struct Tally {
+    delivered: HashMap<String, usize>,
+    bounced: HashMap<String, usize>,
+    /// What the sender was told, each text once.
+    told: Vec<String>,
+}
+
+/// How many of them came to what.
+#[derive(Debug, Eq, PartialEq)]
+struct Count {
+    delivered: usize,
+    twice: usize,
+    bounced: usize,
+    both: usize,
+    neither: usize,
+}
+
+/// What ours promises: with stream management none is lost. Without it what was written counts as
+/// delivered, so that the numbers are only shown.
+pub(crate) async fn to_theirs(world: Arc<World>) -> Outcome {
+    let (tally, cuts) = play(&world.ours, &world.theirs).await;
+    let count = tally.count();
+    println!("ours to theirs, {cuts} cuts: {count:?} {:?}", tally.told);
+    assert!(cuts > 1, "the link was not cut");
+    if world.is_managed {
+        assert_eq!(count.neither, 0, "lost");
+        assert_eq!(count.both, 0, "sent again, and bounced");
+    }
+    Outcome::Done
+}
+
+/// The other way what comes of it is theirs.
+pub(crate) async fn to_ours(world: Arc<World>) -> Outcome {
+    let (tally, cuts) = play(&world.theirs, &world.ours).await;
+    let count = tally.count();
+    println!("theirs to ours, {cuts} cuts: {count:?} {:?}", tally.told);
+    assert!(cuts > 1, "the link was not cut");
+    Outcome::Done
+}
+
+async fn play(from: &Side, to: &Side) -> (Tally, usize) {
+    let (ann, ben) = (from.online().await, to.online().await);
+    let mut heard = (ann.events(), ben.events());
+    let before = to.way.accepted();
+    let sending = send(&ann, ben.jid().into_jid(), to);
+    let (tally, ()) = tokio::join!(Tally::take(&mut heard.0, &mut heard.1), sending);
+    (tally, to.way.accepted() - before)
+}
+
+/// Sends all messages; the way to the other server is cut in between.
+async fn send(ann: &XmppClient, ben: Jid, to: &Side) {
+    for number in 0..MESSAGES {
+        if number % CUT_EVERY == CUT_EVERY / 2 {
+            to.way.cut_after(CUT_AFTER);
+        }
+        let message = Stanza::chat(ben.as_str(), &format!("number {number}"));
+        let message = message.expect("an address").with_id(&id(number));
+        ann.send_stanza(message).await.expect("open");
+    }
+}
+
+fn id(number: usize) -> String {
+    format!("cut-{number}")
+}
+
+impl Tally {
+    /// Until nothing comes any more.
+    async fn take(sender: &mut Events, receiver: &mut Events) -> Self {
+        let mut tally = Self::default();
+        loop {
+            let next = async {
+                tokio::select! {
+                    stanza = sender.next_stanza() => stanza,
+                    stanza = receiver.next_stanza() => stanza,
+                }
+            };
+            match timeout(QUIET, next).await {
+                Ok(stanza) => tally.add(&stanza.expect("the stream is open")),
+                Err(_) => return tally,
+            }
+        }
+    }
+
+    fn add(&mut self, stanza: &Stanza) {
+        let Some(id) = stanza.head.id.as_deref() else {
+            return;
+        };
+        if stanza.kind != Kind::Message {
+            return;
+        }
+        let Some(error) = stanza.error() else {
+            *self.delivered.entry(id.to_owned()).or_default() += 1;
+            return;
+        };
+        *self.bounced.entry(id.to_owned()).or_default() += 1;
+        let told = format!("{:?}: {}", error.condition, error.text.unwrap_or_default());
+        if !self.told.contains(&told) {
+            self.told.push(told);
+        }
+    }
+
+    fn count(&self) -> Count {
+        let of = |is: &dyn Fn(usize, usize) -> bool| {
+            let times = |all: &HashMap<String, usize>, id: &str| all.get(id).copied();
+            let is = |number: &usize| {
+                let id = id(*number);
+                let delivered = times(&self.delivered, &id).unwrap_or_default();
+                is(delivered, times(&self.bounced, &id).unwrap_or_default())
+            };
+            (0..MESSAGES).filter(is).count()
+        };
+        Count {
+            delivered: of(&|delivered, _| delivered > 0),
+            twice: of(&|delivered, bounced| delivered > 1 || bounced > 1),
+            bounced: of(&|_, bounced| bounced > 0),
+            both: of(&|delivered, bounced| delivered > 0 && bounced > 0),
+            neither: of(&|delivered, bounced| delivered + bounced == 0),
+        }
+    }
+}
