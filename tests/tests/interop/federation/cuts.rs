@@ -6,19 +6,26 @@
 use super::world::{Side, World};
 use crate::stage::Outcome;
 use std::collections::HashMap;
+use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::timeout;
 use xmpp_client::{Events, Jid, Kind, Stanza, XmppClient};
 
+/// Times that the link is cut in one scene.
+const ROUNDS: usize = 5;
+/// Messages around each cut.
+const ROUND: usize = 400;
 /// Messages of one scene.
-const MESSAGES: usize = 2000;
-/// After so many the link is cut again.
-const CUT_EVERY: usize = 250;
+const MESSAGES: usize = ROUNDS * ROUND;
 /// Bytes that pass before each cut: in the middle of a message.
-const CUT_AFTER: u64 = 3001;
+const CUT_AFTER: u64 = 30_001;
 /// Nothing comes for so long: nothing will.
-const QUIET: Duration = Duration::from_secs(8);
+const QUIET: Duration = Duration::from_secs(3);
+/// Tries until the link is up.
+const TRIES: usize = 10;
+/// The id of what does not count.
+const UP: &str = "up";
 
 /// What became of the messages.
 #[derive(Debug, Default)]
@@ -65,22 +72,45 @@ pub(crate) async fn to_ours(world: Arc<World>) -> Outcome {
 async fn play(from: &Side, to: &Side) -> (Tally, usize) {
     let (ann, ben) = (from.online().await, to.online().await);
     let mut heard = (ann.events(), ben.events());
-    let before = to.way.accepted();
-    let sending = send(&ann, ben.jid().into_jid(), to);
-    let (tally, ()) = tokio::join!(Tally::take(&mut heard.0, &mut heard.1), sending);
-    (tally, to.way.accepted() - before)
+    let mut tally = Tally::default();
+    let mut cuts = 0;
+    for round in 0..ROUNDS {
+        is_up(&mut tally, (&ann, &mut heard.0), (&ben, &mut heard.1)).await;
+        let before = to.way.accepted();
+        to.way.cut_after(CUT_AFTER);
+        let (to_ben, first) = (ben.jid().into_jid(), round * ROUND);
+        let sending = send(&ann, &to_ben, first..first + ROUND);
+        tokio::join!(tally.take(&mut heard.0, &mut heard.1), sending);
+        cuts += usize::from(to.way.accepted() > before);
+    }
+    (tally, cuts)
 }
 
-/// Sends all messages; the way to the other server is cut in between.
-async fn send(ann: &XmppClient, ben: Jid, to: &Side) {
-    for number in 0..MESSAGES {
-        if number % CUT_EVERY == CUT_EVERY / 2 {
-            to.way.cut_after(CUT_AFTER);
+/// Words that do not count, until one is heard.
+async fn is_up(
+    tally: &mut Tally,
+    (ann, told): (&XmppClient, &mut Events),
+    (ben, heard): (&XmppClient, &mut Events),
+) {
+    for _ in 0..TRIES {
+        send_one(ann, ben.jid().as_jid(), UP).await;
+        tally.take(told, heard).await;
+        if tally.delivered.remove(UP).is_some() {
+            return;
         }
-        let message = Stanza::chat(ben.as_str(), &format!("number {number}"));
-        let message = message.expect("an address").with_id(&id(number));
-        ann.send_stanza(message).await.expect("open");
     }
+    panic!("the link does not come up again");
+}
+
+async fn send(ann: &XmppClient, ben: &Jid, numbers: Range<usize>) {
+    for number in numbers {
+        send_one(ann, ben, &id(number)).await;
+    }
+}
+
+async fn send_one(ann: &XmppClient, ben: &Jid, id: &str) {
+    let message = Stanza::chat(ben.as_str(), "hello").expect("an address");
+    ann.send_stanza(message.with_id(id)).await.expect("open");
 }
 
 fn id(number: usize) -> String {
@@ -89,8 +119,7 @@ fn id(number: usize) -> String {
 
 impl Tally {
     /// Until nothing comes any more.
-    async fn take(sender: &mut Events, receiver: &mut Events) -> Self {
-        let mut tally = Self::default();
+    async fn take(&mut self, sender: &mut Events, receiver: &mut Events) {
         loop {
             let next = async {
                 tokio::select! {
@@ -99,8 +128,11 @@ impl Tally {
                 }
             };
             match timeout(QUIET, next).await {
-                Ok(stanza) => tally.add(&stanza.expect("the stream is open")),
-                Err(_) => return tally,
+                Ok(stanza) => self.add(&stanza.expect("the stream is open")),
+                Err(_) => return,
+            }
+            if self.delivered.contains_key(UP) {
+                return;
             }
         }
     }
