@@ -96,7 +96,9 @@ impl Script {
                     | Action::RestartServer { .. }
                     | Action::Ban(_)
                     | Action::Kick(_)
+                    | Action::Link(..)
                     | Action::RemoveAccount(_)
+                    | Action::Store(_)
                     | Action::Unban(_)
             )
         };
@@ -236,6 +238,8 @@ pub enum Action {
     Forgets,
     /// `kick JID`: as an operator does.
     Kick(Template),
+    /// `cut link DOMAIN` and others: the server's link to a `[Server]`.
+    Link(LinkFault, String),
     /// `never receives`, or `receives: nothing` without an element.
     NeverReceives(Option<Template>),
     /// `opens stream`: header, header, features.
@@ -255,10 +259,45 @@ pub enum Action {
     SendsBytes(Vec<u8>),
     /// `starts tls`.
     StartsTls,
+    /// `store fails` and others.
+    Store(StoreFault),
     /// `unban JID`: as an operator does.
     Unban(String),
     /// `waits`: a request to the server and its answer, so that what was sent is handled.
     Waits,
+}
+
+/// What happens to a link of the server.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum LinkFault {
+    /// Its connections end as they stand.
+    Cut,
+    /// Nothing gets through, and nobody is told.
+    Hold,
+    /// All is well again.
+    Mend,
+    /// What waited goes on.
+    Release,
+    /// Cut, and nobody gets through until it is mended.
+    Sever,
+}
+
+/// What happens to the store.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum StoreFault {
+    /// It goes down with the next write, which is kept or not.
+    Crash {
+        /// Kept, but nobody is told.
+        kept: bool,
+    },
+    /// Each write takes this long.
+    Delay(Duration),
+    /// The next so many writes fail.
+    Fail(usize),
+    /// Writes wait.
+    Hold,
+    /// They go on.
+    Release,
 }
 
 /// What is to be received.

@@ -168,6 +168,14 @@ impl Parser {
         let action = match (first_two, words.next()) {
             (("restart", "server"), None) => Action::RestartServer { in_order: true },
             (("kill", "server"), None) => Action::RestartServer { in_order: false },
+            (("store", what), rest) => {
+                let fault = verbs::store_fault(what, rest, words.next());
+                Action::Store(fault.map_err(|what| error(at, what))?)
+            }
+            ((what, "link"), Some(domain)) => match verbs::link_fault(what) {
+                Some(fault) => Action::Link(fault, domain.to_owned()),
+                None => return Err(self.nobody(block)),
+            },
             (("advance", time), unit) => {
                 let time = format!("{time} {}", unit.unwrap_or_default());
                 Action::Advance(duration(time.trim()).map_err(|what| error(at, what))?)

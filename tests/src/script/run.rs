@@ -255,6 +255,8 @@ impl<'a> Playing<'a> {
             Action::RemoveAccount(jid) => operator.remove(jid).await,
             Action::Kick(_) => operator.kick(&kicked.unwrap_or_default()).await,
             Action::RestartServer { in_order } => operator.restart(*in_order).await,
+            Action::Link(fault, domain) => operator.link(*fault, domain),
+            Action::Store(fault) => operator.store(*fault),
             _ => Ok(()),
         })?;
         self.note(None, step.text.clone());

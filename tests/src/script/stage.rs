@@ -2,7 +2,7 @@
 
 use crate::lab::{LabError, Net, TestLab};
 use crate::script::login::Login;
-use crate::script::model::{Character, CharacterKind, Script};
+use crate::script::model::{Character, CharacterKind, LinkFault, Script, StoreFault};
 use crate::script::peer::{Got, Peer};
 use crate::script::server::Speaker;
 use crate::trust::Trust;
@@ -15,6 +15,7 @@ use tokio::net::TcpStream;
 use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::time::timeout;
 use xmpp_server::config::{AllowedComponent, Config};
+use xmpp_server::store::Crash;
 use xmpp_server::users::{UserError, Users};
 use xmpp_stream::jid::{BareJid, FullJid, Jid};
 use xmpp_stream::ns;
@@ -262,6 +263,35 @@ impl Here {
             false => self.lab.kill(&self.domain),
         }
         Ok(self.lab.start(&self.domain).await?)
+    }
+
+    /// What happens to the server's own link to a `[Server]`.
+    pub(crate) fn link(&self, fault: LinkFault, domain: &str) -> Result<(), StageError> {
+        if !self.speakers.contains_key(domain) {
+            return Err(StageError(format!("{domain} is no [Server]'s")));
+        }
+        let link = self.lab.link(&self.domain, domain);
+        match fault {
+            LinkFault::Cut => link.cut(),
+            LinkFault::Hold => link.hold(),
+            LinkFault::Mend => link.mend(),
+            LinkFault::Release => link.release(),
+            LinkFault::Sever => link.sever(),
+        }
+        Ok(())
+    }
+
+    pub(crate) fn store(&self, fault: StoreFault) -> Result<(), StageError> {
+        let store = self.lab.memory();
+        match fault {
+            StoreFault::Crash { kept: true } => store.crash_at(1, Crash::AfterCommit),
+            StoreFault::Crash { kept: false } => store.crash_at(1, Crash::BeforeCommit),
+            StoreFault::Delay(time) => store.set_delay((!time.is_zero()).then_some(time)),
+            StoreFault::Fail(count) => store.fail_next(count),
+            StoreFault::Hold => store.hold(),
+            StoreFault::Release => store.release(),
+        }
+        Ok(())
     }
 
     pub(crate) async fn ban(&self, jid: &str) -> Result<(), StageError> {

@@ -403,10 +403,7 @@ mod tests {
             .get_subcommands()
             .filter(|word| word.get_name() != "help")
         {
-            let help = word
-                .get_after_help()
-                .unwrap_or_else(|| panic!("{}", word.get_name()))
-                .to_string();
+            let help = word.get_after_help().expect("examples").to_string();
             let examples: Vec<_> = help.split("xmpp-client ").skip(1).collect();
             assert!(!examples.is_empty(), "{help}");
             for example in examples {

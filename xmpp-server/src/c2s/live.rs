@@ -421,7 +421,7 @@ impl Live {
             let expired = tokio::select! {
                 () = super::down(&mut shutdown) => true,
                 () = expiry.as_mut() => true,
-                () = changed(&mut self, &core.limits) => false,
+                _ = event(Some(&mut self), false, &core.limits) => false,
             };
             // One state change under the lock: a client that came just now is not turned away.
             if expired && core.end_unless_visited(&self.session).await {
@@ -596,8 +596,4 @@ pub(super) async fn event(live: Option<&mut Live>, items: bool, limits: &Limits)
         Some(live) => poll_fn(|cx| live.poll_event(cx, items, limits)).await,
         None => std::future::pending().await,
     }
-}
-
-async fn changed(live: &mut Live, limits: &Limits) {
-    event(Some(live), false, limits).await;
 }

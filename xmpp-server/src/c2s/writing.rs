@@ -82,7 +82,13 @@ pub(super) async fn work_on<T>(
     let done = loop {
         if driver.machine.is_peer_closed() {
             // The answer to what is in hand may be all that it still waits for.
-            Box::pin(closing::fill(driver, session, aside.managed.is_some(), core)).await;
+            Box::pin(closing::fill(
+                driver,
+                session,
+                aside.managed.is_some(),
+                core,
+            ))
+            .await;
         } else {
             fill(driver, session, aside.managed.as_deref_mut(), &core.limits);
         }

@@ -2,8 +2,47 @@
 
 use super::{Parser, duration};
 use crate::script::lines::{Block, error};
-use crate::script::model::{Action, At, CharacterKind, Expectation, Order, ScriptError};
+use crate::script::model::{
+    Action, At, CharacterKind, Expectation, LinkFault, Order, ScriptError, StoreFault,
+};
 use crate::script::template::Template;
+
+/// `store fails` and others.
+pub(super) fn store_fault(
+    what: &str,
+    more: Option<&str>,
+    last: Option<&str>,
+) -> Result<StoreFault, String> {
+    match (what, more, last) {
+        ("fails", None, None) => Ok(StoreFault::Fail(1)),
+        ("fails", Some(count), None) => match count.parse() {
+            Ok(count) => Ok(StoreFault::Fail(count)),
+            Err(_) => Err(format!("{count:?} is no number of writes")),
+        },
+        ("delays", Some(time), None) => Ok(StoreFault::Delay(duration(time)?)),
+        ("holds", None, None) => Ok(StoreFault::Hold),
+        ("releases", None, None) => Ok(StoreFault::Release),
+        ("crashes", Some("before"), Some("commit")) => Ok(StoreFault::Crash { kept: false }),
+        ("crashes", Some("after"), Some("commit")) => Ok(StoreFault::Crash { kept: true }),
+        _ => Err(
+            "the store fails [N], delays TIME, holds, releases, crashes before commit or crashes \
+             after commit"
+                .into(),
+        ),
+    }
+}
+
+/// `cut link` and others.
+pub(super) fn link_fault(what: &str) -> Option<LinkFault> {
+    match what {
+        "cut" => Some(LinkFault::Cut),
+        "hold" => Some(LinkFault::Hold),
+        "mend" => Some(LinkFault::Mend),
+        "release" => Some(LinkFault::Release),
+        "sever" => Some(LinkFault::Sever),
+        _ => None,
+    }
+}
 
 impl Parser {
     pub(super) fn verb(&mut self, block: &Block, who: usize) -> Result<Action, ScriptError> {
