@@ -158,11 +158,22 @@ const TESTS: &[(&str, &[&str])] = &[
         &["removed_contacts_are_remembered_up_to_a_number"],
     ),
     (
+        "component_pending_bytes_max",
+        &["what_waits_for_a_component_is_bounded"],
+    ),
+    (
+        "component_pending_max",
+        &["what_waits_for_a_component_is_bounded"],
+    ),
+    (
         "s2s_connect_max",
         &["s2s_connect_max_ends_a_connection_that_takes_too_long"],
     ),
+    ("s2s_idle_max", &["an_unused_stream_is_told_of_and_stays"]),
+    ("s2s_keys_max", &["keys_and_pairs_are_bounded"]),
     ("s2s_links_max", &["s2s_links_max_bounds_domains"]),
     ("s2s_log_again", &["the_same_failure_is_logged_once"]),
+    ("s2s_pairs_max", &["keys_and_pairs_are_bounded"]),
     ("s2s_pending_bytes_max", &["s2s_pending_bounds_one_domain"]),
     (
         "s2s_pending_bytes_total_max",
@@ -170,8 +181,19 @@ const TESTS: &[(&str, &[&str])] = &[
     ),
     ("s2s_pending_max", &["s2s_pending_bounds_one_domain"]),
     (
+        "s2s_refusals_max",
+        &[
+            "refused_keys_are_counted",
+            "c6120_sa_10_refused_proofs_are_counted",
+        ],
+    ),
+    (
         "s2s_resumable_max",
         &["counts_are_kept_for_a_time_and_up_to_a_number"],
+    ),
+    (
+        "s2s_verify_max",
+        &["asking_about_keys_is_bounded_and_never_in_clear_where_tls_is_required"],
     ),
     (
         "s2s_wait_max",

@@ -540,14 +540,11 @@ impl Drop for Folder {
 #[tokio::test]
 async fn ss_05_a_server_that_starts_again_is_found_again() {
     let folder = Folder::new("client-resuming");
-    let start = async || {
-        let lab = TestLab::with(["a.test"], |config| {
-            config.data_dir = Some(folder.0.clone());
-            config.storage = Storage::Sqlite;
-        });
-        lab.await.expect("a server")
-    };
-    let lab = start().await;
+    let lab = TestLab::with(["a.test"], |config| {
+        config.data_dir = Some(folder.0.clone());
+        config.storage = Storage::Sqlite;
+    });
+    let lab = lab.await.expect("a server");
     let proxy = Proxy::new(lab.place("a.test").address).await;
     let builder = through(&lab, &proxy, "ann@a.test/x")
         .await
@@ -564,7 +561,7 @@ async fn ss_05_a_server_that_starts_again_is_found_again() {
     ann.send_acked(message("0").with_to(ann.jid()))
         .await
         .expect("acknowledged");
-    lab.shutdown().await;
+    lab.stop("a.test").await;
     while !matches!(events.next().await, Some(Event::Reconnecting { .. })) {}
     let sending = tokio::spawn({
         let ann = ann.clone();
@@ -573,7 +570,7 @@ async fn ss_05_a_server_that_starts_again_is_found_again() {
                 .await
         }
     });
-    let lab = start().await;
+    lab.start("a.test").await.expect("a server");
     proxy.move_to(lab.place("a.test").address);
     assert!(!connected(&mut events).await);
     sending.await.expect("a task").expect("acknowledged");

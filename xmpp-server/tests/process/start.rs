@@ -283,7 +283,8 @@ fn registration_is_open_to_loopback_peers_without_a_file() {
     check_done(&user(&temp.data(), &["list"]), "ann@localhost\n");
     Peer::sign_in(server.starttls(), &ca, "ann@localhost", "secret").unwrap();
     server.stop();
-    let text = "data_dir = \"data\"\n[c2s]\nlisten = [\"127.0.0.1:0\"]\nlisten_tls = []\n";
+    let text = "data_dir = \"data\"\n[c2s]\nlisten = [\"127.0.0.1:0\"]\nlisten_tls = []\n\
+                [s2s]\nenabled = false\n";
     let server = Ready::new(server_with_file(&temp.write("x.toml", text)));
     let mut peer = Peer::starttls(server.starttls(), "localhost", &ca).unwrap();
     peer.send(&header("localhost"));

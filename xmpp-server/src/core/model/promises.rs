@@ -64,8 +64,10 @@ impl World<'_> {
                 continue;
             };
             let items = session.outbox.pushed();
-            // One goes over the bound and cuts the socket; who comes back may have some more.
-            if items > limits.outbox_items_hard * 2 + 1 {
+            // One goes over the bound and cuts the socket; who comes back may have some more, and what
+            // it draws itself from the store comes before what waits behind its gate.
+            let drawn = limits.outbox_items_soft + 1;
+            if items > limits.outbox_items_hard * 2 + 1 + drawn {
                 return Err(Broken::Bound("items", items));
             }
             let unacknowledged = session.outbox.unacknowledged().unwrap_or(0);
