@@ -3,6 +3,10 @@
 //! Everything is text: the test sees what the client sent up to a word that it expects. Every wait
 //! is bounded; what does not come is a panic that shows what came.
 
+mod domain;
+
+pub use domain::FakeDomain;
+
 use rustls::ServerConfig;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -144,6 +148,8 @@ impl FakeServer {
 pub struct FakeStream {
     transport: Box<dyn Transport>,
     domain: String,
+    /// Namespace of stanzas.
+    content: &'static str,
     unread: String,
     log: String,
 }
@@ -153,6 +159,7 @@ impl FakeStream {
         Self {
             transport,
             domain: domain.to_owned(),
+            content: ns::CLIENT,
             unread: String::new(),
             log: String::new(),
         }
@@ -230,10 +237,10 @@ impl FakeStream {
     pub async fn header(&mut self) {
         self.expect("<stream:stream").await;
         self.expect(">").await;
-        let (domain, client, streams) = (&self.domain, ns::CLIENT, ns::STREAMS);
+        let (domain, content, streams) = (&self.domain, self.content, ns::STREAMS);
         let header = format!(
             "<?xml version='1.0'?><stream:stream from='{domain}' id='x' version='1.0' \
-             xmlns='{client}' xmlns:stream='{streams}'>"
+             xmlns='{content}' xmlns:stream='{streams}'>"
         );
         self.say(&header).await;
     }

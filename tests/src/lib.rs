@@ -31,7 +31,7 @@ pub mod trust;
 pub mod wire;
 pub mod zone;
 
-pub use fake::{FakeServer, FakeStream};
+pub use fake::{FakeDomain, FakeServer, FakeStream};
 pub use federated::Federated;
 pub use lab::{LabClient, LabError, TestLab};
 pub use managed::{Link, Lost, Over};

@@ -314,8 +314,12 @@ impl<F: FnOnce() + Send> Incoming<F> {
                     BackEvent::More => {}
                     BackEvent::Free(link) => self.carry(link),
                     BackEvent::Silent => {
-                        info!("no acknowledgement: connection lost");
-                        return Over::Lost;
+                        let written = self.driver.pending() == 0;
+                        if let Back::Carries(carrier) = &mut self.back
+                            && carrier.is_lost(&core, written)
+                        {
+                            return Over::Lost;
+                        }
                     }
                 },
             }
@@ -396,9 +400,9 @@ impl<F: FnOnce() + Send> Incoming<F> {
         self.place = resume.then(|| self.core.s2s.resumable.begin());
         let token = self.place.as_ref().map(Place::token);
         let enabled = sm::enabled(token.map(|token| (token, within.as_secs())));
-        match &self.back {
+        match &mut self.back {
             // Behind what is on its way already.
-            Back::Carries(carrier) => carrier.link.outbox.count(enabled, &self.core.limits),
+            Back::Carries(carrier) => carrier.managed(&self.core, enabled),
             _ => self.send(enabled),
         }
         self.carry_now();
@@ -558,7 +562,7 @@ impl Back {
             Self::Carries(carrier) => {
                 let answer_by = carrier.answer_by(core);
                 tokio::select! {
-                    () = poll_fn(|cx| carrier.link.outbox.poll_more(cx, &core.limits)), if idle => {
+                    () = poll_fn(|cx| carrier.poll_more(cx, core)), if idle => {
                         BackEvent::More
                     }
                     () = at(answer_by) => BackEvent::Silent,

@@ -46,6 +46,9 @@ impl Intake {
     pub(super) async fn stanza(&mut self, core: &Arc<Core>, stanza: Stanza) {
         core.tap.metrics.s2s_received.count();
         let bytes = stanza.wire_len();
+        if core.takes_answer(&stanza) {
+            return self.arrived.push(Default::default(), bytes);
+        }
         let sent = match self.known.look_now(&stanza) {
             Some(sent) => sent,
             None => match Box::pin(self.known.look(core, &stanza)).await {

@@ -7,10 +7,12 @@
 
 use super::cause::Cause;
 use super::list::Facts;
+use super::pings::{self, Pings, Silence};
 use crate::clock::Clock;
 use crate::core::Core;
 use crate::im;
 use crate::limits::Limits;
+use crate::random;
 use crate::session::due::DueRows;
 use crate::session::outbox::{Delivery, OutItem, Outbox};
 use crate::store::{
@@ -57,6 +59,8 @@ pub(super) struct State {
     pub(super) logged: Option<(Cause, Instant)>,
     /// Its accounts were shown as gone.
     pub(super) shown_gone: bool,
+    /// What is acknowledged where the other server has no stream management.
+    pub(super) pings: Pings,
     /// Streams of the other server on which ours could go back (XEP-0288), in the order of arrival.
     spares: Vec<Arc<Notify>>,
 }
@@ -245,16 +249,70 @@ impl Link {
 
     /// The stream before is gone for good: what it was sent goes again over the next one, marked as
     /// late where it is kept, so that its recipient's server may know it again. Gives requests that
-    /// may have been carried out.
-    pub(super) fn begin_anew(self: &Arc<Self>, core: &Core, counted: bool) -> Vec<Stanza> {
+    /// may have been carried out. `managed`: the next one has stream management.
+    pub(super) fn begin_anew(self: &Arc<Self>, core: &Core, managed: bool) -> Vec<Stanza> {
+        // Before the queue counts anew: no answer may be taken for one on the next stream.
+        let pinged = self.begin_pings(core, managed);
         let unanswered = self.give_back(core, |outbox| {
             outbox.remake_sent(|item| match &item {
                 Item::One(stanza) if im::is_request(stanza) => Err(item),
                 _ => Ok(late(item)),
             })
         });
-        self.outbox.begin(counted);
+        self.outbox.begin(managed || pinged);
+        if pinged {
+            self.outbox.probe();
+        }
         unanswered
+    }
+
+    /// A stream begins; true when pings tell what of it was read.
+    pub(super) fn begin_pings(&self, core: &Core, managed: bool) -> bool {
+        let (now, again) = (core.clock.now(), core.limits.s2s_log_again);
+        self.lock().pings.begin(managed, now, again)
+    }
+
+    /// The other server does not count on this stream after all.
+    pub(super) fn unmanaged(&self, core: &Core) {
+        match self.begin_pings(core, false) {
+            true => self.outbox.probe(),
+            false => self.outbox.uncount(),
+        }
+    }
+
+    /// A ping to stand behind everything that was sent, unless one waits for its answer.
+    pub(super) fn ping(&self, now: Instant) -> Option<Stanza> {
+        let mut state = self.lock();
+        if !state.pings.may_ask() {
+            return None;
+        }
+        let id = random::token();
+        let ping = pings::ping(&self.pair, &id)?;
+        state.pings.asked(&id, self.outbox.sent_count(), now);
+        Some(ping)
+    }
+
+    /// Takes an answer with this id: what was sent before its ping was read. False: it is none.
+    pub(super) fn answered(self: &Arc<Self>, core: &Core, id: &str) -> bool {
+        // All under the lock: the next stream counts anew.
+        let mut state = self.lock();
+        let Some(upto) = state.pings.answered(id) else {
+            return false;
+        };
+        let rows = self.outbox.acknowledged(upto).unwrap_or_default();
+        drop(state);
+        self.took(core, &rows);
+        self.outbox.wake();
+        true
+    }
+
+    /// No answer came in time. Where there never is any, what was written counts as taken.
+    pub(super) fn silent(&self, now: Instant) -> Silence {
+        let silence = self.lock().pings.silent(now);
+        if silence == Silence::Deaf {
+            self.outbox.uncount();
+        }
+        silence
     }
 
     /// Takes in what an earlier run of the server has left to be sent.
@@ -370,6 +428,7 @@ impl Link {
         state.failed = Some(failed);
         state.phase = Phase::Waiting;
         state.busy = false;
+        state.pings.forget();
         self.take_out(core, state, Outbox::drain)
     }
 

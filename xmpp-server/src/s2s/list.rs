@@ -184,6 +184,9 @@ pub struct Listed {
     pub days_left: Option<i64>,
     /// Stream management is in use.
     pub managed: bool,
+    /// It answers no pings either: what was written counts as taken.
+    #[serde(default)]
+    pub unacknowledged: bool,
     /// Since when it is up (XEP-0082).
     pub since: Option<String>,
     /// Stanzas that wait or are not acknowledged.
@@ -211,6 +214,7 @@ impl Listed {
             names: Vec::new(),
             days_left: None,
             managed: false,
+            unacknowledged: false,
             since: None,
             queue_items: 0,
             queue_bytes: 0,
@@ -247,6 +251,7 @@ impl Listed {
             listed.address = Some(facts.address.to_string());
             listed.proof = Some(facts.proof.into());
             listed.managed = facts.managed;
+            listed.unacknowledged = !facts.managed && state.pings.is_deaf();
             listed.since = Some(Clock::stamp_of(facts.since));
             listed.with_tls(&facts.tls, facts.direct_tls, unix);
         } else if let Some(failed) = &state.failed {
@@ -283,6 +288,9 @@ impl Listed {
         if self.state == "up" {
             fields.push(self.tls.clone().unwrap_or_else(|| "no TLS".into()));
             fields.extend(self.proof.clone());
+            if self.unacknowledged {
+                fields.push("answers no pings".into());
+            }
             if !self.names.is_empty() {
                 let days = self.days_left.unwrap_or_default();
                 fields.push(format!("{}, {days} days left", self.names.join(" ")));

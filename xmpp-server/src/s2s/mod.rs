@@ -16,6 +16,7 @@ mod link;
 pub mod list;
 mod network;
 mod outgoing;
+mod pings;
 mod policy;
 pub(crate) mod receive;
 mod resent;

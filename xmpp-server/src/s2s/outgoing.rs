@@ -235,6 +235,7 @@ fn begin(
             let taken = link.outbox.acknowledged(h).unwrap_or_default();
             link.took(core, &taken);
             link.outbox.rewind();
+            link.begin_pings(core, true);
         }
         None => {
             unanswered = link.begin_anew(core, connected.link.is_managed);
@@ -300,7 +301,7 @@ impl Stream<'_> {
             let ack_by = intake.answer_by();
             let idle = self.driver.pending() == 0 && self.driver.machine.is_open();
             let answer_by = self.carrier.answer_by(self.core);
-            let outbox = &self.carrier.link.outbox;
+            let carrier = &self.carrier;
             let turn = tokio::select! {
                 biased;
                 () = going_down(down), if !is_down => {
@@ -308,7 +309,7 @@ impl Stream<'_> {
                     continue;
                 }
                 turn = self.driver.turn(read) => turn,
-                () = poll_fn(|cx| outbox.poll_more(cx, limits)), if idle => continue,
+                () = poll_fn(|cx| carrier.poll_more(cx, self.core)), if idle => continue,
                 () = intake.progress(), if waits => {
                     intake.tell_failed(self.core).await;
                     continue;
@@ -319,8 +320,11 @@ impl Stream<'_> {
                     continue;
                 }
                 () = until(answer_by), if answer_by.is_some() => {
-                    info!("no acknowledgement: connection lost");
-                    return Ended::Failed(Cause::Lost);
+                    let written = self.driver.pending() == 0;
+                    match self.carrier.is_lost(self.core, written) {
+                        true => return Ended::Failed(Cause::Lost),
+                        false => continue,
+                    }
                 }
             };
             match turn {
@@ -342,12 +346,10 @@ impl Stream<'_> {
 
     /// Nothing is left that could go out now.
     fn is_done(&self) -> bool {
-        let outbox = &self.carrier.link.outbox;
-        let unacknowledged = outbox.unacknowledged().unwrap_or_default();
         self.driver.machine.is_open()
             && self.driver.pending() == 0
-            && outbox.is_all_sent()
-            && unacknowledged == 0
+            && self.carrier.link.outbox.is_all_sent()
+            && self.carrier.is_settled()
     }
 
     fn send(&mut self, nonza: Box<[u8]>) {
@@ -377,8 +379,8 @@ impl Stream<'_> {
                 self.earlier.intake.arrived.manage();
             }
             Output::Managed(SmAnswer::Failed { .. }) => {
-                self.carrier.asking = None;
-                self.carrier.link.outbox.uncount();
+                let written = self.driver.pending() == 0;
+                self.carrier.unmanaged(core, written);
             }
             Output::Server(Event::Idle) if self.carrier.link.is_empty() => self.close(),
             Output::PeerClosing => {

@@ -282,6 +282,17 @@ impl Outbox {
         self.lock().begin(counted);
     }
 
+    /// The peer does not count, but says when it has read what came before a question: after `begin`
+    /// with a count, `acknowledged` takes `sent_count` of that moment.
+    pub(crate) fn probe(&self) {
+        self.lock().probe();
+    }
+
+    /// Stanzas sent over this stream, modulo 2^32.
+    pub(crate) fn sent_count(&self) -> u32 {
+        self.lock().sent_count()
+    }
+
     /// After the end of a stream: what becomes of those that were sent over it. In their places stands
     /// what `remake` makes of them; those that it gives back as errors are taken out.
     pub(crate) fn remake_sent(

@@ -65,6 +65,9 @@ struct Counted {
     /// Items that were sent over any transport and are still here, and how many of them count.
     reached: usize,
     ever: usize,
+    /// Nobody counts at the other end: messages are asked about, and what is no message is taken once
+    /// it was written, unless one goes before it.
+    probed: bool,
 }
 
 /// What waits behind a shut gate.
@@ -349,7 +352,7 @@ impl OutQ {
     }
 
     pub(super) fn flushed(&mut self) -> Vec<RowId> {
-        let mut taken = Vec::new();
+        let mut taken = self.take_what_is_not_asked_about();
         while self.sent > 0
             && let Some(first) = self.items.front()
             && !self.counts(first)
@@ -410,6 +413,7 @@ impl OutQ {
             unacknowledged: Load::default(),
             reached: 0,
             ever: 0,
+            probed: false,
         }));
     }
 

@@ -1,9 +1,10 @@
 //! A queue that outlives the streams that carry it, each with a count of its own: links to other
 //! servers.
 
-use super::{Counted, Load, OutItem, OutQ, Queued, delivery, size};
+use super::{Counted, Load, OutItem, OutQ, Queued, delivery, is_stanza, size};
+use crate::store::RowId;
 use std::collections::VecDeque;
-use xmpp_stream::stanza::Item;
+use xmpp_stream::stanza::{Item, Kind};
 
 impl OutQ {
     /// A new stream begins: everything is to be sent over it, and counted if somebody counts.
@@ -17,8 +18,41 @@ impl OutQ {
                 unacknowledged: Load::default(),
                 reached: 0,
                 ever: 0,
+                probed: false,
             })
         });
+    }
+
+    /// The peer does not count, but says when it has read what came before a question.
+    pub(in super::super) fn probe(&mut self) {
+        if let Some(sm) = &mut self.sm {
+            sm.probed = true;
+        }
+    }
+
+    /// Stanzas sent since the stream began, modulo 2^32: what the peer has acknowledged with the last
+    /// of them.
+    pub(in super::super) fn sent_count(&self) -> u32 {
+        let sm = self.sm.as_ref();
+        sm.map_or(0, |sm| sm.acknowledged.wrapping_add(sm.ever as u32))
+    }
+
+    /// The first ones, up to a message, where messages alone are asked about. All that was sent has
+    /// been written.
+    pub(super) fn take_what_is_not_asked_about(&mut self) -> Vec<RowId> {
+        let Some(sm) = self.sm.as_ref().filter(|sm| sm.probed) else {
+            return Vec::new();
+        };
+        let sent = self.items.iter().take(self.sent);
+        let stanzas = sent.filter(|queued| is_stanza(&queued.item));
+        let others = stanzas.take_while(|queued| !is_message(&queued.item));
+        match others.count() {
+            0 => Vec::new(),
+            others => {
+                let count = sm.acknowledged.wrapping_add(others as u32);
+                self.acknowledged(count).unwrap_or_default()
+            }
+        }
     }
 
     pub(in super::super) fn uncount(&mut self) {
@@ -71,5 +105,13 @@ impl OutQ {
         self.begin(false);
         self.tidy();
         items
+    }
+}
+
+fn is_message(item: &OutItem) -> bool {
+    match item {
+        Item::Shared(_, rendered, _) => rendered.stanza().kind == Kind::Message,
+        Item::One(stanza) => stanza.kind == Kind::Message,
+        Item::Nonza(_) | Item::Close(_) => false,
     }
 }
