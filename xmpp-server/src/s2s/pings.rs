@@ -237,7 +237,7 @@ mod tests {
         );
         let ping = ping(&Pair::new("a.test", "b.test").expect("a pair"), "i").expect("a ping");
         assert_eq!(answer(&ping), None, "a request");
-        let want = "<iq from='a.test' to='b.test' type='get' id='i'>\
+        let want = "<iq to='b.test' from='a.test' id='i' type='get'>\
                     <ping xmlns='urn:xmpp:ping'/></iq>";
         assert_eq!(ping.to_xml(), want);
     }

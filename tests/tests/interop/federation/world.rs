@@ -102,8 +102,6 @@ impl At {
 pub(crate) struct World {
     pub(crate) make: Make,
     pub(crate) proof: Proof,
-    /// Theirs has stream management between servers.
-    pub(crate) is_managed: bool,
     pub(crate) ours: Side,
     pub(crate) theirs: Side,
     /// A room of theirs.
@@ -190,7 +188,6 @@ impl World {
         Self {
             make,
             proof,
-            is_managed: modules.contains(&"smacks"),
             rooms: theirs.rooms(),
             ours: Side::new(ours, &ca, our_process),
             theirs: Side::new(theirs, their_ca, Some(their_process)),

@@ -98,6 +98,50 @@ fn im_sm_04_with_stream_management_it_leaves_when_it_was_acknowledged() {
     assert_eq!(outbox.load(), (0, 0));
 }
 
+/// Nobody counts at the other end, and messages are asked about (`s2s::pings`).
+#[test]
+fn x0199_what_is_asked_about_is_what_stands_from_the_first_message_on() {
+    let outbox = Outbox::default();
+    outbox.begin(true);
+    outbox.probe();
+    let push = |items: Vec<OutItem>| {
+        for item in items {
+            outbox.push(item, &limits());
+        }
+        sent(&outbox).len()
+    };
+    assert_eq!(push(vec![presence("1"), presence("2")]), 2);
+    assert_eq!(outbox.load().0, 2, "not written yet");
+    outbox.flushed();
+    assert_eq!(outbox.load(), (0, 0));
+    assert_eq!(outbox.sent_count(), 2);
+    assert_eq!(push(vec![presence("3"), message("4"), presence("5")]), 3);
+    let asked = outbox.sent_count();
+    outbox.flushed();
+    assert_eq!(outbox.ids(), "4 5 | ");
+    assert_eq!(outbox.acknowledged(asked + 1), Err(TooHigh { sent: asked }));
+    assert_eq!(
+        push(vec![message("6"), presence("7")]),
+        1,
+        "three are the bound"
+    );
+    outbox.flushed();
+    assert_eq!(outbox.acknowledged(asked), Ok(vec![]));
+    assert_eq!(outbox.ids(), "6 | 7 ");
+    assert_eq!(sent(&outbox), ["7"]);
+    outbox.acknowledged(asked + 1).unwrap();
+    assert_eq!(outbox.ids(), "7 | ");
+    outbox.flushed();
+    assert_eq!(outbox.load(), (0, 0));
+    // Nobody answers: what was written is taken.
+    push(vec![message("8")]);
+    outbox.flushed();
+    assert_eq!(outbox.ids(), "8 | ");
+    outbox.uncount();
+    outbox.flushed();
+    assert_eq!(outbox.load(), (0, 0));
+}
+
 #[test]
 fn im_sm_05_what_was_sent_before_does_not_count() {
     let outbox = Outbox::default();
