@@ -173,6 +173,7 @@ const TESTS: &[(&str, &[&str])] = &[
     ("s2s_keys_max", &["keys_and_pairs_are_bounded"]),
     ("s2s_links_max", &["s2s_links_max_bounds_domains"]),
     ("s2s_log_again", &["the_same_failure_is_logged_once"]),
+    ("s2s_log_kept_max", &["the_log_remembers_so_many_causes"]),
     ("s2s_pairs_max", &["keys_and_pairs_are_bounded"]),
     ("s2s_pending_bytes_max", &["s2s_pending_bounds_one_domain"]),
     (

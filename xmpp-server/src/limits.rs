@@ -239,6 +239,8 @@ limits! {
     s2s_resumable_max: Count = 1000,
     /// The same failure of a link is logged again after so long.
     s2s_log_again: Time = Duration::from_secs(3600),
+    /// Causes and peers of which is known when they were last logged: 100 bytes each.
+    s2s_log_kept_max: Count = 1000,
 
     // Components.
 

@@ -157,7 +157,7 @@ fn admit(
         Ok(place) => place,
         Err(bound) => {
             metrics.connections_refused.count_at(bound as usize);
-            warn!(%peer, "connection refused: too many that have not signed in");
+            refused(shared, peer);
             return;
         }
     };
@@ -180,6 +180,22 @@ fn admit(
             connections.spawn(component::serve(shared, transport, peer, signed_in))
         }
     };
+}
+
+/// Says so, not of each of a flood.
+fn refused(shared: &c2s::Shared, peer: SocketAddr) {
+    let (core, who) = (&shared.core, peer.ip().to_string());
+    let what = ("connection refused", "");
+    match core
+        .s2s
+        .repeats
+        .news(&who, what, core.clock.now(), &core.limits)
+    {
+        Some(times) => {
+            warn!(%peer, times, "connection refused: too many that have not signed in");
+        }
+        None => debug!(%peer, "connection refused: too many that have not signed in"),
+    }
 }
 
 /// Counts connections that have not signed in, per address and in all.

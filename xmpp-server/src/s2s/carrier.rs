@@ -9,7 +9,7 @@ use crate::store::RowId;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Instant;
-use tracing::{info, warn};
+use tracing::{debug, info, warn};
 use xmpp_stream::driver::Driver;
 use xmpp_stream::error::StreamError;
 use xmpp_stream::features::sm;
@@ -166,11 +166,12 @@ impl Carrier {
                 self.asking = left.then(crate::clock::now);
             }
             Err(too_high) => {
-                warn!(
-                    h,
-                    sent = too_high.sent,
-                    "more is acknowledged than was sent"
-                );
+                let (sent, what) = (too_high.sent, ("more is acknowledged", ""));
+                let (who, now) = (&self.link.pair.to, core.clock.now());
+                match core.s2s.repeats.news(who, what, now, &core.limits) {
+                    Some(times) => warn!(h, sent, times, "more is acknowledged than was sent"),
+                    None => debug!(h, sent, "more is acknowledged than was sent"),
+                }
                 let error = sm::too_high(h, too_high.sent);
                 driver.machine.end(error, core.clock.now());
             }

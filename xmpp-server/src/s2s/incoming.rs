@@ -365,7 +365,10 @@ impl<F: FnOnce() + Send> Incoming<F> {
                 self.carry_now();
                 self.intake.stanza(&core, stanza).await;
             }
-            Output::Refused(refused) => self.intake.refused(&core, refused).await,
+            Output::Refused(refused) => {
+                let who = self.who();
+                self.intake.refused(&core, &who, refused).await;
+            }
             Output::Sm(SmRequest::Enable { resume, .. }) => self.manage(resume),
             Output::Sm(SmRequest::Ask) => self.intake.ask(&core),
             Output::Sm(SmRequest::Ack(h)) => {
@@ -408,10 +411,30 @@ impl<F: FnOnce() + Send> Incoming<F> {
         self.carry_now();
     }
 
+    /// What the log knows the peer by.
+    fn who(&self) -> Box<str> {
+        let first = self.driver.machine.proven().next();
+        first.map_or_else(
+            || self.arrival.peer.ip().to_string().into(),
+            |(pair, _)| pair.from.clone(),
+        )
+    }
+
+    /// How often it has happened unsaid; `None`: the log has said the same of this peer already.
+    fn news(&self, what: &'static str, cause: &'static str) -> Option<u64> {
+        let (core, now) = (&self.core, self.core.clock.now());
+        let repeats = &core.s2s.repeats;
+        repeats.news(&self.who(), (what, cause), now, &core.limits)
+    }
+
     fn closed(&self, reason: &CloseReason) -> Over {
         match reason {
             CloseReason::Ours(error) => {
-                warn!(condition = %error.condition, reason = error.text.as_deref(), "stream closed by us");
+                let (condition, reason) = (error.condition.as_str(), error.text.as_deref());
+                match self.news("stream closed by us", condition) {
+                    Some(times) => warn!(condition, reason, times, "stream closed by us"),
+                    None => debug!(condition, reason, "stream closed by us"),
+                }
             }
             CloseReason::Theirs(error) => {
                 info!(condition = %error.condition, "stream closed by the peer with an error");
@@ -420,7 +443,10 @@ impl<F: FnOnce() + Send> Incoming<F> {
                 info!("connection ended without a closing tag");
                 return Over::Lost;
             }
-            CloseReason::Failed(failure) => warn!(reason = %failure, "stream refused"),
+            CloseReason::Failed(failure) => match self.news("stream refused", "") {
+                Some(times) => warn!(reason = %failure, times, "stream refused"),
+                None => debug!(reason = %failure, "stream refused"),
+            },
             _ => debug!("stream closed"),
         }
         Over::Closed
@@ -509,7 +535,10 @@ impl<F: FnOnce() + Send> Incoming<F> {
         let place = core.s2s.resumable.find(previd)?;
         let parked = place.take(core.limits.replace_max).await?;
         if !parked.pairs.iter().all(|pair| pairs.contains(pair)) {
-            warn!("a stream of other domains was to be resumed");
+            match self.news("a stream of other domains", "") {
+                Some(times) => warn!(times, "a stream of other domains was to be resumed"),
+                None => debug!("a stream of other domains was to be resumed"),
+            }
             place.park(parked, core.clock.now(), &core.limits);
             return None;
         }

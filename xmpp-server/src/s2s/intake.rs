@@ -11,7 +11,7 @@ use crate::random;
 use std::future::poll_fn;
 use std::sync::Arc;
 use std::time::Instant;
-use tracing::warn;
+use tracing::{debug, warn};
 use xmpp_stream::stanza::Stanza;
 use xmpp_stream::xml::Refused;
 
@@ -73,9 +73,18 @@ impl Intake {
         }
     }
 
-    /// A stanza that the reader refused is answered in its place in the order.
-    pub(super) async fn refused(&mut self, core: &Arc<Core>, refused: Refused) {
-        warn!(condition = %refused.condition, "stanza refused");
+    /// A stanza of `who` that the reader refused is answered in its place in the order.
+    pub(super) async fn refused(&mut self, core: &Arc<Core>, who: &str, refused: Refused) {
+        let condition = refused.condition.as_str();
+        let what = ("stanza refused", condition);
+        match core
+            .s2s
+            .repeats
+            .news(who, what, core.clock.now(), &core.limits)
+        {
+            Some(times) => warn!(condition, times, "stanza refused"),
+            None => debug!(condition, "stanza refused"),
+        }
         if let Some(reply) = refused.reply() {
             Box::pin(core.run(None, vec![Effect::route(reply)].into())).await;
         }

@@ -111,7 +111,7 @@ pub(crate) struct Arrivals {
 /// One of them.
 pub(crate) struct Arrival {
     number: u64,
-    peer: SocketAddr,
+    pub(super) peer: SocketAddr,
     direct_tls: bool,
     since: u64,
     state: Mutex<ArrivalState>,

@@ -19,6 +19,7 @@ mod outgoing;
 mod pings;
 mod policy;
 pub(crate) mod receive;
+mod repeats;
 mod resent;
 mod restore;
 mod resume;
@@ -58,6 +59,8 @@ pub struct Federation {
     pub(crate) arrivals: list::Arrivals,
     /// Those of them that may be resumed.
     pub(crate) resumable: resume::Resumable,
+    /// What the log has said of peers.
+    pub(crate) repeats: repeats::Repeats,
     /// What our domains show; there from the start of a server on.
     certificates: OnceLock<Arc<Certificates>>,
 }
@@ -80,6 +83,7 @@ impl Federation {
             secret: Secret::new(secret),
             arrivals: list::Arrivals::default(),
             resumable: resume::Resumable::default(),
+            repeats: repeats::Repeats::default(),
             certificates: OnceLock::new(),
         }
     }

@@ -369,7 +369,11 @@ impl Stream<'_> {
         let core = self.core;
         match output {
             Output::Stanza(stanza) => self.earlier.intake.stanza(core, stanza).await,
-            Output::Refused(refused) => self.earlier.intake.refused(core, refused).await,
+            Output::Refused(refused) => {
+                let who = Arc::clone(&self.carrier.link);
+                let intake = &mut self.earlier.intake;
+                intake.refused(core, &who.pair.to, refused).await;
+            }
             Output::Sm(SmRequest::Ack(h)) => {
                 self.carrier.acknowledged(&mut self.driver, core, h);
             }
