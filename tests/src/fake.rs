@@ -4,8 +4,10 @@
 //! is bounded; what does not come is a panic that shows what came.
 
 mod domain;
+mod voucher;
 
 pub use domain::FakeDomain;
+pub use voucher::Voucher;
 
 use rustls::ServerConfig;
 use std::sync::Arc;
@@ -219,15 +221,33 @@ impl FakeStream {
         std::mem::take(&mut self.unread)
     }
 
+    /// What the peer says up to the end of this word; `None`: it ends, or says nothing for long.
+    pub async fn next_up_to(&mut self, word: &str) -> Option<String> {
+        loop {
+            if let Some(at) = self.unread.find(word) {
+                let rest = self.unread.split_off(at + word.len());
+                return Some(std::mem::replace(&mut self.unread, rest));
+            }
+            if !self.try_read().await.unwrap_or(false) {
+                return None;
+            }
+        }
+    }
+
     async fn read(&mut self) -> bool {
+        let read = self.try_read().await;
+        read.unwrap_or_else(|| panic!("silence; so far: {}", self.log))
+    }
+
+    /// False at the end; `None`: nothing came in time.
+    async fn try_read(&mut self) -> Option<bool> {
         let mut buffer = vec![0; 16 * 1024];
         let read = timeout(PATIENCE, self.transport.read(&mut buffer)).await;
-        let read = read.unwrap_or_else(|_| panic!("silence; so far: {}", self.log));
-        let got = &buffer[..read.unwrap_or(0)];
+        let got = &buffer[..read.ok()?.unwrap_or(0)];
         let text = String::from_utf8_lossy(got).into_owned();
         self.log.push_str(&text);
         self.unread.push_str(&text);
-        !got.is_empty()
+        Some(!got.is_empty())
     }
 
     /// Answers the client's header with ours.

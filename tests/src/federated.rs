@@ -12,7 +12,7 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
-use xmpp_certs::{DevCa, Leaf};
+use xmpp_certs::{DevCa, Leaf, Variant};
 use xmpp_server::clock::Clock;
 use xmpp_server::config::{Config, Storage};
 use xmpp_server::listener::ListenerKind;
@@ -339,6 +339,20 @@ impl Federated {
         Wire::connect(&self.server_place(to)).await.trusting(trust)
     }
 
+    /// The same with a certificate that nobody believes, up to the features under TLS; gives the
+    /// stream's id too.
+    ///
+    /// # Panics
+    /// There is no such certificate.
+    pub async fn unbelieved(&self, to: &str, domain: &str) -> (Wire, String) {
+        let now = self.handle(to).core().clock.system_now();
+        let leaf = self.ca.issue_variant(domain, Variant::OtherCa, now);
+        let mut wire = self.caller_with(to, &leaf.expect("a leaf")).await;
+        let id = wire.secure_stream(domain).await;
+        wire.expect_features().await;
+        (wire, id)
+    }
+
     /// The same, signed in by EXTERNAL as the domain that it shows.
     pub async fn server(&self, to: &str, domain: &str) -> Wire {
         let mut wire = self.caller(to, domain).await;
@@ -370,8 +384,8 @@ impl Wire {
         self.expect_features().await
     }
 
-    /// The same, up to the header under TLS.
-    pub async fn secure_stream(&mut self, from: &str) {
+    /// The same, up to the header under TLS; gives the stream's id.
+    pub async fn secure_stream(&mut self, from: &str) -> String {
         self.send_server_header(from).await;
         self.expect_header().await;
         self.expect_features().await;
@@ -380,7 +394,8 @@ impl Wire {
         self.await_tls();
         self.secure().await;
         self.send_server_header(from).await;
-        self.expect_header().await;
+        let header = self.expect_header().await;
+        header.attr("id").unwrap_or_default().to_owned()
     }
 
     /// Signs in by EXTERNAL, and opens the stream anew.

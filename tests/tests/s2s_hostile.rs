@@ -4,7 +4,7 @@
 use std::time::Duration;
 use xmpp_certs::Variant;
 use xmpp_server::config::Dialback;
-use xmpp_testkit::{Federated, Wire};
+use xmpp_testkit::{FakeDomain, Federated, Wire};
 
 const DELAY: &str = "<delay xmlns='urn:xmpp:delay' from='c.test' stamp='2026-01-01T00:00:00Z'/>";
 
@@ -178,6 +178,30 @@ async fn ats_db_07_a_key_of_nobody() {
     let answer = peer.next().await;
     assert_eq!(answer.attr("type"), Some("invalid"), "{answer}");
     peer.expect_closed().await;
+    go_on(&mut ann, &mut ben).await;
+}
+
+/// A key that its maker has vouched for, said again on another stream by who has overheard it.
+#[tokio::test]
+async fn ats_db_04_a_key_is_good_for_one_stream() {
+    let (all, mut ann, mut ben) = linked().await;
+    let maker = FakeDomain::join(&all, "a.test", "c.test").await.vouch();
+    let (mut peer, id) = all.unbelieved("a.test", "c.test").await;
+    let key = maker.secret.key("a.test", "c.test", &id);
+    let result = format!("<db:result from='c.test' to='a.test'>{key}</db:result>");
+    peer.send(&result).await;
+    let answer = peer.next().await;
+    assert_eq!(answer.attr("type"), Some("valid"), "{answer}");
+    let (mut thief, other) = all.unbelieved("a.test", "c.test").await;
+    assert_ne!(id, other);
+    thief.send(&result).await;
+    let answer = thief.next().await;
+    assert_eq!(answer.attr("type"), Some("invalid"), "{answer}");
+    thief.expect_closed().await;
+    assert_eq!(maker.asked(), 2);
+    peer.send(message("cat@c.test/z", "ann@a.test/x", "m", ""))
+        .await;
+    assert_eq!(ann.next_of("message").await.attr("id"), Some("m"));
     go_on(&mut ann, &mut ben).await;
 }
 

@@ -5,7 +5,6 @@ use super::{FakeStream, PATIENCE};
 use crate::federated::Federated;
 use rustls::ServerConfig;
 use std::sync::Arc;
-use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
@@ -17,7 +16,7 @@ use xmpp_stream::tls::s2s;
 pub struct FakeDomain {
     listener: TcpListener,
     tls: Arc<ServerConfig>,
-    name: String,
+    pub(super) name: String,
 }
 
 impl FakeDomain {
@@ -54,13 +53,7 @@ impl FakeDomain {
     /// # Panics
     /// None comes, or it does something else.
     pub async fn called(&self, features: &str) -> FakeStream {
-        let accepted = timeout(PATIENCE, self.listener.accept()).await;
-        let tcp = accepted.expect("a call in time").expect("a call").0;
-        let acceptor = TlsAcceptor::from(Arc::clone(&self.tls));
-        let tls = timeout(PATIENCE, acceptor.accept(tcp)).await;
-        let tls = tls.expect("a handshake in time").expect("a handshake");
-        let mut stream = FakeStream::over(Box::new(tls), &self.name);
-        stream.content = ns::SERVER;
+        let mut stream = self.accepted().await;
         stream.offer(&["EXTERNAL"]).await;
         stream.expect("</auth>").await;
         stream.succeed("").await;
@@ -70,8 +63,26 @@ impl FakeDomain {
         stream
     }
 
-    /// True when nobody calls for so long.
-    pub async fn is_left_alone(&self, so_long: Duration) -> bool {
-        timeout(so_long, self.listener.accept()).await.is_err()
+    /// The next call; nothing was said.
+    ///
+    /// # Panics
+    /// None comes.
+    pub async fn accepted(&self) -> FakeStream {
+        let call = timeout(PATIENCE, self.next_call()).await;
+        call.expect("a call in time").expect("a call")
+    }
+
+    /// The same, whenever it comes; `None`: nobody can call any more.
+    pub(super) async fn next_call(&self) -> Option<FakeStream> {
+        loop {
+            let (tcp, _) = self.listener.accept().await.ok()?;
+            let acceptor = TlsAcceptor::from(Arc::clone(&self.tls));
+            let Ok(Ok(tls)) = timeout(PATIENCE, acceptor.accept(tcp)).await else {
+                continue;
+            };
+            let mut stream = FakeStream::over(Box::new(tls), &self.name);
+            stream.content = ns::SERVER;
+            return Some(stream);
+        }
     }
 }
