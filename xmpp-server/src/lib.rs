@@ -13,6 +13,7 @@ pub mod console;
 pub mod core;
 pub mod datadir;
 pub mod effect;
+mod expiry;
 pub mod guide;
 pub mod hooks;
 pub mod host;

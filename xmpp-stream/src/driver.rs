@@ -41,6 +41,9 @@ pub struct Driver<M> {
     out: Vec<u8>,
     written: usize,
     timer: Option<Pin<Box<Sleep>>>,
+    /// When the caller wants its turn, whatever the machine does; then whether it was.
+    alarm: Option<Instant>,
+    rang: bool,
     eof: bool,
     /// Since when the transport has taken nothing of what is pending.
     stalled: Option<Instant>,
@@ -88,6 +91,8 @@ impl<M: Machine> Driver<M> {
             out: Vec::new(),
             written: 0,
             timer: None,
+            alarm: None,
+            rang: false,
             eof: false,
             stalled: None,
             stall_max: STALL_MAX,
@@ -113,6 +118,16 @@ impl<M: Machine> Driver<M> {
             self.taken = 0;
         }
         had
+    }
+
+    /// Has a turn end at this time, at the latest.
+    pub fn set_alarm(&mut self, at: Option<Instant>) {
+        self.alarm = at;
+    }
+
+    /// True once after the time of the alarm, which is over then.
+    pub fn has_rung(&mut self) -> bool {
+        std::mem::take(&mut self.rang)
     }
 
     /// Changes how long a write may make no progress until the transport counts as lost.
@@ -152,6 +167,9 @@ impl<M: Machine> Driver<M> {
                 .is_some_and(|deadline| deadline <= now())
             {
                 return Poll::Ready(Err(self.lost(io::ErrorKind::TimedOut.into())));
+            }
+            if self.alarm.is_some_and(|at| at <= now()) {
+                (self.alarm, self.rang) = (None, true);
             }
             self.machine.handle_timeout(now());
             return Poll::Ready(Ok(Turn::Handled));
@@ -234,7 +252,7 @@ impl<M: Machine> Driver<M> {
             false => self.machine.poll_timeout_unread(),
         };
         let earliest = machine.into_iter().chain(self.stall_deadline());
-        let earliest = earliest.chain(wait).min();
+        let earliest = earliest.chain(wait).chain(self.alarm).min();
         let Some(deadline) = earliest else {
             return Poll::Pending;
         };

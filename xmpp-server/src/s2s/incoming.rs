@@ -17,6 +17,7 @@ use super::verify::verify;
 use crate::c2s::Shared;
 use crate::config::Dialback as DialbackRule;
 use crate::core::Core;
+use crate::expiry::Expiry;
 use crate::listener::ForServers;
 use crate::random;
 use std::future::poll_fn;
@@ -105,6 +106,7 @@ pub(crate) async fn serve(
             checks: JoinSet::new(),
             place: None,
             idle: 0,
+            expiry: Expiry::default(),
             back: Back::None,
             on_proven: Some(on_proven),
             core,
@@ -144,6 +146,8 @@ struct Incoming<F> {
     /// Where the count is left when the connection is lost.
     place: Option<Place>,
     idle: u32,
+    /// Of the certificate by which the peer was proven.
+    expiry: Expiry,
     on_proven: Option<F>,
 }
 
@@ -286,6 +290,7 @@ impl<F: FnOnce() + Send> Incoming<F> {
                             carrier.flushed(&core);
                         }
                     }
+                    Ok(Turn::Handled) if self.driver.has_rung() => self.look_at_certificate(),
                     Ok(Turn::Handled) if self.driver.had_its_turn(limits.turn_bytes_max) => {
                         tokio::task::yield_now().await;
                     }
@@ -429,6 +434,7 @@ impl<F: FnOnce() + Send> Incoming<F> {
 
     fn closed(&self, reason: &CloseReason) -> Over {
         match reason {
+            CloseReason::Ours(error) if error.condition == StreamCondition::Reset => {}
             CloseReason::Ours(error) => {
                 let (condition, reason) = (error.condition.as_str(), error.text.as_deref());
                 match self.news("stream closed by us", condition) {
@@ -505,7 +511,22 @@ impl<F: FnOnce() + Send> Incoming<F> {
         });
     }
 
+    /// Row ce-14: when it is over, the peer has to prove itself anew.
+    fn look_at_certificate(&mut self) {
+        if self.expiry.is_over(&mut self.driver, &self.core.clock) {
+            info!("the peer's certificate is over: stream closed");
+            let error = StreamError::new(StreamCondition::Reset);
+            self.close(Some(error));
+        }
+    }
+
     fn proven(&mut self, pair: Pair, proof: Proof) {
+        if proof != Proof::Dialback
+            && let Some(tls) = self.driver.machine.tls()
+        {
+            self.expiry = Expiry::of(tls, self.core.clock.unix_secs());
+            self.look_at_certificate();
+        }
         info!(from = %pair.from, to = %pair.to, proof = proof.as_str(), "peer proven");
         if let Some(on_proven) = self.on_proven.take() {
             on_proven();

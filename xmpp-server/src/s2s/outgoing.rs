@@ -13,13 +13,14 @@ use super::link::{Failed, Link, Phase, Step};
 use super::list::Facts;
 use super::policy::{self, Next};
 use crate::core::Core;
+use crate::expiry::Expiry;
 use std::future::poll_fn;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::watch;
 use tracing::{Instrument, debug, info, warn};
 use xmpp_stream::driver::{Driver, Turn};
-use xmpp_stream::error::StreamCondition;
+use xmpp_stream::error::{StreamCondition, StreamError};
 use xmpp_stream::features::sm;
 use xmpp_stream::stanza::Item;
 use xmpp_stream::stream::s2s::{Caller, Event, Manage};
@@ -199,6 +200,7 @@ async fn one_stream(
         core,
         driver: connected.driver,
         carrier: Carrier::new(Arc::clone(link)),
+        expiry: Expiry::default(),
         earlier,
     };
     let ended = stream.carry(&mut down).await;
@@ -271,13 +273,20 @@ struct Stream<'a> {
     core: &'a Arc<Core>,
     driver: Box<Driver<Caller>>,
     carrier: Carrier,
+    /// Of the certificate by which the other server was known.
+    expiry: Expiry,
     earlier: &'a mut Earlier,
 }
 
 impl Stream<'_> {
     async fn carry(&mut self, down: &mut watch::Receiver<bool>) -> Ended {
         let mut is_down = false;
+        self.expiry = self.certificate();
+        let mut is_over = self.expiry.is_over(&mut self.driver, &self.core.clock);
         loop {
+            if is_over {
+                self.reset();
+            }
             while !self.earlier.intake.is_full(&self.core.limits)
                 && let Some(output) = self.driver.machine.poll_output()
             {
@@ -327,6 +336,8 @@ impl Stream<'_> {
                     }
                 }
             };
+            is_over =
+                self.driver.has_rung() && self.expiry.is_over(&mut self.driver, &self.core.clock);
             match turn {
                 Ok(Turn::Flushed) => self.carrier.flushed(self.core),
                 Ok(Turn::Handled) if self.driver.had_its_turn(limits.turn_bytes_max) => {
@@ -354,6 +365,24 @@ impl Stream<'_> {
 
     fn send(&mut self, nonza: Box<[u8]>) {
         self.driver.machine.send::<()>(&Item::Nonza(nonza));
+    }
+
+    /// When what proves the other server ends; where DNS does, nothing ends.
+    fn certificate(&self) -> Expiry {
+        let machine = &self.driver.machine;
+        let tls = machine.tls().filter(|_| machine.distrust().is_none());
+        tls.map_or_else(Expiry::default, |tls| {
+            Expiry::of(tls, self.core.clock.unix_secs())
+        })
+    }
+
+    /// Row ce-14: the next stream sees the next certificate.
+    fn reset(&mut self) {
+        info!("the other server's certificate is over: stream closed");
+        let error = StreamError::new(StreamCondition::Reset);
+        self.driver
+            .machine
+            .close(Some(error), self.core.clock.now());
     }
 
     fn close(&mut self) {
@@ -419,10 +448,13 @@ fn ended(reason: CloseReason) -> Ended {
         CloseReason::Clean | CloseReason::CloseTimeout => Ended::Quiet,
         CloseReason::Theirs(error) => match error.condition {
             // A server that restarts or tidies up; what waits gets another stream.
-            StreamCondition::ConnectionTimeout => Ended::Quiet,
+            StreamCondition::ConnectionTimeout | StreamCondition::Reset => Ended::Quiet,
             _ => Ended::Failed(Cause::Closed(error)),
         },
-        CloseReason::Ours(error) => Ended::Failed(Cause::Ours(error)),
+        CloseReason::Ours(error) => match error.condition {
+            StreamCondition::Reset => Ended::Quiet,
+            _ => Ended::Failed(Cause::Ours(error)),
+        },
         CloseReason::Failed(failure) => Ended::Failed(Cause::Negotiation(failure)),
         _ => Ended::Failed(Cause::Lost),
     }

@@ -40,6 +40,17 @@ pub fn summary(certificate: &[u8]) -> Option<Summary> {
     })
 }
 
+/// The last moment (seconds since 1970) of the first certificate of a chain to end, of those that are
+/// not over at `now`: what was good may be good without one that is (RFC 6120 section 13.7.2.3).
+#[must_use]
+pub fn ends(chain: &[Box<[u8]>], now: u64) -> Option<u64> {
+    let ends = chain.iter().filter_map(|der| {
+        let (_, certificate) = X509Certificate::from_der(der).ok()?;
+        u64::try_from(certificate.validity().not_after.timestamp()).ok()
+    });
+    ends.filter(|end| *end >= now).min()
+}
+
 /// Is this chain (the peer's own certificate first, DER) good for a server of `domain`, at `now`
 /// (seconds since 1970)? Where more than one thing is wrong, the first of: unreadable, an authority's,
 /// time, issuer, purpose, name.
