@@ -45,6 +45,8 @@ pub enum Cause {
     Dialback(DialbackCondition),
     /// Too much waits for the domain.
     Full,
+    /// The stanza has more bytes than the other server takes (XEP-0478).
+    TooLarge(usize),
     /// This server is going down.
     GoingDown,
 }
@@ -64,10 +66,11 @@ impl Cause {
             }
             Self::Dns(_) => (ErrorType::Wait, RemoteServerNotFound),
             Self::Full => (ErrorType::Wait, ResourceConstraint),
+            Self::TooLarge(_) => (ErrorType::Modify, StanzaCondition::PolicyViolation),
             _ => (ErrorType::Wait, RemoteServerTimeout),
         };
         let text = match self {
-            Self::Full => format!("{domain}: {self}"),
+            Self::Full | Self::TooLarge(_) => format!("{domain}: {self}"),
             _ => format!("no link to {domain}: {self}"),
         };
         StanzaError::new(ty, condition).with_text(&text)
@@ -131,6 +134,7 @@ impl fmt::Display for Cause {
             Self::Lost => f.write_str("the connection was lost"),
             Self::Dialback(condition) => write!(f, "dialback refused: {}", condition.as_str()),
             Self::Full => f.write_str("too many stanzas wait for it already"),
+            Self::TooLarge(max) => write!(f, "its server takes no stanza of more than {max} bytes"),
             Self::GoingDown => f.write_str("this server is going down"),
         }
     }
@@ -206,6 +210,11 @@ mod tests {
             &Cause::Closed(StreamError::new(StreamCondition::HostUnknown)),
             RemoteServerTimeout,
             "no link to b.test: its server closed the stream: host-unknown",
+        );
+        check(
+            &Cause::TooLarge(10_000),
+            StanzaCondition::PolicyViolation,
+            "b.test: its server takes no stanza of more than 10000 bytes",
         );
         check(
             &Cause::Full,

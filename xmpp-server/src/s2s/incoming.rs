@@ -334,11 +334,10 @@ impl<F: FnOnce() + Send> Incoming<F> {
     /// Takes the link's queue, unless somebody else has it.
     fn carry(&mut self, link: Arc<Link>) {
         let facts = || {
-            let tls = self.driver.machine.tls();
             Facts::back(
                 &self.core,
                 &self.arrival,
-                tls,
+                &self.driver.machine,
                 self.intake.arrived.is_managed(),
             )
         };
@@ -346,9 +345,13 @@ impl<F: FnOnce() + Send> Incoming<F> {
             true => {
                 debug!(to = %link.pair.to, "stanzas go back on this stream");
                 let unanswered = link.begin_anew(&self.core, self.intake.arrived.is_managed());
+                let larger = link.take_larger(&self.core);
                 let core = Arc::clone(&self.core);
                 self.core.s2s.spawn(async move {
                     core.bounce_all(unanswered, &Cause::Lost).await;
+                    if let Some((stanzas, cause)) = larger {
+                        core.bounce_all(stanzas, &cause).await;
+                    }
                 });
                 self.back = Back::Carries(Carrier::new(link));
             }

@@ -182,6 +182,11 @@ impl Link {
         {
             return Some(failed.cause.clone());
         }
+        if let Some(max) = state.stanza_bytes_max()
+            && is_larger(stanza, max)
+        {
+            return Some(Cause::TooLarge(max));
+        }
         let (items, bytes) = self.outbox.load();
         let works = state.up_at.is_some();
         let (items_max, bytes_max) = match works {
@@ -264,6 +269,19 @@ impl Link {
             self.outbox.probe();
         }
         unanswered
+    }
+
+    /// What has waited and is more than the other server says that it takes, once the link is up.
+    pub(super) fn take_larger(self: &Arc<Self>, core: &Core) -> Option<(Vec<Stanza>, Cause)> {
+        let state = self.lock();
+        let max = state.stanza_bytes_max()?;
+        let is = |item: &OutItem| match item {
+            Item::Shared(_, rendered, _) => is_larger(rendered.stanza(), max),
+            Item::One(stanza) => is_larger(stanza, max),
+            Item::Nonza(_) | Item::Close(_) => false,
+        };
+        let taken = self.take_out(core, state, |outbox| outbox.take_unsent(is));
+        Some((taken, Cause::TooLarge(max)))
     }
 
     /// A stream begins; true when pings tell what of it was read.
@@ -454,6 +472,14 @@ impl Link {
 }
 
 impl State {
+    /// Bytes of one stanza that the other server takes, where a stream is up on which it says so.
+    fn stanza_bytes_max(&self) -> Option<usize> {
+        match &self.phase {
+            Phase::Up(facts) => facts.stanza_bytes_max,
+            _ => None,
+        }
+    }
+
     /// Tells the first spare stream that it is wanted; false: there is none.
     fn hand_over(&mut self) -> bool {
         let first = self.spares.first();
@@ -513,6 +539,17 @@ impl Watermark for Link {
         let owner = self.owner.as_ref()?;
         self.lock().due.cleared(owner)
     }
+}
+
+/// Whether it has more bytes than these on the wire.
+fn is_larger(stanza: &Stanza, max: usize) -> bool {
+    // What is guessed is far off only where everything has to be escaped.
+    if stanza.wire_len() <= max / 8 {
+        return false;
+    }
+    let mut bytes = Vec::with_capacity(stanza.wire_len());
+    stanza.write(&mut bytes);
+    bytes.len() > max
 }
 
 /// Submits a message as a due row.

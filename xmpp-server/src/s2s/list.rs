@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use xmpp_stream::stream::TlsInfo;
-use xmpp_stream::stream::s2s::{Pair, Proof};
+use xmpp_stream::stream::s2s::{Callee, Pair, Proof};
 
 /// What was negotiated on a stream of a link.
 #[derive(Clone, Debug)]
@@ -23,6 +23,8 @@ pub(crate) struct Facts {
     /// How we have proven who we are.
     pub(super) proof: &'static str,
     pub(super) managed: bool,
+    /// Bytes of one stanza that the other server takes, if it says so.
+    pub(super) stanza_bytes_max: Option<usize>,
     pub(super) tls: Tls,
 }
 
@@ -77,6 +79,7 @@ impl Facts {
             since: core.clock.unix_secs(),
             proof: connected.link.proof.as_str(),
             managed: connected.link.is_managed,
+            stanza_bytes_max: connected.link.limits.stanza_bytes_max,
             tls: machine.tls().map(Tls::of).unwrap_or_default(),
         }
     }
@@ -84,19 +87,15 @@ impl Facts {
 
 impl Facts {
     /// Of a stream that the other server has opened.
-    pub(super) fn back(
-        core: &Core,
-        arrival: &Arrival,
-        tls: Option<&TlsInfo>,
-        managed: bool,
-    ) -> Self {
+    pub(super) fn back(core: &Core, arrival: &Arrival, machine: &Callee, managed: bool) -> Self {
         Self {
             address: arrival.peer,
             direct_tls: arrival.direct_tls,
             since: core.clock.unix_secs(),
             proof: "on their stream",
             managed,
-            tls: tls.map(Tls::of).unwrap_or_default(),
+            stanza_bytes_max: machine.peer_limits().stanza_bytes_max,
+            tls: machine.tls().map(Tls::of).unwrap_or_default(),
         }
     }
 }

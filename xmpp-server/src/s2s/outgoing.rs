@@ -195,6 +195,7 @@ async fn one_stream(
     let unanswered = begin(core, link, &connected);
     let back = core.bounce_all(unanswered, &Cause::Lost);
     Box::pin(back).await;
+    Box::pin(core.bounce_larger(link)).await;
     let began = core.clock.now();
     let mut stream = Stream {
         core,

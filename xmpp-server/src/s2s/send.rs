@@ -174,6 +174,13 @@ impl Core {
         self.s2s.spawn(Box::pin(task));
     }
 
+    /// What has waited for a link and is too large for it goes back.
+    pub(super) async fn bounce_larger(self: &Arc<Self>, link: &Arc<Link>) {
+        if let Some((stanzas, cause)) = link.take_larger(self) {
+            self.bounce_all(stanzas, &cause).await;
+        }
+    }
+
     /// Stanzas that a link gives up go back to their senders, each once.
     pub(super) async fn bounce_all(self: &Arc<Self>, stanzas: Vec<Stanza>, cause: &Cause) {
         for stanza in stanzas {

@@ -302,6 +302,11 @@ impl Outbox {
         self.lock().remake_sent(remake)
     }
 
+    /// Takes out those of which this is so, as far as none was sent over any transport.
+    pub(crate) fn take_unsent(&self, is: impl Fn(&OutItem) -> bool) -> Vec<OutItem> {
+        self.lock().take_unsent(is)
+    }
+
     /// The peer does not count after all: what is written is taken.
     pub(crate) fn uncount(&self) {
         self.lock().uncount();

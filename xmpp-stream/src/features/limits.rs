@@ -4,13 +4,42 @@ use crate::ns;
 use crate::xml::Element;
 use std::time::Duration;
 
+/// What a peer takes, as far as it says so.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct PeerLimits {
+    /// Bytes of one first-level element.
+    pub stanza_bytes_max: Option<usize>,
+    /// Silence of ours after which it may close.
+    pub idle_max: Option<Duration>,
+}
+
+impl PeerLimits {
+    /// Of features, or of `<bidi/>` (section 3.2).
+    pub(crate) fn of(parent: &Element) -> Self {
+        let limits = parent.child(ns::STREAM_LIMITS, "limits");
+        let limit = |name| -> Option<u64> {
+            let text = limits?.child(ns::STREAM_LIMITS, name)?.text();
+            text.trim().parse().ok()
+        };
+        Self {
+            stanza_bytes_max: limit("max-bytes").and_then(|max| usize::try_from(max).ok()),
+            idle_max: limit("idle-seconds").map(Duration::from_secs),
+        }
+    }
+}
+
 /// The feature: bytes of one first-level element, and after which silence we look for the peer.
 pub(crate) fn write_feature(out: &mut Vec<u8>, max_bytes: usize, idle: Option<Duration>) {
+    element(max_bytes, idle).write(out, ns::STREAMS);
+}
+
+/// The same as an element, for `<bidi/>`.
+pub(crate) fn element(max_bytes: usize, idle: Option<Duration>) -> Element {
     let bytes = Element::new(ns::STREAM_LIMITS, "max-bytes").with_text(&max_bytes.to_string());
     let mut limits = Element::new(ns::STREAM_LIMITS, "limits").with_child(bytes);
     if let Some(idle) = idle {
         let seconds = Element::new(ns::STREAM_LIMITS, "idle-seconds");
         limits.push(seconds.with_text(&idle.as_secs().to_string()));
     }
-    limits.write(out, ns::STREAMS);
+    limits
 }

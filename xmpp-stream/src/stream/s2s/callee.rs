@@ -10,7 +10,7 @@ mod login;
 mod open;
 
 use super::flow::{self, Flow};
-use super::{Dialback, Distrust, Event, Pair, PeerVerdict, Proof, Secret};
+use super::{Dialback, Distrust, Event, Pair, PeerLimits, PeerVerdict, Proof, Secret};
 use crate::error::{SaslCondition, StreamCondition, StreamError};
 use crate::features::{sm, starttls};
 use crate::limits::Limits;
@@ -84,6 +84,7 @@ pub struct Callee {
     /// Pairs whose keys are being verified.
     pending: Vec<Pair>,
     is_bidi: bool,
+    peer_limits: PeerLimits,
     refusals: u32,
     verified: u32,
     /// Until when a pair has to be proven.
@@ -133,6 +134,7 @@ impl Callee {
             last: None,
             pending: Vec::new(),
             is_bidi: false,
+            peer_limits: PeerLimits::default(),
             refusals: 0,
             verified: 0,
             deadline,
@@ -248,6 +250,12 @@ impl Callee {
     #[must_use]
     pub fn is_bidi(&self) -> bool {
         self.is_bidi
+    }
+
+    /// What the peer takes of ours, where it has said so with the wish for both directions (XEP-0478).
+    #[must_use]
+    pub fn peer_limits(&self) -> PeerLimits {
+        self.peer_limits
     }
 
     fn take_state(&mut self) -> State {
@@ -384,7 +392,7 @@ impl Callee {
             (ns::TLS, "starttls") => self.start_tls(&stage, element, more),
             (ns::SASL, "auth") => self.auth(stage, element),
             (ns::BIDI, "bidi") => {
-                self.ask_for_bidi()?;
+                self.ask_for_bidi(element)?;
                 Ok(State::AwaitFeature(stage))
             }
             (ns::DIALBACK, _) => {
@@ -404,11 +412,12 @@ impl Callee {
     }
 
     /// Row bi-02: after TLS, before anybody has signed in.
-    fn ask_for_bidi(&mut self) -> Result<(), StreamError> {
+    fn ask_for_bidi(&mut self, element: &Element) -> Result<(), StreamError> {
         if !self.config.bidi || self.is_bidi || !self.is_secured() {
             return Err(StreamError::new(StreamCondition::UnsupportedStanzaType));
         }
         self.is_bidi = true;
+        self.peer_limits = PeerLimits::of(element);
         Ok(())
     }
 
@@ -553,6 +562,7 @@ impl Machine for Callee {
             self.trusted = None;
             self.distrust = None;
             self.is_bidi = false;
+            self.peer_limits = PeerLimits::default();
             self.wire.restart(self.config.limits.before_auth);
             self.state = State::AwaitHeader;
             self.resume(now);

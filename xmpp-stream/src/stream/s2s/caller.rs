@@ -10,7 +10,7 @@ mod open;
 
 use self::offer::Offer;
 use super::flow::{self, Flow};
-use super::{Dialback, Distrust, Event, KeyCheck, Pair, PeerVerdict, Proof, Secret};
+use super::{Dialback, Distrust, Event, KeyCheck, Pair, PeerLimits, PeerVerdict, Proof, Secret};
 use crate::error::StreamError;
 use crate::features::{sm, starttls};
 use crate::limits::Limits;
@@ -22,7 +22,7 @@ use crate::stream::{CloseReason, Failure, Machine, Output, RandomSource, TlsInfo
 use crate::xml::writer::StreamOpen;
 use crate::xml::{Element, Frame, Header};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 /// What a stream is opened for.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
@@ -88,10 +88,8 @@ pub struct Link {
     pub is_managed: bool,
     /// The earlier stream goes on; so many of our stanzas were handled on it.
     pub resumed: Option<u32>,
-    /// Bytes of one stanza that the peer takes, if it says so (XEP-0478).
-    pub stanza_bytes_max: Option<usize>,
-    /// After which silence it closes, if it says so.
-    pub idle_max: Option<Duration>,
+    /// What the peer takes, as far as it says so (XEP-0478).
+    pub limits: PeerLimits,
 }
 
 /// The calling side, from our header to the closing tag.

@@ -13,6 +13,9 @@ use crate::stream::wire::Wire;
 use crate::xml::Frame;
 use std::time::{Duration, Instant};
 
+/// What a peer says of its patience makes us look no more often.
+const IDLE_LEAST: Duration = Duration::from_secs(10);
+
 /// A stream on which stanzas flow.
 #[derive(Debug)]
 pub(super) struct Flow {
@@ -59,6 +62,12 @@ impl Flow {
     /// Nothing of the session has happened yet: it may still be replaced by an earlier one.
     pub(super) fn is_fresh(&self) -> bool {
         !self.is_used && !self.managed
+    }
+
+    /// The peer closes when it has heard nothing for so long: an unused stream is told of before.
+    pub(super) fn close_before(&mut self, idle: Duration) {
+        // Whether anything was sent is found at every second look.
+        self.idle_max = self.idle_max.min(idle / 2).max(IDLE_LEAST);
     }
 
     /// Bytes came.

@@ -13,6 +13,7 @@ pub(super) mod flow;
 mod tests;
 
 pub use crate::features::dialback::{Answer, Condition as DialbackCondition, Secret};
+pub use crate::features::limits::PeerLimits;
 pub use callee::{Callee, CalleeConfig, Domains};
 pub use caller::{Caller, CallerConfig, Link, Manage, Purpose};
 pub use distrust::Distrust;

@@ -92,6 +92,24 @@ impl OutQ {
         taken
     }
 
+    /// Takes out those of which this is so, as far as none was sent over any transport.
+    pub(in super::super) fn take_unsent(&mut self, is: impl Fn(&OutItem) -> bool) -> Vec<OutItem> {
+        let rest = self.items.split_off(self.fixed().min(self.items.len()));
+        let (taken, left): (Vec<_>, Vec<_>) = rest.into_iter().partition(|queued| is(&queued.item));
+        self.items.extend(left);
+        if !taken.is_empty() {
+            self.presence = None;
+        }
+        let taken: Vec<_> = taken.into_iter().map(|queued| queued.item).collect();
+        for item in &taken {
+            self.forget(item);
+            if let Some(delivery) = delivery(item) {
+                delivery.let_go();
+            }
+        }
+        taken
+    }
+
     /// Takes everything out; the queue goes on.
     pub(in super::super) fn drain(&mut self) -> Vec<OutItem> {
         let items = std::mem::take(&mut self.items);

@@ -106,15 +106,12 @@ impl Callee {
         if self.config.manage && (has_dialback || self.signed_in.is_some()) {
             sm::write_feature(out);
         }
-        let max = match self.signed_in {
-            Some(_) => limits.after_auth.stanza_bytes_max,
-            None => limits.before_auth.stanza_bytes_max,
+        let is_last = has_dialback || self.signed_in.is_some();
+        let max = match is_last {
+            true => limits.after_auth.stanza_bytes_max,
+            false => limits.before_auth.stanza_bytes_max,
         };
-        limits::write_feature(
-            out,
-            max,
-            self.signed_in.as_ref().map(|_| limits.s2s.idle_max),
-        );
+        limits::write_feature(out, max, is_last.then_some(limits.s2s.idle_max));
         out.extend_from_slice(b"</stream:features>");
     }
 }

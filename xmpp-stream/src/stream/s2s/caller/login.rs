@@ -15,7 +15,9 @@ impl Caller {
         // Rows bi-02, bi-04: only who has shown a good certificate may send as that domain.
         let is_certain = self.tls.is_some() && self.distrust.is_none();
         if self.config.bidi && self.offer.bidi && is_certain && !self.is_bidi {
-            bidi::write(&mut self.wire.out);
+            let limits = &self.config.limits;
+            let bytes = limits.after_auth.stanza_bytes_max;
+            bidi::write(&mut self.wire.out, bytes, limits.s2s.idle_max);
             self.is_bidi = true;
         }
         let is_certified = self.tls.as_ref().is_some_and(|tls| tls.is_certified);

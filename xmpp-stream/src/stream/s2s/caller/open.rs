@@ -4,6 +4,7 @@
 use super::{Caller, End, Link, Manage, State};
 use crate::error::{StreamCondition, StreamError};
 use crate::features::dialback::{self, Step, Words};
+use crate::features::limits::PeerLimits;
 use crate::features::sm::{self, SmAnswer, SmRequest};
 use crate::ns;
 use crate::stream::s2s::flow::{self, Flow};
@@ -104,7 +105,16 @@ impl Caller {
     }
 
     fn established(&mut self, resumed: Option<u32>, now: Instant) -> State {
+        // Only EXTERNAL is followed by features for who is known: those before a key was taken say
+        // what a stranger may send.
+        let limits = match self.proof {
+            Some(Proof::External) => self.offer.limits,
+            _ => PeerLimits::default(),
+        };
         let mut flow = Flow::new(&self.config.limits, now);
+        if let Some(idle) = limits.idle_max {
+            flow.close_before(idle);
+        }
         let is_managed = self.offer.manage && self.config.manage != Manage::Off;
         if is_managed && resumed.is_none() {
             sm::write_enable(&mut self.wire.out);
@@ -116,8 +126,7 @@ impl Caller {
             is_bidi: self.is_bidi,
             is_managed,
             resumed,
-            stanza_bytes_max: self.offer.stanza_bytes_max,
-            idle_max: self.offer.idle_max,
+            limits,
         })));
         self.ask_keys();
         State::Open(Box::new(flow))

@@ -410,6 +410,44 @@ fn c6120_st_13_the_content_namespace_is_that_of_the_stream() {
 }
 
 #[test]
+fn ats_bi_07_who_wants_both_directions_may_say_what_it_takes() {
+    let mut talk = Talk::secured(7, true);
+    talk.say(OPEN);
+    talk.say(&format!(
+        "<bidi xmlns='{}'><limits xmlns='{}'><max-bytes>10000</max-bytes></limits></bidi>",
+        ns::BIDI,
+        ns::STREAM_LIMITS
+    ));
+    talk.say(&auth("a.test"));
+    let said = PeerLimits {
+        stanza_bytes_max: Some(10_000),
+        idle_max: None,
+    };
+    assert_eq!(talk.machine.peer_limits(), said);
+}
+
+#[test]
+fn x0478_limits_are_those_of_who_is_known_where_no_features_follow() {
+    let of = |bytes: usize| format!("<max-bytes>{bytes}</max-bytes>");
+    let (before, after) = (
+        of(XmlLimits::before_auth().stanza_bytes_max),
+        of(XmlLimits::s2s().stanza_bytes_max),
+    );
+    let mut talk = Talk::called(callee_config(TlsRule::Required), 7);
+    let clear = talk.say(OPEN);
+    assert!(clear.contains(&before), "{clear}");
+    let mut talk = Talk::secured(7, true);
+    let features = talk.say(OPEN);
+    assert!(
+        features.contains(&after),
+        "dialback may be next: {features}"
+    );
+    talk.say(&auth("a.test"));
+    let features = talk.say(OPEN);
+    assert!(features.contains(&after), "{features}");
+}
+
+#[test]
 fn ats_bi_03_stanzas_go_back_only_where_that_was_asked_for_and_proven() {
     let back = |from: &str, to: &str| {
         let stanza = Stanza::parse(&message(from, to)).unwrap();
@@ -427,6 +465,7 @@ fn ats_bi_03_stanzas_go_back_only_where_that_was_asked_for_and_proven() {
                 .contains("<bidi xmlns='urn:xmpp:features:bidi'/>")
         );
         talk.say(&bidi);
+        assert_eq!(talk.machine.peer_limits(), PeerLimits::default());
         assert!(!talk.machine.send(&back("ben@b.test", "ann@a.test")));
         talk.say(&auth("a.test"));
         assert!(!talk.say(OPEN).contains("bidi"));

@@ -361,16 +361,43 @@ fn headers_of_the_called_are_judged() {
 
 #[test]
 fn c6120_stream_limits_of_the_peer_are_told() {
-    let inner = format!(
-        "<limits xmlns='{}'><max-bytes>70000</max-bytes><idle-seconds>60</idle-seconds></limits>{}",
-        ns::STREAM_LIMITS,
-        dialback_feature()
+    let of = |bytes, seconds| {
+        format!(
+            "<limits xmlns='{}'><max-bytes>{bytes}</max-bytes>\
+             <idle-seconds>{seconds}</idle-seconds></limits>",
+            ns::STREAM_LIMITS
+        )
+    };
+    let (mut talk, _) = offered(plain(), 7, &format!("{}{}", of(10_000, 30), external()));
+    talk.say(&sasl("success", ""));
+    talk.say(&format!("{ANSWER}{}", features(&of(70_000, 60))));
+    let said = PeerLimits {
+        stanza_bytes_max: Some(70_000),
+        idle_max: Some(Duration::from_secs(60)),
+    };
+    assert_eq!(talk.link().unwrap().limits, said);
+    // It is told to be unused before the peer closes it.
+    talk.told.clear();
+    talk.pass(Duration::from_secs(29));
+    assert!(talk.events().is_empty());
+    talk.pass(Duration::from_secs(1));
+    assert!(matches!(talk.events()[..], [Event::Idle]));
+    // What is said before dialback is for strangers, and none of it is what a peer makes us hurry by.
+    let (mut talk, _) = offered(
+        plain(),
+        7,
+        &format!("{}{}", of(10_000, 0), dialback_feature()),
     );
-    let (mut talk, _) = offered(plain(), 7, &inner);
     talk.say("<db:result from='b.test' to='a.test' type='valid'/>");
-    let link = talk.link().unwrap();
-    assert_eq!(link.stanza_bytes_max, Some(70_000));
-    assert_eq!(link.idle_max, Some(Duration::from_secs(60)));
+    assert_eq!(talk.link().unwrap().limits, PeerLimits::default());
+    let (mut talk, _) = offered(plain(), 7, &external());
+    talk.say(&sasl("success", ""));
+    talk.say(&format!("{ANSWER}{}", features(&of(0, 0))));
+    talk.told.clear();
+    talk.pass(Duration::from_secs(9));
+    assert!(talk.events().is_empty());
+    talk.pass(Duration::from_secs(1));
+    assert!(matches!(talk.events()[..], [Event::Idle]));
 }
 
 #[test]
@@ -385,7 +412,14 @@ fn ats_bi_03_what_comes_back_is_from_who_was_called_to_who_called() {
         };
         let (mut talk, said) = offered(config, chunk, &inner);
         // Row bi-02: before dialback.
-        assert_eq!(said.starts_with(&bidi(ns::BIDI)), is_wanted);
+        let limits = format!(
+            "<bidi xmlns='{}'><limits xmlns='{}'><max-bytes>{}</max-bytes>",
+            ns::BIDI,
+            ns::STREAM_LIMITS,
+            XmlLimits::s2s().stanza_bytes_max
+        );
+        // Row bi-07: with what we take ourselves.
+        assert_eq!(said.starts_with(&limits), is_wanted);
         talk.say(valid);
         talk
     };

@@ -45,7 +45,7 @@ fn by_certificate_with_everything_that_we_have() {
             assert_eq!(link.proof, Proof::External);
             assert!(link.is_bidi && link.is_managed && callee.machine.is_bidi());
             assert_eq!(
-                link.stanza_bytes_max,
+                link.limits.stanza_bytes_max,
                 Some(XmlLimits::s2s().stanza_bytes_max)
             );
             assert_eq!(callee.proven(), ["a.test to b.test by EXTERNAL"]);
