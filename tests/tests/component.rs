@@ -112,13 +112,14 @@ async fn im_cp_02_a_second_connection_of_a_component_is_a_conflict() {
     assert_eq!(first.next().await.attr("id"), Some("m"));
     first.close().await;
     // Its place is free; when, the server says by letting another in.
-    while !comes_in(&lab).await {}
+    while comes_in(&lab).await.is_none() {}
 }
 
-async fn comes_in(lab: &TestLab) -> bool {
+async fn comes_in(lab: &TestLab) -> Option<Wire> {
     let mut wire = connect(lab, GATEWAY).await;
     shake(&mut wire, "test").await;
-    wire.next().await.is(ns::COMPONENT, "handshake")
+    let answer = wire.next().await;
+    answer.is(ns::COMPONENT, "handshake").then_some(wire)
 }
 
 #[tokio::test]
@@ -286,6 +287,46 @@ async fn presence_and_subscriptions_reach_a_component() {
     let away = gateway.next().await;
     assert!(away.to_string().contains("away"), "{away}");
     assert_eq!(away.attr("to"), Some("x@gw.d.test"));
+}
+
+/// Whoever was seen there is gone with it, and asked for when it is back.
+#[tokio::test]
+async fn c6121_pr_06_a_component_that_goes_takes_its_presence_with_it() {
+    let lab = lab().await;
+    let mut gateway = component(&lab, GATEWAY).await;
+    let mut ann = online(&lab, "ann@d.test").await;
+    ann.send(format!("<presence type='subscribe' to='x@{GATEWAY}'/>"))
+        .await;
+    assert_eq!(gateway.next().await.attr("type"), Some("subscribe"));
+    let said = |more: &str| format!("<presence from='x@{GATEWAY}' to='ann@d.test'{more}/>");
+    gateway.send(said(" type='subscribed'")).await;
+    gateway
+        .send(said("").replace(&format!("x@{GATEWAY}'"), &format!("x@{GATEWAY}/r'")))
+        .await;
+    while ann.next_of("presence").await.attr("from") != Some("x@gw.d.test/r") {}
+    // Two devices, and somebody who does not watch.
+    let mut more = online(&lab, "ann@d.test").await;
+    let mut ben = online(&lab, "ben@d.test").await;
+    drop(gateway);
+    for wire in [&mut ann, &mut more] {
+        let gone = loop {
+            let shown = wire.next_of("presence").await;
+            if shown.attr("from") == Some("x@gw.d.test") {
+                break shown;
+            }
+        };
+        assert_eq!(gone.attr("type"), Some("unavailable"), "{gone}");
+    }
+    ben.barrier().await;
+    let mut gateway = loop {
+        if let Some(gateway) = comes_in(&lab).await {
+            break gateway;
+        }
+    };
+    let probe = gateway.next().await;
+    assert_eq!(probe.attr("type"), Some("probe"), "{probe}");
+    assert_eq!(probe.attr("from"), Some("ann@d.test"), "{probe}");
+    assert_eq!(probe.attr("to"), Some("x@gw.d.test"), "{probe}");
 }
 
 #[tokio::test]

@@ -6,9 +6,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use tokio::sync::Notify;
 use xmpp_stream::stanza::Stanza;
 
-/// Components that are here, by domain.
+/// Components that are here or were, by domain: as many as are configured.
 #[derive(Debug, Default)]
-pub(crate) struct Attachments(Mutex<HashMap<Box<str>, Arc<Queue>>>);
+pub(crate) struct Attachments(Mutex<HashMap<Box<str>, Option<Arc<Queue>>>>);
 
 /// What waits to be written to one component.
 #[derive(Debug, Default)]
@@ -34,28 +34,30 @@ pub(super) enum Refusal {
 }
 
 impl Attachments {
-    /// A queue for a component that has come; `None`: it is here already.
-    pub(super) fn attach(&self, domain: &str) -> Option<Arc<Queue>> {
+    /// A queue for a component that has come, and whether it was here before; `None`: it is here.
+    pub(super) fn attach(&self, domain: &str) -> Option<(Arc<Queue>, bool)> {
         let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if all.contains_key(domain) {
+        let before = all.get(domain);
+        let was_here = before.is_some();
+        if before.is_some_and(Option::is_some) {
             return None;
         }
         let queue = Arc::<Queue>::default();
-        all.insert(domain.into(), Arc::clone(&queue));
-        Some(queue)
+        all.insert(domain.into(), Some(Arc::clone(&queue)));
+        Some((queue, was_here))
     }
 
     /// The component has gone; what it did not get.
     pub(super) fn detach(&self, domain: &str) -> Vec<Stanza> {
         let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let queue = all.remove(domain);
+        let queue = all.get_mut(domain).and_then(Option::take);
         drop(all);
         queue.map(|queue| queue.close()).unwrap_or_default()
     }
 
     pub(super) fn find(&self, domain: &str) -> Option<Arc<Queue>> {
         let all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        all.get(domain).cloned()
+        all.get(domain).cloned().flatten()
     }
 }
 

@@ -94,6 +94,8 @@ impl<F: FnOnce() + Send> Connection<F> {
         let is_lost = self.connected(shutdown).await;
         if let Some((domain, _)) = self.here.take() {
             info!(%domain, "component has gone");
+            // Before it may come back: what it says then is the newer.
+            self.core.show_component_gone(&domain).await;
             for stanza in self.core.components.detach(&domain) {
                 let effects = bounce(&stanza, Refusal::Absent);
                 self.core.run(None, effects.into()).await;
@@ -182,8 +184,12 @@ impl<F: FnOnce() + Send> Connection<F> {
 
     fn admit(&mut self, domain: Box<str>) {
         let result = match self.core.components.attach(&domain) {
-            Some(queue) => {
+            Some((queue, was_here)) => {
                 info!(%domain, "component is here");
+                if was_here {
+                    let asking = Arc::clone(&self.core).ask_component_again(domain.clone());
+                    self.core.s2s.spawn(Box::pin(asking));
+                }
                 self.here = Some((domain, queue));
                 if let Some(on_admitted) = self.on_admitted.take() {
                     on_admitted();
