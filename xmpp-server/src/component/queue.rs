@@ -128,12 +128,14 @@ mod tests {
     #[test]
     fn im_cp_02_a_component_is_here_once() {
         let all = Attachments::default();
-        let queue = all.attach("gw.d.test").unwrap();
+        let (queue, was_here) = all.attach("gw.d.test").unwrap();
+        assert!(!was_here);
         assert!(all.attach("gw.d.test").is_none());
         assert!(all.attach("other.d.test").is_some());
         queue.push(stanza(), &Limits::default()).unwrap();
         assert_eq!(all.detach("gw.d.test").len(), 1);
-        assert!(all.find("gw.d.test").is_none() && all.attach("gw.d.test").is_some());
+        assert!(all.find("gw.d.test").is_none());
+        assert!(all.attach("gw.d.test").is_some_and(|(_, was_here)| was_here));
         // Whoever had the old queue in hand is told.
         let refused = queue.push(stanza(), &Limits::default()).unwrap_err();
         assert_eq!(refused.1, Refusal::Absent);
