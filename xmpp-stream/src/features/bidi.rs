@@ -3,6 +3,7 @@
 use super::limits;
 use crate::ns;
 use crate::xml::Element;
+use crate::xml::writer::write_element;
 use std::time::Duration;
 
 /// The feature.
@@ -12,7 +13,7 @@ pub(crate) fn write_feature(out: &mut Vec<u8>) {
 
 /// The caller's wish, and what it takes itself (XEP-0478 section 3.2).
 pub(crate) fn write(out: &mut Vec<u8>, stanza_bytes_max: usize, idle_max: Duration) {
-    let limits = limits::element(stanza_bytes_max, Some(idle_max));
-    let bidi = Element::new(ns::BIDI, "bidi").with_child(limits);
-    bidi.write(out, ns::SERVER);
+    write_element(out, ns::BIDI, "bidi", |out| {
+        limits::write_feature(out, stanza_bytes_max, Some(idle_max));
+    });
 }

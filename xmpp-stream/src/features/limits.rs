@@ -2,6 +2,7 @@
 
 use crate::ns;
 use crate::xml::Element;
+use crate::xml::writer::{write_child, write_element};
 use std::time::Duration;
 
 /// What a peer takes, as far as it says so.
@@ -30,16 +31,10 @@ impl PeerLimits {
 
 /// The feature: bytes of one first-level element, and after which silence we look for the peer.
 pub(crate) fn write_feature(out: &mut Vec<u8>, max_bytes: usize, idle: Option<Duration>) {
-    element(max_bytes, idle).write(out, ns::STREAMS);
-}
-
-/// The same as an element, for `<bidi/>`.
-pub(crate) fn element(max_bytes: usize, idle: Option<Duration>) -> Element {
-    let bytes = Element::new(ns::STREAM_LIMITS, "max-bytes").with_text(&max_bytes.to_string());
-    let mut limits = Element::new(ns::STREAM_LIMITS, "limits").with_child(bytes);
-    if let Some(idle) = idle {
-        let seconds = Element::new(ns::STREAM_LIMITS, "idle-seconds");
-        limits.push(seconds.with_text(&idle.as_secs().to_string()));
-    }
-    limits
+    write_element(out, ns::STREAM_LIMITS, "limits", |out| {
+        write_child(out, "max-bytes", &max_bytes.to_string());
+        if let Some(idle) = idle {
+            write_child(out, "idle-seconds", &idle.as_secs().to_string());
+        }
+    });
 }
