@@ -222,6 +222,16 @@ async fn x0199_no_ping_where_none_is_needed() {
     for _ in 0..2 {
         stream.expect_next("<presence", ">").await;
     }
+    // Nobody is told when an error is lost.
+    scene
+        .ann
+        .send(format!(
+            "<message to='u@c.test' type='error' id='e'><error type='cancel'>\
+             <not-allowed xmlns='{}'/></error></message>",
+            ns::STANZAS
+        ))
+        .await;
+    stream.expect_next("<message", "</message>").await;
     scene.until_waiting(0).await;
     drop(stream);
     scene.send("m1").await;

@@ -80,6 +80,7 @@ impl Speaker {
     async fn answer(&self, mut peer: Peer, received: &UnboundedSender<Got>) {
         let mut id = String::new();
         let mut is_proven = false;
+        let mut handled: u32 = 0;
         while let Some(got) = peer.next(Instant::now() + IDLE_MAX).await {
             let answer = match got {
                 Got::Header(header) => {
@@ -101,7 +102,18 @@ impl Speaker {
                     format!("<success xmlns='{}'/>", ns::SASL)
                 }
                 Got::Element(tree) if tree.ns() == ns::DIALBACK => self.dialback(&tree, &id),
+                // What has come is acknowledged: it is not to come again (XEP-0198).
+                Got::Element(tree) if tree.ns() == ns::SM => match tree.name() {
+                    "enable" => {
+                        handled = 0;
+                        format!("<enabled xmlns='{}'/>", ns::SM)
+                    }
+                    "r" => format!("<a xmlns='{}' h='{handled}'/>", ns::SM),
+                    _ => continue,
+                },
                 Got::Element(tree) => {
+                    let is_stanza = ["iq", "message", "presence"].contains(&tree.name());
+                    handled += u32::from(is_stanza);
                     if received.send(Got::Element(tree)).is_err() {
                         return;
                     }
@@ -121,11 +133,12 @@ impl Speaker {
             (false, _) => format!("<starttls xmlns='{}'><required/></starttls>", ns::TLS),
             (true, false) => format!(
                 "<mechanisms xmlns='{}'><mechanism>EXTERNAL</mechanism></mechanisms>\
-                 <dialback xmlns='{}'><errors/></dialback>",
+                 <dialback xmlns='{}'><errors/></dialback><sm xmlns='{}'/>",
                 ns::SASL,
-                ns::FEATURE_DIALBACK
+                ns::FEATURE_DIALBACK,
+                ns::SM
             ),
-            (true, true) => String::new(),
+            (true, true) => format!("<sm xmlns='{}'/>", ns::SM),
         };
         let to = theirs.attr("from").map(escaped).unwrap_or_default();
         format!(

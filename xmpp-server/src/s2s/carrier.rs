@@ -4,7 +4,7 @@
 use super::link::Link;
 use super::pings::Silence;
 use crate::core::Core;
-use crate::session::outbox::OutItem;
+use crate::session::outbox::{OutItem, is_asked_about};
 use crate::store::RowId;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -13,7 +13,7 @@ use tracing::{debug, info, warn};
 use xmpp_stream::driver::Driver;
 use xmpp_stream::error::StreamError;
 use xmpp_stream::features::sm;
-use xmpp_stream::stanza::{Item, Kind};
+use xmpp_stream::stanza::Item;
 use xmpp_stream::stream::Machine;
 use xmpp_stream::stream::s2s::{Callee, Caller};
 
@@ -127,7 +127,7 @@ impl Carrier {
         let unasked = &mut self.unasked;
         let sent = self.link.outbox.send(&core.limits, |item| {
             machine.put(item);
-            *unasked |= is_message(item);
+            *unasked |= is_asked_about(item);
             metrics.s2s_sent.count();
             machine.is_ready() && machine.pending_bytes() < WRITE_BYTES
         });
@@ -220,13 +220,5 @@ impl Carrier {
     /// the server goes down, nobody takes in its answer.
     pub(super) fn is_settled(&self) -> bool {
         self.pinged || self.link.outbox.unacknowledged().unwrap_or_default() == 0
-    }
-}
-
-fn is_message(item: &OutItem) -> bool {
-    match item {
-        Item::Shared(_, rendered, _) => rendered.stanza().kind == Kind::Message,
-        Item::One(stanza) => stanza.kind == Kind::Message,
-        Item::Nonza(_) | Item::Close(_) => false,
     }
 }

@@ -5,11 +5,12 @@
 //! answers its questions and takes its stanzas to the core, one after the other: that is the
 //! back-pressure. With stream management the count outlives the connection (`resume`).
 
+use super::back::{Back, BackEvent, at};
 use super::carrier::Carrier;
 use super::cause::Cause;
 use super::connect::FLUSH;
 use super::intake::Intake;
-use super::link::{Link, Spare};
+use super::link::Link;
 use super::list::{Arrival, Facts};
 use super::resume::{Parked, Place};
 use super::trust;
@@ -20,11 +21,10 @@ use crate::core::Core;
 use crate::expiry::Expiry;
 use crate::listener::ForServers;
 use crate::random;
-use std::future::poll_fn;
 use std::net::SocketAddr;
 use std::pin::pin;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tracing::{Instrument, debug, info, warn};
@@ -149,18 +149,6 @@ struct Incoming<F> {
     /// Of the certificate by which the peer was proven.
     expiry: Expiry,
     on_proven: Option<F>,
-}
-
-/// Whether stanzas of ours go back on the stream (XEP-0288).
-enum Back {
-    /// Nothing does.
-    None,
-    /// They will from then on, or as soon as the peer has said what it wants of the stream.
-    Later(Arc<Link>, Instant),
-    /// The link has another stream, and takes this one when that ends.
-    Spare(Spare),
-    /// The link's queue.
-    Carries(Carrier),
 }
 
 /// How a connection ended.
@@ -589,52 +577,9 @@ impl<F: FnOnce() + Send> Incoming<F> {
     }
 }
 
-/// What concerns the way back.
-enum BackEvent {
-    /// There is more to be sent.
-    More,
-    /// The link has no other stream any more.
-    Free(Arc<Link>),
-    /// Our question was not answered.
-    Silent,
-}
-
-impl Back {
-    /// `idle`: something could be sent.
-    async fn event(&self, core: &Core, idle: bool) -> BackEvent {
-        match self {
-            Self::None => std::future::pending().await,
-            Self::Later(link, until) => {
-                at(Some(*until)).await;
-                BackEvent::Free(Arc::clone(link))
-            }
-            Self::Spare(spare) => {
-                spare.is_wanted().await;
-                BackEvent::Free(Arc::clone(&spare.link))
-            }
-            Self::Carries(carrier) => {
-                let answer_by = carrier.answer_by(core);
-                tokio::select! {
-                    () = poll_fn(|cx| carrier.poll_more(cx, core)), if idle => {
-                        BackEvent::More
-                    }
-                    () = at(answer_by) => BackEvent::Silent,
-                }
-            }
-        }
-    }
-}
-
 async fn down(shutdown: &mut watch::Receiver<bool>) {
     if shutdown.wait_for(|down| *down).await.is_err() {
         std::future::pending().await
-    }
-}
-
-async fn at(at: Option<Instant>) {
-    match at {
-        Some(at) => tokio::time::sleep_until(at.into()).await,
-        None => std::future::pending().await,
     }
 }
 

@@ -6,6 +6,7 @@
 
 mod absence;
 pub(crate) mod arrived;
+mod back;
 mod carrier;
 pub mod cause;
 pub mod check;
@@ -23,6 +24,7 @@ mod repeats;
 mod resent;
 mod restore;
 mod resume;
+mod rows;
 mod send;
 mod trust;
 mod verify;

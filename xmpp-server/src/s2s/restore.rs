@@ -2,7 +2,7 @@
 //!
 //! DESIGN 10: each is a due row of its domain pair, and is sent again once, marked as late.
 
-use super::link::pair_of;
+use super::rows::pair_of;
 use crate::core::Core;
 use crate::store::StoreError;
 use std::sync::Arc;

@@ -12,6 +12,7 @@ use crate::limits::Limits;
 use crate::store::{RowId, TicketView};
 use atomic_waker::AtomicWaker;
 use queue::OutQ;
+pub(crate) use queue::is_asked_about;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};

@@ -2,6 +2,8 @@
 
 mod anew;
 
+pub(crate) use anew::is_asked_about;
+
 use super::{Delivery, OutItem, Push, Sent, TooHigh};
 use crate::limits::Limits;
 use crate::session::rules::{self, Rule};

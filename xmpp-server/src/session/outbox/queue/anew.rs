@@ -4,7 +4,7 @@
 use super::{Counted, Load, OutItem, OutQ, Queued, delivery, is_stanza, size};
 use crate::store::RowId;
 use std::collections::VecDeque;
-use xmpp_stream::stanza::{Item, Kind};
+use xmpp_stream::stanza::{Item, Kind, Stanza, Ty};
 
 impl OutQ {
     /// A new stream begins: everything is to be sent over it, and counted if somebody counts.
@@ -45,7 +45,7 @@ impl OutQ {
         };
         let sent = self.items.iter().take(self.sent);
         let stanzas = sent.filter(|queued| is_stanza(&queued.item));
-        let others = stanzas.take_while(|queued| !is_message(&queued.item));
+        let others = stanzas.take_while(|queued| !is_asked_about(&queued.item));
         match others.count() {
             0 => Vec::new(),
             others => {
@@ -126,10 +126,12 @@ impl OutQ {
     }
 }
 
-fn is_message(item: &OutItem) -> bool {
-    match item {
-        Item::Shared(_, rendered, _) => rendered.stanza().kind == Kind::Message,
-        Item::One(stanza) => stanza.kind == Kind::Message,
-        Item::Nonza(_) | Item::Close(_) => false,
-    }
+/// A message of which somebody has to know that it has arrived: an error nobody is told of.
+pub(crate) fn is_asked_about(item: &OutItem) -> bool {
+    let stanza: &Stanza = match item {
+        Item::Shared(_, rendered, _) => rendered.stanza(),
+        Item::One(stanza) => stanza,
+        Item::Nonza(_) | Item::Close(_) => return false,
+    };
+    stanza.kind == Kind::Message && stanza.head.ty != Ty::Error
 }
