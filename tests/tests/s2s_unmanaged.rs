@@ -294,3 +294,47 @@ async fn x0199_what_goes_with_a_message_has_its_fate() {
     assert_eq!(back.attr("type"), Some("error"), "{back}");
     assert_eq!(back.attr("id"), Some("q"), "{back}");
 }
+
+/// Where stanzas go back on the stream that the other server has opened (XEP-0288), answers come on it.
+#[tokio::test]
+async fn x0199_answers_come_on_a_stream_that_goes_both_ways() {
+    let mut scene = Scene::new().await;
+    let mut both = scene.all.caller("a.test", "c.test").await;
+    both.secure_as_server("c.test").await;
+    both.send(format!("<bidi xmlns='{}'/>", ns::BIDI)).await;
+    both.external("c.test").await;
+    both.send("<message from='u@c.test' to='ann@a.test/x' id='hello'><body>.</body></message>")
+        .await;
+    assert_eq!(scene.ann.next_of("message").await.attr("id"), Some("hello"));
+    scene.send("m1").await;
+    assert_eq!(both.next_of("message").await.attr("id"), Some("m1"));
+    let ping = both.next_of("iq").await;
+    scene.until_waiting(1).await;
+    let id = ping.attr("id").expect("an id");
+    both.send(format!(
+        "<iq type='result' from='c.test' to='a.test' id='{id}'/>"
+    ))
+    .await;
+    scene.until_waiting(0).await;
+    scene.send("m2").await;
+    assert_eq!(both.next_of("message").await.attr("id"), Some("m2"));
+    both.next_of("iq").await;
+    drop(both);
+    let mut stream = scene.there.called("").await;
+    scene.message(&mut stream, "m2").await;
+}
+
+/// The server ends without a word: what no answer covers is in its store.
+#[tokio::test]
+async fn x0199_what_no_answer_covers_survives_a_kill() {
+    let mut scene = Scene::new().await;
+    scene.send("m1").await;
+    let mut stream = scene.there.called("").await;
+    scene.message(&mut stream, "m1").await;
+    scene.ann.barrier_among_others().await;
+    scene.all.kill("a.test");
+    drop(stream);
+    scene.all.start("a.test").await;
+    let mut stream = scene.there.called("").await;
+    scene.message(&mut stream, "m1").await;
+}
