@@ -425,6 +425,26 @@ async fn deadlines_run_on_tokios_clock() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_turn_ends_when_the_alarm_rings_and_it_rings_once() {
+    let (ours, _theirs) = duplex(64);
+    let mut driver = responder(Box::new(ours), TlsRule::Optional);
+    let (before, second) = (now(), Duration::from_secs(1));
+    driver.set_alarm(Some(before + second));
+    assert_eq!(driver.turn(true).await.unwrap(), Turn::Handled);
+    assert_eq!(now() - before, second);
+    assert!(
+        driver.machine.poll_output().is_none(),
+        "the machine's time goes on"
+    );
+    assert!(driver.has_rung() && !driver.has_rung());
+    driver.set_alarm(Some(now() + second));
+    driver.set_alarm(None);
+    driver.turn(true).await.unwrap();
+    assert!(now() - before > 2 * second, "the machine's own deadline");
+    assert!(!driver.has_rung());
+}
+
+#[tokio::test(start_paused = true)]
 async fn negotiation_ends_in_time_also_while_the_caller_does_not_read() {
     let (incoming, _outgoing) = duplex(10_000);
     let mut server = responder(Box::new(incoming), TlsRule::Required);

@@ -104,6 +104,26 @@ fn check(params: &CertificateParams, domain: &str, expected: Result<(), &str>) {
 }
 
 #[test]
+fn ats_ce_14_a_chain_ends_with_its_first_certificate_that_is_not_over_yet() {
+    let ca = Ca::new("one");
+    let until = |year| changed(|params| params.not_after = date_time_ymd(year, 1, 1));
+    let chain = |years: &[i32]| -> Vec<Box<[u8]>> {
+        let issued = years.iter().map(|year| ca.issue(&until(*year)));
+        issued.flatten().collect()
+    };
+    let first = |year| ends(&chain(&[year]), 0);
+    assert!(first(2027) < first(2028) && first(2027).is_some());
+    assert_eq!(ends(&chain(&[2028, 2027]), NOW), first(2027));
+    assert_eq!(ends(&chain(&[2027, 2028]), NOW), first(2027));
+    // What was not needed for the proof is not missed.
+    assert_eq!(ends(&chain(&[2028, 2026]), NOW), first(2028));
+    let end = first(2027).unwrap();
+    assert_eq!(ends(&chain(&[2027]), end), first(2027), "its last moment");
+    assert_eq!(ends(&[Box::from(*b"none")], NOW), None);
+    assert_eq!(ends(&[], NOW), None);
+}
+
+#[test]
 fn ats_ce_06_a_chain_to_an_anchor_is_good_and_nothing_else() {
     let (ca, other) = (Ca::new("one"), Ca::new("other"));
     let chain = ca.issue(&params(&["d.test"]));
