@@ -2,7 +2,7 @@
 
 use crate::lab::folder::Folder;
 use crate::lab::node::Node;
-use crate::lab::{LabError, Net, TestLab};
+use crate::lab::{LabError, Names, Net, TestLab};
 use crate::proxy::Proxy;
 use crate::trust::Trust;
 use std::collections::BTreeMap;
@@ -13,6 +13,7 @@ use xmpp_certs::DevCa;
 use xmpp_server::clock::Clock;
 use xmpp_server::config::{Config, DnsOverride, Storage};
 use xmpp_server::modules::Module;
+use xmpp_stream::resolve::Resolver;
 
 /// Least iterations that clients accept (RFC 7677 section 4): a lab signs in all the time.
 pub(crate) const SCRAM_ITERATIONS: u32 = 4096;
@@ -124,6 +125,7 @@ impl<'a> LabBuilder<'a> {
         for (index, names) in servers.iter().enumerate() {
             let mut config = self.pattern(&lab, names);
             config.dns.overrides = overrides(&lab, index, &servers);
+            config.given.resolver = Some(elsewhere(&lab, index, servers.len()));
             for change in &mut self.changes {
                 change(&mut config);
             }
@@ -217,4 +219,15 @@ fn overrides(
         Some((name.as_str().into(), place))
     });
     found.collect()
+}
+
+/// What a server asks of DNS otherwise: domains below those that are served elsewhere.
+fn elsewhere(lab: &TestLab, from: usize, servers: usize) -> Resolver {
+    let names = Names::default();
+    for (at, (domain, _)) in lab.joined.iter().enumerate() {
+        if let Some(link) = lab.links.get(&(from, servers + at)) {
+            names.set_below(domain, link.address.port());
+        }
+    }
+    Resolver::new(Arc::new(names))
 }

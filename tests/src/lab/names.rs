@@ -1,8 +1,12 @@
-//! How the domains of a lab are found: as records in memory, or behind a name server.
+//! How the domains of a lab are found: as records in memory, or behind a name server; and what the
+//! lab's own servers take for DNS, so that no question leaves this machine.
 
 use crate::lab::{LabError, TestLab};
 use crate::zone::{NameServer, Zone};
-use std::net::SocketAddr;
+use std::collections::BTreeMap;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use xmpp_stream::resolve::{Answer, Dns, Srv};
 
 /// Priorities as an operator would give them: direct TLS first.
 const DIRECT_TLS: u16 = 5;
@@ -44,5 +48,93 @@ impl TestLab {
         let origins: Vec<&str> = self.domains().collect();
         let any = SocketAddr::from(([127, 0, 0, 1], 0));
         Ok(self.zone().serve(any, &origins).await?)
+    }
+}
+
+/// Where servers are, for those that ask; changes count at once, and nothing else is known.
+#[derive(Debug, Default)]
+pub struct Names(Mutex<Known>);
+
+#[derive(Debug, Default)]
+struct Known {
+    exact: BTreeMap<String, Found>,
+    /// Of everything below these.
+    below: BTreeMap<String, Found>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Found {
+    port: u16,
+    direct_tls: bool,
+}
+
+impl Names {
+    /// From now on the servers of this domain find it at this port of 127.0.0.1.
+    pub fn set(&self, domain: &str, port: u16) {
+        let direct_tls = false;
+        let mut known = self.lock();
+        known
+            .exact
+            .insert(domain.into(), Found { port, direct_tls });
+    }
+
+    /// The same by direct TLS alone.
+    pub fn set_direct(&self, domain: &str, port: u16) {
+        let direct_tls = true;
+        let mut known = self.lock();
+        known
+            .exact
+            .insert(domain.into(), Found { port, direct_tls });
+    }
+
+    /// The same of every domain below this one, such as its rooms.
+    pub(crate) fn set_below(&self, domain: &str, port: u16) {
+        let direct_tls = false;
+        let mut known = self.lock();
+        known
+            .below
+            .insert(domain.into(), Found { port, direct_tls });
+    }
+
+    fn found(&self, domain: &str) -> Option<Found> {
+        let known = self.lock();
+        let mut above = domain.split_once('.').map(|(_, above)| above);
+        let mut found = known.exact.get(domain);
+        while let (None, Some(name)) = (found, above) {
+            found = known.below.get(name);
+            above = name.split_once('.').map(|(_, above)| above);
+        }
+        found.copied()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Known> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Dns for Names {
+    fn srv<'a>(&'a self, name: &'a str) -> Answer<'a, Srv> {
+        let starttls = name.strip_prefix("_xmpp-server._tcp.");
+        let direct_tls = starttls.is_none();
+        let domain = starttls.or_else(|| name.strip_prefix("_xmpps-server._tcp."));
+        let record = domain.and_then(|domain| {
+            let found = self.found(domain)?;
+            (found.direct_tls == direct_tls).then(|| Srv {
+                priority: 0,
+                weight: 0,
+                port: found.port,
+                target: domain.into(),
+            })
+        });
+        Box::pin(async move { Ok(record.into_iter().collect()) })
+    }
+
+    fn ipv4<'a>(&'a self, name: &'a str) -> Answer<'a, Ipv4Addr> {
+        let address = self.found(name).map(|_| Ipv4Addr::LOCALHOST);
+        Box::pin(async move { Ok(address.into_iter().collect()) })
+    }
+
+    fn ipv6<'a>(&'a self, _: &'a str) -> Answer<'a, Ipv6Addr> {
+        Box::pin(async { Ok(Vec::new()) })
     }
 }
