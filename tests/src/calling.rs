@@ -1,4 +1,5 @@
-//! A raw peer in the part of another server: its header, TLS, EXTERNAL (RFC 6120 sections 4 to 6).
+//! A raw peer in the part of another server: its header, TLS, EXTERNAL (RFC 6120 sections 4 to 6);
+//! or of an external component (XEP-0114).
 
 use crate::lab::TestLab;
 use crate::tree::Tree;
@@ -6,6 +7,7 @@ use crate::trust::Trust;
 use crate::wire::Wire;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
+use ring::digest;
 use xmpp_certs::Leaf;
 use xmpp_stream::ns;
 
@@ -85,4 +87,30 @@ impl Wire {
         self.expect_header().await;
         self.expect_features().await;
     }
+
+    /// Sends the header of a component.
+    pub async fn send_component_header(&mut self) {
+        self.send(format!(
+            "<stream:stream xmlns='{}' xmlns:stream='{}' to='{}'>",
+            ns::COMPONENT,
+            ns::STREAMS,
+            self.domain()
+        ))
+        .await;
+    }
+
+    /// Says the digest of this secret to a server whose header comes now.
+    pub async fn shake_hands(&mut self, secret: &str) {
+        let header = self.expect_header().await;
+        let id = header.attr("id").unwrap_or_default();
+        self.send(format!("<handshake>{}</handshake>", digits(id, secret)))
+            .await;
+    }
+}
+
+/// The digest of a component's handshake.
+fn digits(id: &str, secret: &str) -> String {
+    let text = format!("{id}{secret}");
+    let hash = digest::digest(&digest::SHA1_FOR_LEGACY_USE_ONLY, text.as_bytes());
+    hash.as_ref().iter().map(|b| format!("{b:02x}")).collect()
 }

@@ -6,12 +6,14 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::{Child, ChildStdin, Command, Output, Stdio};
 use std::time::Duration;
+use tokio::net::TcpStream;
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 use tokio::time::timeout;
-use xmpp_client::{Event, Reconnect, Stanza, Ty, XmppClient};
-use xmpp_server::config::Dialback;
+use xmpp_client::{Builder, Events, Reconnect, Stanza, Ty, XmppClient};
+use xmpp_server::config::{CertificateFiles, Dialback};
+use xmpp_stream::ns;
 use xmpp_stream::resolve::{Dns, NameServers};
-use xmpp_testkit::TestLab;
+use xmpp_testkit::{TestLab, Trust, Wire};
 
 const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -84,6 +86,23 @@ impl Lab {
         writeln!(orders, "{line}").expect("it reads");
     }
 
+    /// Where a domain listens.
+    fn listening(&self, domain: &str, listener: &str) -> Vec<SocketAddr> {
+        let those = self.seen.iter();
+        let those = those.filter(|event| {
+            event["event"] == "listening"
+                && event["domain"] == domain
+                && event["listener"] == listener
+        });
+        let address = |event: &Value| event["address"].as_str().expect("text").parse();
+        let addresses: Result<_, _> = those.map(address).collect();
+        addresses.expect("addresses")
+    }
+
+    fn address(&self, domain: &str, listener: &str) -> SocketAddr {
+        self.listening(domain, listener)[0]
+    }
+
     fn names(&self) -> SocketAddr {
         let dns = self.find("event", "dns");
         dns["address"]
@@ -95,16 +114,17 @@ impl Lab {
 
     /// A client that finds everything as any other client would.
     async fn client(&self, jid: &str) -> XmppClient {
+        let builder = self.builder(jid).name_servers(&[self.names()]);
+        builder.connect().await.expect("a client")
+    }
+
+    fn builder(&self, jid: &str) -> Builder {
         let account = self.find("jid", jid);
         let ca = self.find("event", "ca");
         XmppClient::builder(jid)
             .password(account["password"].as_str().expect("text"))
-            .ca_file(PathBuf::from(ca["file"].as_str().expect("a path")))
-            .name_servers(&[self.names()])
+            .ca_file(path(&ca["file"]))
             .reconnect(Reconnect::never())
-            .connect()
-            .await
-            .expect("a client")
     }
 
     /// It ends in order. Whoever is connected is there to answer meanwhile.
@@ -127,6 +147,26 @@ impl Lab {
             .status();
         assert!(sent.expect("kill").success());
     }
+}
+
+async fn available(client: &XmppClient) -> Events {
+    let heard = client.events();
+    let sent = client.send_stanza(Stanza::presence(Ty::None)).await;
+    sent.expect("sent");
+    heard
+}
+
+/// The body of the next message.
+async fn body(mut heard: Events) -> String {
+    let body = timeout(PATIENCE, async {
+        loop {
+            let stanza = heard.next_stanza().await.expect("the stream is open");
+            if let Some(body) = stanza.body() {
+                return body;
+            }
+        }
+    });
+    body.await.expect("in time")
 }
 
 fn command(words: &[&str]) -> Command {
@@ -177,22 +217,10 @@ async fn clients_find_both_domains_by_its_name_server_and_talk() {
         lab.client("ann@a.test").await,
         lab.client("ben@b.test").await,
     );
-    let mut heard = ben.events();
-    ben.send_stanza(Stanza::presence(Ty::None))
-        .await
-        .expect("sent");
+    let heard = available(&ben).await;
     let hello = Stanza::chat(ben.jid().as_str(), "across").expect("a stanza");
     ann.send_stanza(hello).await.expect("sent");
-    let body = timeout(PATIENCE, async {
-        loop {
-            match heard.next().await {
-                Some(Event::Stanza(stanza)) if stanza.body().is_some() => return stanza.body(),
-                Some(_) => {}
-                None => return None,
-            }
-        }
-    });
-    assert_eq!(body.await.expect("in time").as_deref(), Some("across"));
+    assert_eq!(body(heard).await, "across");
     // It is shown where it left and where it came in, and so is the link that carries it.
     for (domain, way) in [("a.test", "out"), ("b.test", "in")] {
         lab.until(|event| {
@@ -228,7 +256,7 @@ async fn signals_end_it_in_order_and_a_temporary_folder_goes() {
     for signal in ["-TERM", "-INT"] {
         let mut lab = Lab::up(&["a.test"]).await;
         let ca = lab.find("event", "ca");
-        let ca = PathBuf::from(ca["file"].as_str().expect("a path"));
+        let ca = path(&ca["file"]);
         assert!(ca.exists());
         lab.signal(signal);
         assert!(lab.ends().await, "{signal}");
@@ -253,32 +281,63 @@ async fn a_data_folder_keeps_authority_and_passwords() {
     std::fs::remove_dir_all(folder).expect("a folder");
 }
 
-/// A server of somebody else's: it is found, may show a certificate, and its link has faults too.
+/// A server of somebody else's: it shows the certificate that it was given, finds the laboratory by its
+/// name server, is found with all that is below it, and its link has faults too.
 #[tokio::test]
 async fn a_server_joins() {
-    let theirs = TestLab::builder().server(["c.test"]);
-    let theirs = theirs.config(|config| {
-        config.s2s.enabled = true;
-        config.s2s.dialback = Dialback::Always;
-    });
-    let theirs = theirs.start().await.expect("a lab");
-    let address = theirs.server_place("c.test").address;
+    let port = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    let address = port.local_addr().expect("an address");
     let join = format!("c.test={address}");
     let mut lab = Lab::up(&["a.test", "--join", &join]).await;
+    drop(port);
     let given = lab.find("event", "certificate");
     assert_eq!(given["domain"], "c.test");
-    for file in ["file", "key"] {
-        let text = std::fs::read_to_string(given[file].as_str().expect("a path"));
-        assert!(text.expect("a file").contains("-----BEGIN "));
-    }
+    let [certificate, key, ca] = ["file", "key", "ca"].map(|one| path(&given[one]));
     let names = NameServers::new(&[lab.names()]);
-    let found = names
-        .srv("_xmpp-server._tcp.c.test")
-        .await
-        .expect("a record");
-    assert_eq!(found[0].port, address.port());
+    let found = names.srv("_xmpp-server._tcp.c.test").await;
+    assert_eq!(found.expect("a record")[0].port, address.port());
+    let theirs = TestLab::builder().server(["c.test", "rooms.c.test"]);
+    let theirs = theirs.config(|config| {
+        for domain in &mut config.domains {
+            let (certificate, key) = (certificate.clone(), key.clone());
+            domain.certificate = Some(CertificateFiles { certificate, key });
+        }
+        config.s2s.enabled = true;
+        config.s2s.listen = vec![address];
+        config.s2s.dialback = Dialback::Never;
+        config.s2s.ca = vec![ca.clone()];
+        config.given.resolver = None;
+        config.dns.servers = vec![lab.names()];
+    });
+    let theirs = theirs.start().await.expect("a server");
+    let trust = Trust::pem(&std::fs::read_to_string(&ca).expect("a file"));
+    let ann = lab.client("ann@a.test").await;
+    let mut heard = available(&ann).await;
+    for there in ["cat@c.test", "cat@rooms.c.test"] {
+        let password = theirs.account(there).await;
+        let domain = there.trim_start_matches("cat@");
+        let mut cat = theirs.raw(domain).await.trusting(trust.clone());
+        cat.login("cat", &password, "x").await;
+        cat.presence("").await;
+        let hello = Stanza::chat(there, "hello").expect("a stanza");
+        ann.send_stanza(hello).await.expect("sent");
+        let got = cat.next_of("message").await;
+        assert_eq!(got.attr("from"), Some(ann.jid().as_str()), "{got}");
+        cat.chat(ann.jid().as_str(), there).await;
+        let came = timeout(PATIENCE, async {
+            while let Some(stanza) = heard.next_stanza().await {
+                if stanza.head.id.as_deref() == Some(there) {
+                    return true;
+                }
+            }
+            false
+        });
+        assert_eq!(came.await, Ok(true), "{there}");
+    }
     lab.order("links");
-    let link = lab.until(|event| event["event"] == "link").await;
+    let link = lab
+        .until(|event| event["event"] == "link" && event["connections"] != 0)
+        .await;
     assert_eq!(
         (&link["from"], &link["to"]),
         (&"a.test".into(), &"c.test".into())
@@ -286,6 +345,97 @@ async fn a_server_joins() {
     lab.order("kill c.test");
     let refused = lab.until(|event| event["event"] == "refused").await;
     assert_eq!(refused["text"], "c.test is served by somebody else");
+    // What comes from elsewhere is shown as that.
+    let out = |event: &&Value| event["way"] == "out" && event["domain"] == "a.test";
+    for event in lab.seen.iter().filter(out) {
+        let from = event["from"].as_str().unwrap_or_default();
+        assert!(from.starts_with("ann@a.test"), "{event}");
+    }
+}
+
+fn path(text: &Value) -> PathBuf {
+    PathBuf::from(text.as_str().expect("a path"))
+}
+
+/// A component comes to its domain's server and is found from the other one's.
+#[tokio::test]
+async fn a_component_comes_in() {
+    let mut lab = Lab::up(&["a.test", "b.test", "--component", "gw.a.test"]).await;
+    let given = lab.find("event", "component");
+    assert_eq!(given["domain"], "gw.a.test");
+    let secret = given["secret"].as_str().expect("text").to_owned();
+    let names = NameServers::new(&[lab.names()]);
+    let found = names.srv("_xmpp-server._tcp.gw.a.test").await;
+    assert_eq!(&*found.expect("a record")[0].target, "a.test");
+    let mut gateway = component(lab.address("a.test", "component"), "gw.a.test", &secret).await;
+    let ben = lab.client("ben@b.test").await;
+    let heard = available(&ben).await;
+    let hello = Stanza::chat("x@gw.a.test", "hello").expect("a stanza");
+    ben.send_stanza(hello).await.expect("sent");
+    let got = gateway.next_of("message").await;
+    assert_eq!(got.attr("to"), Some("x@gw.a.test"));
+    gateway
+        .send(format!(
+            "<message from='x@gw.a.test' to='{}' type='chat'><body>back</body></message>",
+            ben.jid().as_str()
+        ))
+        .await;
+    assert_eq!(body(heard).await, "back");
+    lab.order("quit");
+    assert!(lab.ends().await);
+}
+
+async fn component(address: SocketAddr, domain: &str, secret: &str) -> Wire {
+    let stream = TcpStream::connect(address).await.expect("a connection");
+    let mut wire = Wire::over(stream, domain);
+    wire.send_component_header().await;
+    wire.shake_hands(secret).await;
+    let agreed = wire.next().await;
+    assert!(agreed.is(ns::COMPONENT, "handshake"), "{agreed}");
+    wire
+}
+
+/// Every listener is on `::1` too, where the name server sends those who like that better.
+#[tokio::test]
+async fn it_listens_by_ipv6_too() {
+    if std::net::TcpListener::bind("[::1]:0").is_err() {
+        println!("this system has no IPv6");
+        return;
+    }
+    let mut lab = Lab::up(&["a.test", "b.test", "--ipv6"]).await;
+    let there = lab.listening("b.test", "c2s-starttls");
+    let there = there.into_iter().find(SocketAddr::is_ipv6);
+    let there = there.expect("a listener");
+    let names = NameServers::new(&[lab.names()]);
+    let found = names.srv("_xmpp-client._tcp.b.test").await;
+    let mut found = found.expect("records").into_iter();
+    let record = found.find(|record| record.port == there.port());
+    let target = record.expect("a record").target;
+    let addresses = names.ipv6(&target).await.expect("an address");
+    assert_eq!(addresses, [std::net::Ipv6Addr::LOCALHOST]);
+    let builder = lab.builder("ben@b.test").connect_to(&there.to_string());
+    let ben = builder.connect().await.expect("a client");
+    let heard = available(&ben).await;
+    let ann = lab.client("ann@a.test").await;
+    let hello = Stanza::chat("ben@b.test", "by six").expect("a stanza");
+    ann.send_stanza(hello).await.expect("sent");
+    assert_eq!(body(heard).await, "by six");
+    lab.order("quit");
+    assert!(lab.ends().await);
+}
+
+/// Where the name server has the port that programs ask, there is a file that says so.
+#[tokio::test]
+async fn a_name_server_at_its_usual_port_has_a_file() {
+    const NAMES: &str = "127.0.53.7:53";
+    if std::net::UdpSocket::bind(NAMES).is_err() {
+        println!("this process may not have port 53");
+        return;
+    }
+    let lab = Lab::up(&["a.test", "--dns", NAMES]).await;
+    let file = lab.find("event", "resolver");
+    let text = std::fs::read_to_string(file["file"].as_str().expect("a path"));
+    assert_eq!(text.expect("a file"), "nameserver 127.0.53.7\n");
 }
 
 #[test]

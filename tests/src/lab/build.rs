@@ -125,7 +125,7 @@ impl<'a> LabBuilder<'a> {
         for (index, names) in servers.iter().enumerate() {
             let mut config = self.pattern(&lab, names);
             config.dns.overrides = overrides(&lab, index, &servers);
-            config.given.resolver = Some(elsewhere(&lab, index, servers.len()));
+            config.given.resolver = Some(below(&lab, index, &servers));
             for change in &mut self.changes {
                 change(&mut config);
             }
@@ -206,28 +206,34 @@ fn overrides(
     from: usize,
     servers: &[Vec<String>],
 ) -> BTreeMap<Box<str>, DnsOverride> {
-    let served = servers.iter().enumerate();
-    let served = served.flat_map(|(to, names)| names.iter().map(move |name| (to, name)));
-    let joined = lab.joined.iter().enumerate();
-    let joined = joined.map(|(at, (name, _))| (servers.len() + at, name));
-    let found = served.chain(joined).filter_map(|(to, name)| {
-        let link = lab.links.get(&(from, to))?;
-        let place = DnsOverride {
-            addr: link.address,
-            direct_tls: false,
-        };
-        Some((name.as_str().into(), place))
+    let found = elsewhere(lab, from, servers).map(|(name, addr)| {
+        let direct_tls = false;
+        (name.into(), DnsOverride { addr, direct_tls })
     });
     found.collect()
 }
 
-/// What a server asks of DNS otherwise: domains below those that are served elsewhere.
-fn elsewhere(lab: &TestLab, from: usize, servers: usize) -> Resolver {
+/// What a server asks of DNS otherwise: domains below those, such as rooms and components.
+fn below(lab: &TestLab, from: usize, servers: &[Vec<String>]) -> Resolver {
     let names = Names::default();
-    for (at, (domain, _)) in lab.joined.iter().enumerate() {
-        if let Some(link) = lab.links.get(&(from, servers + at)) {
-            names.set_below(domain, link.address.port());
-        }
+    for (name, address) in elsewhere(lab, from, servers) {
+        names.set_below(name, address.port());
     }
     Resolver::new(Arc::new(names))
+}
+
+/// The domains that are not a server's own, and where its links to them begin.
+fn elsewhere<'a>(
+    lab: &'a TestLab,
+    from: usize,
+    servers: &'a [Vec<String>],
+) -> impl Iterator<Item = (&'a str, SocketAddr)> {
+    let served = servers.iter().enumerate();
+    let served = served.flat_map(|(to, names)| names.iter().map(move |name| (to, name)));
+    let joined = lab.joined.iter().enumerate();
+    let joined = joined.map(|(at, (name, _))| (servers.len() + at, name));
+    served.chain(joined).filter_map(move |(to, name)| {
+        let link = lab.links.get(&(from, to))?;
+        Some((name.as_str(), link.address))
+    })
 }

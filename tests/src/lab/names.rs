@@ -6,6 +6,7 @@ use crate::zone::{NameServer, Zone};
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use xmpp_server::listener::ListenerKind;
 use xmpp_stream::resolve::{Answer, Dns, Srv};
 
 /// Priorities as an operator would give them: direct TLS first.
@@ -13,26 +14,30 @@ const DIRECT_TLS: u16 = 5;
 const STARTTLS: u16 = 10;
 
 impl TestLab {
-    /// The records of all domains whose servers are up: SRV of each listener, and addresses. For
-    /// `Builder::dns` of a client, with whatever a test adds.
+    /// The records of all domains whose servers are up: SRV of each listener, and addresses; what
+    /// listens by IPv6 has a name of its own, since its port may be another. For `Builder::dns` of a
+    /// client, with whatever a test adds.
     #[must_use]
     pub fn zone(&self) -> Zone {
         let mut zone = Zone::new();
         for node in self.nodes.iter().filter(|node| node.is_up()) {
-            let addresses = node.addresses();
+            let listeners = node.doors();
             for domain in node.domains() {
-                let ip = addresses.c2s.ip().to_string();
-                zone = zone.host(domain, &ip);
-                let records = [
-                    ("_xmpp-client", STARTTLS, Some(addresses.c2s)),
-                    ("_xmpps-client", DIRECT_TLS, addresses.c2s_tls),
-                    ("_xmpp-server", STARTTLS, addresses.s2s),
-                    ("_xmpps-server", DIRECT_TLS, addresses.s2s_tls),
-                ];
-                for (service, priority, address) in records {
-                    let Some(address) = address else { continue };
+                let mut hosts = BTreeMap::new();
+                for (kind, address) in &listeners {
+                    let Some((service, priority)) = service(*kind) else {
+                        continue;
+                    };
+                    let host = match address {
+                        SocketAddr::V4(_) => domain.to_owned(),
+                        SocketAddr::V6(_) => format!("ipv6.{domain}"),
+                    };
                     let name = format!("{service}._tcp.{domain}");
-                    zone = zone.srv(&name, priority, domain, address.port());
+                    zone = zone.srv(&name, priority, &host, address.port());
+                    hosts.insert(host, address.ip().to_string());
+                }
+                for (host, address) in hosts {
+                    zone = zone.host(&host, &address);
                 }
             }
         }
@@ -48,6 +53,16 @@ impl TestLab {
         let origins: Vec<&str> = self.domains().collect();
         let any = SocketAddr::from(([127, 0, 0, 1], 0));
         Ok(self.zone().serve(any, &origins).await?)
+    }
+}
+
+const fn service(kind: ListenerKind) -> Option<(&'static str, u16)> {
+    match kind {
+        ListenerKind::C2sStartTls => Some(("_xmpp-client", STARTTLS)),
+        ListenerKind::C2sTls => Some(("_xmpps-client", DIRECT_TLS)),
+        ListenerKind::S2sStartTls => Some(("_xmpp-server", STARTTLS)),
+        ListenerKind::S2sTls => Some(("_xmpps-server", DIRECT_TLS)),
+        ListenerKind::Component => None,
     }
 }
 
