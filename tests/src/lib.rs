@@ -19,6 +19,7 @@ pub mod fake;
 pub mod federated;
 pub mod lab;
 pub mod lab_cli;
+pub mod laboratory;
 pub mod load;
 pub mod login;
 pub mod managed;

@@ -1,153 +1,19 @@
 //! The command xmpp-lab: what it prints, who can use what it starts, how it ends.
 
 use serde_json::Value;
-use std::io::{BufRead, BufReader, Write};
 use std::net::SocketAddr;
-use std::path::PathBuf;
-use std::process::{Child, ChildStdin, Command, Output, Stdio};
+use std::process::{Command, Output, Stdio};
 use std::time::Duration;
 use tokio::net::TcpStream;
-use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 use tokio::time::timeout;
-use xmpp_client::{Builder, Events, Reconnect, Stanza, Ty, XmppClient};
+use xmpp_client::{Events, Stanza, Ty, XmppClient};
 use xmpp_server::config::{CertificateFiles, Dialback};
 use xmpp_stream::ns;
 use xmpp_stream::resolve::{Dns, NameServers};
+use xmpp_testkit::laboratory::{LabProcess, path};
 use xmpp_testkit::{TestLab, Trust, Wire};
 
 const PATIENCE: Duration = Duration::from_secs(20);
-
-/// A laboratory in a process of its own, told of by JSON. It ends with this.
-struct Lab {
-    child: Child,
-    orders: Option<ChildStdin>,
-    events: UnboundedReceiver<Value>,
-    seen: Vec<Value>,
-}
-
-impl Drop for Lab {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
-impl Lab {
-    /// Up, and ready.
-    async fn up(words: &[&str]) -> Self {
-        let mut child = command(&["up", "--any-port", "--json"])
-            .args(words)
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()
-            .expect("the command");
-        let orders = child.stdin.take();
-        let out = child.stdout.take().expect("its output");
-        let (sender, events) = unbounded_channel();
-        std::thread::spawn(move || {
-            for line in BufReader::new(out).lines().map_while(Result::ok) {
-                let event = serde_json::from_str(&line).expect("an object a line");
-                if sender.send(event).is_err() {
-                    return;
-                }
-            }
-        });
-        let mut lab = Self {
-            child,
-            orders,
-            events,
-            seen: Vec::new(),
-        };
-        lab.until(|event| event["event"] == "ready").await;
-        lab
-    }
-
-    async fn until(&mut self, is_it: impl Fn(&Value) -> bool) -> Value {
-        loop {
-            let event = timeout(PATIENCE, self.events.recv()).await;
-            let event = event.unwrap_or_else(|_| panic!("after {:#?}", self.seen));
-            let event = event.unwrap_or_else(|| panic!("the end, after {:#?}", self.seen));
-            self.seen.push(event.clone());
-            if is_it(&event) {
-                return event;
-            }
-        }
-    }
-
-    fn find(&self, key: &str, value: &str) -> Value {
-        let found = self.seen.iter().find(|event| event[key] == value);
-        found
-            .unwrap_or_else(|| panic!("no {value} in {:#?}", self.seen))
-            .clone()
-    }
-
-    fn order(&mut self, line: &str) {
-        let orders = self.orders.as_mut().expect("its input");
-        writeln!(orders, "{line}").expect("it reads");
-    }
-
-    /// Where a domain listens.
-    fn listening(&self, domain: &str, listener: &str) -> Vec<SocketAddr> {
-        let those = self.seen.iter();
-        let those = those.filter(|event| {
-            event["event"] == "listening"
-                && event["domain"] == domain
-                && event["listener"] == listener
-        });
-        let address = |event: &Value| event["address"].as_str().expect("text").parse();
-        let addresses: Result<_, _> = those.map(address).collect();
-        addresses.expect("addresses")
-    }
-
-    fn address(&self, domain: &str, listener: &str) -> SocketAddr {
-        self.listening(domain, listener)[0]
-    }
-
-    fn names(&self) -> SocketAddr {
-        let dns = self.find("event", "dns");
-        dns["address"]
-            .as_str()
-            .expect("text")
-            .parse()
-            .expect("an address")
-    }
-
-    /// A client that finds everything as any other client would.
-    async fn client(&self, jid: &str) -> XmppClient {
-        let builder = self.builder(jid).name_servers(&[self.names()]);
-        builder.connect().await.expect("a client")
-    }
-
-    fn builder(&self, jid: &str) -> Builder {
-        let account = self.find("jid", jid);
-        let ca = self.find("event", "ca");
-        XmppClient::builder(jid)
-            .password(account["password"].as_str().expect("text"))
-            .ca_file(path(&ca["file"]))
-            .reconnect(Reconnect::never())
-    }
-
-    /// It ends in order. Whoever is connected is there to answer meanwhile.
-    async fn ends(&mut self) -> bool {
-        let mut looks = tokio::time::interval(Duration::from_millis(20));
-        let ended = timeout(PATIENCE, async {
-            loop {
-                looks.tick().await;
-                if let Some(status) = self.child.try_wait().expect("a process") {
-                    return status.success();
-                }
-            }
-        });
-        ended.await.expect("an end in time")
-    }
-
-    fn signal(&self, name: &str) {
-        let sent = Command::new("kill")
-            .args([name, &self.child.id().to_string()])
-            .status();
-        assert!(sent.expect("kill").success());
-    }
-}
 
 async fn available(client: &XmppClient) -> Events {
     let heard = client.events();
@@ -169,17 +35,16 @@ async fn body(mut heard: Events) -> String {
     body.await.expect("in time")
 }
 
-fn command(words: &[&str]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_xmpp-lab"));
-    command.args(words).stderr(Stdio::piped());
-    command
+const PROGRAM: &str = env!("CARGO_BIN_EXE_xmpp-lab");
+
+async fn up(words: &[&str]) -> LabProcess {
+    LabProcess::up(PROGRAM, words).await
 }
 
 fn run(words: &[&str]) -> Output {
-    command(words)
-        .stdin(Stdio::null())
-        .output()
-        .expect("the command")
+    let mut command = Command::new(PROGRAM);
+    let output = command.args(words).stdin(Stdio::null()).output();
+    output.expect("the command")
 }
 
 #[test]
@@ -202,7 +67,7 @@ fn the_demonstration_plays_a_conversation_and_ends_well() {
 
 #[tokio::test]
 async fn clients_find_both_domains_by_its_name_server_and_talk() {
-    let mut lab = Lab::up(&["a.test", "b.test"]).await;
+    let mut lab = up(&["a.test", "b.test"]).await;
     let names = NameServers::new(&[lab.names()]);
     for service in [
         "_xmpp-client",
@@ -254,7 +119,7 @@ async fn clients_find_both_domains_by_its_name_server_and_talk() {
 #[tokio::test]
 async fn signals_end_it_in_order_and_a_temporary_folder_goes() {
     for signal in ["-TERM", "-INT"] {
-        let mut lab = Lab::up(&["a.test"]).await;
+        let mut lab = up(&["a.test"]).await;
         let ca = lab.find("event", "ca");
         let ca = path(&ca["file"]);
         assert!(ca.exists());
@@ -270,7 +135,7 @@ async fn a_data_folder_keeps_authority_and_passwords() {
     let words = ["a.test", "--data", folder.to_str().expect("a path")];
     let mut kept = Vec::new();
     for _ in 0..2 {
-        let mut lab = Lab::up(&words).await;
+        let mut lab = up(&words).await;
         lab.client("ann@a.test").await;
         let ca = std::fs::read_to_string(folder.join("ca/ca.pem")).expect("a CA");
         kept.push((ca, lab.find("jid", "ann@a.test")));
@@ -288,7 +153,7 @@ async fn a_server_joins() {
     let port = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
     let address = port.local_addr().expect("an address");
     let join = format!("c.test={address}");
-    let mut lab = Lab::up(&["a.test", "--join", &join]).await;
+    let mut lab = up(&["a.test", "--join", &join]).await;
     drop(port);
     let given = lab.find("event", "certificate");
     assert_eq!(given["domain"], "c.test");
@@ -347,20 +212,16 @@ async fn a_server_joins() {
     assert_eq!(refused["text"], "c.test is served by somebody else");
     // What comes from elsewhere is shown as that.
     let out = |event: &&Value| event["way"] == "out" && event["domain"] == "a.test";
-    for event in lab.seen.iter().filter(out) {
+    for event in lab.seen().iter().filter(out) {
         let from = event["from"].as_str().unwrap_or_default();
         assert!(from.starts_with("ann@a.test"), "{event}");
     }
 }
 
-fn path(text: &Value) -> PathBuf {
-    PathBuf::from(text.as_str().expect("a path"))
-}
-
 /// A component comes to its domain's server and is found from the other one's.
 #[tokio::test]
 async fn a_component_comes_in() {
-    let mut lab = Lab::up(&["a.test", "b.test", "--component", "gw.a.test"]).await;
+    let mut lab = up(&["a.test", "b.test", "--component", "gw.a.test"]).await;
     let given = lab.find("event", "component");
     assert_eq!(given["domain"], "gw.a.test");
     let secret = given["secret"].as_str().expect("text").to_owned();
@@ -402,7 +263,7 @@ async fn it_listens_by_ipv6_too() {
         println!("this system has no IPv6");
         return;
     }
-    let mut lab = Lab::up(&["a.test", "b.test", "--ipv6"]).await;
+    let mut lab = up(&["a.test", "b.test", "--ipv6"]).await;
     let there = lab.listening("b.test", "c2s-starttls");
     let there = there.into_iter().find(SocketAddr::is_ipv6);
     let there = there.expect("a listener");
@@ -432,7 +293,7 @@ async fn a_name_server_at_its_usual_port_has_a_file() {
         println!("this process may not have port 53");
         return;
     }
-    let lab = Lab::up(&["a.test", "--dns", NAMES]).await;
+    let lab = up(&["a.test", "--dns", NAMES]).await;
     let file = lab.find("event", "resolver");
     let text = std::fs::read_to_string(file["file"].as_str().expect("a path"));
     assert_eq!(text.expect("a file"), "nameserver 127.0.53.7\n");
