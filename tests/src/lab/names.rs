@@ -87,8 +87,7 @@ impl Names {
     /// From now on the servers of this domain find it at this port of 127.0.0.1.
     pub fn set(&self, domain: &str, port: u16) {
         let direct_tls = false;
-        let mut known = self.lock();
-        known
+        self.lock()
             .exact
             .insert(domain.into(), Found { port, direct_tls });
     }
@@ -96,17 +95,15 @@ impl Names {
     /// The same by direct TLS alone.
     pub fn set_direct(&self, domain: &str, port: u16) {
         let direct_tls = true;
-        let mut known = self.lock();
-        known
+        self.lock()
             .exact
             .insert(domain.into(), Found { port, direct_tls });
     }
 
-    /// The same of every domain below this one, such as its rooms.
+    /// The same as `set` for every domain below this one, such as its rooms.
     pub(crate) fn set_below(&self, domain: &str, port: u16) {
         let direct_tls = false;
-        let mut known = self.lock();
-        known
+        self.lock()
             .below
             .insert(domain.into(), Found { port, direct_tls });
     }
