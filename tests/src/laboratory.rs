@@ -156,7 +156,6 @@ impl LabProcess {
     ///
     /// # Panics
     /// There is none such.
-    #[must_use]
     pub fn builder(&self, jid: &str) -> Builder {
         let account = self.find("jid", jid);
         let ca = self.find("event", "ca");
