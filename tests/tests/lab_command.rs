@@ -2,6 +2,7 @@
 
 use serde_json::Value;
 use std::net::SocketAddr;
+use std::os::unix::fs::PermissionsExt;
 use std::process::{Command, Output, Stdio};
 use std::time::Duration;
 use tokio::net::TcpStream;
@@ -139,6 +140,8 @@ async fn a_data_folder_keeps_authority_and_passwords() {
         lab.client("ann@a.test").await;
         let ca = std::fs::read_to_string(folder.join("ca/ca.pem")).expect("a CA");
         kept.push((ca, lab.find("jid", "ann@a.test")));
+        let passwords = std::fs::metadata(folder.join("accounts.txt")).expect("a file");
+        assert_eq!(passwords.permissions().mode() & 0o777, 0o600);
         lab.order("quit");
         assert!(lab.ends().await);
     }
