@@ -135,7 +135,10 @@ mod tests {
         queue.push(stanza(), &Limits::default()).unwrap();
         assert_eq!(all.detach("gw.d.test").len(), 1);
         assert!(all.find("gw.d.test").is_none());
-        assert!(all.attach("gw.d.test").is_some_and(|(_, was_here)| was_here));
+        assert!(
+            all.attach("gw.d.test")
+                .is_some_and(|(_, was_here)| was_here)
+        );
         // Whoever had the old queue in hand is told.
         let refused = queue.push(stanza(), &Limits::default()).unwrap_err();
         assert_eq!(refused.1, Refusal::Absent);
