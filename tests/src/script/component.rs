@@ -57,7 +57,10 @@ impl Attach<'_> {
         }
         let handshake = format!("<handshake>{digits}</handshake>");
         match self.ask(&handshake, "<handshake/>").await? {
-            Got::Element(tree) if tree.is(ns::CLIENT, "handshake") => Ok(()),
+            Got::Element(tree) if tree.is(ns::CLIENT, "handshake") => {
+                self.peer.prove();
+                Ok(())
+            }
             other => Err(unexpected("<handshake/>", &other)),
         }
     }

@@ -1,6 +1,7 @@
 //! What characters receive, and what they must not.
 
 use super::{EVENTS_MAX, Playing, fail};
+use crate::login::escaped;
 use crate::script::diff;
 use crate::script::login::{condition, shown};
 use crate::script::matcher::{compare, score};
@@ -13,7 +14,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 use xmpp_stream::ns;
 
-/// How long a raw peer, which cannot ask the server, must receive nothing.
+/// How long somebody who cannot ask the server must receive nothing.
 const SILENCE: Duration = Duration::from_millis(200);
 /// Candidates shown beside the nearest.
 const CANDIDATES_MAX: usize = 2;
@@ -249,18 +250,20 @@ impl Playing<'_> {
         who: usize,
     ) -> Result<Vec<Got>, Box<Failure>> {
         let patience = self.play.patience;
-        let online = self.jids.get(who).is_some_and(Option::is_some);
-        let domain = self.one(step, who)?.domain.clone();
+        let asks = self.asks(who);
         let Some(peer) = self.peers.get_mut(who).and_then(Option::as_mut) else {
             return Ok(Vec::new());
         };
         let id = peer.new_id();
-        let online = online && !peer.has_ended() && !peer.is_dead();
+        let online = asks.is_some();
         let until = Instant::now() + if online { patience } else { SILENCE };
-        if online {
-            let (domain, ping) = (crate::login::escaped(&domain), ns::PING);
-            let ping =
-                format!("<iq type='get' id='{id}' to='{domain}'><ping xmlns='{ping}'/></iq>");
+        if let Some((from, to)) = asks {
+            let from = from.map(|from| format!(" from='{}'", escaped(&from)));
+            let (from, to) = (from.unwrap_or_default(), escaped(&to));
+            let ping = format!(
+                "<iq type='get' id='{id}'{from} to='{to}'><ping xmlns='{}'/></iq>",
+                ns::PING
+            );
             let _ = peer.send(ping.as_bytes(), patience).await;
         }
         let (mut seen, mut fresh) = (Vec::new(), Vec::new());
