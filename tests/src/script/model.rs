@@ -141,7 +141,7 @@ pub struct Character {
     pub direct_tls: bool,
     /// Of a `[Server]`: the certificate it shows.
     pub certificate: Certificate,
-    /// Of a `[Server]`: how it proves its domain.
+    /// Of a `[Server]`: how it proves its domain; a `[Component]` does it by its secret or not at all.
     pub proof: Proof,
     /// Of a `[Server]`: the script says what is answered to who calls it.
     pub is_called_by_hand: bool,
@@ -181,9 +181,8 @@ impl Character {
 
     /// What it sends may be anything: nothing of the stream is done for it.
     pub(crate) fn is_by_hand(&self) -> bool {
-        let is_server = self.kind == CharacterKind::Server;
         let is_by_hand = self.proof == Proof::None || self.is_called_by_hand;
-        self.kind == CharacterKind::Raw || is_server && is_by_hand
+        self.kind == CharacterKind::Raw || self.is_beside() && is_by_hand
     }
 
     /// Local part and password.
