@@ -119,8 +119,13 @@ impl Peer {
 
     /// The same, which receives this too.
     pub(crate) fn with_others(mut self, others: Option<UnboundedReceiver<Got>>) -> Self {
-        self.others = others;
+        self.hear(others);
         self
+    }
+
+    /// Receives this too from now on.
+    pub(crate) fn hear(&mut self, others: Option<UnboundedReceiver<Got>>) {
+        self.others = others;
     }
 
     /// Gives up what it receives over other connections.

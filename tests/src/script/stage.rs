@@ -96,7 +96,7 @@ impl Stage {
         };
         let mut domains: Vec<String> = Vec::new();
         for one in &script.cast {
-            if one.kind != CharacterKind::Component && !domains.contains(&one.domain) {
+            if !is_component(&script.cast, &one.domain) && !domains.contains(&one.domain) {
                 domains.push(one.domain.clone());
             }
         }
@@ -266,7 +266,7 @@ impl Here {
     fn connect(&self, one: &Character) -> Peer {
         match one.kind {
             CharacterKind::Server => {
-                let stream = self.lab.connect_server(&one.domain, one.direct_tls);
+                let stream = self.lab.connect_server(&self.domain, one.direct_tls);
                 Peer::over(stream).speaking(ns::SERVER)
             }
             CharacterKind::Component => {
@@ -335,6 +335,14 @@ impl Here {
             false => Err(StageError(format!("{jid} has no session"))),
         }
     }
+}
+
+/// True for the domain of a component, which is nobody else's.
+fn is_component(cast: &[Character], domain: &str) -> bool {
+    let mut components = cast
+        .iter()
+        .filter(|one| one.kind == CharacterKind::Component);
+    components.any(|one| one.domain == domain)
 }
 
 /// Those that are servers, by their domains.

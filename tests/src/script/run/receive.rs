@@ -6,11 +6,12 @@ use crate::script::diff;
 use crate::script::login::{condition, shown};
 use crate::script::matcher::{compare, score};
 use crate::script::model::{Expectation, Order, Step};
-use crate::script::peer::Got;
+use crate::script::peer::{Got, Peer};
 use crate::script::report::{EventKind, Failure};
 use crate::script::template::Template;
 use crate::tree::Tree;
 use std::time::Duration;
+use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::time::Instant;
 use xmpp_stream::ns;
 
@@ -303,6 +304,18 @@ impl Playing<'_> {
         who: usize,
         wanted: &str,
     ) -> Result<(), Box<Failure>> {
+        let others = self.leave_others(who);
+        let ended = self.ends_in_error(step, who, wanted).await;
+        self.gone(who, ended.is_ok(), others);
+        ended
+    }
+
+    async fn ends_in_error(
+        &mut self,
+        step: &Step,
+        who: usize,
+        wanted: &str,
+    ) -> Result<(), Box<Failure>> {
         let until = Instant::now() + self.play.patience;
         match self.take(step, who, until).await? {
             Some(Got::Element(tree))
@@ -325,14 +338,15 @@ impl Playing<'_> {
 
     /// `expects end`: the closing tag or not, and the end of the connection.
     pub(super) async fn end(&mut self, step: &Step, who: usize) -> Result<(), Box<Failure>> {
+        let others = self.leave_others(who);
         let until = Instant::now() + self.play.patience;
-        match self.take(step, who, until).await? {
-            Some(Got::End) => {}
-            Some(Got::Footer) => return self.closed(step, who, until).await,
-            other => return Err(instead(step, "the end of the stream", other.as_ref())),
-        }
-        self.gone(who);
-        Ok(())
+        let ended = match self.take(step, who, until).await? {
+            Some(Got::End) => Ok(()),
+            Some(Got::Footer) => self.closed(step, who, until).await,
+            other => Err(instead(step, "the end of the stream", other.as_ref())),
+        };
+        self.gone(who, ended.is_ok(), others);
+        ended
     }
 
     async fn closed(
@@ -342,17 +356,24 @@ impl Playing<'_> {
         until: Instant,
     ) -> Result<(), Box<Failure>> {
         match self.take(step, who, until).await? {
-            Some(Got::End) => {
-                self.gone(who);
-                Ok(())
-            }
+            Some(Got::End) => Ok(()),
             other => Err(instead(step, "the end of the connection", other.as_ref())),
         }
     }
 
-    fn gone(&mut self, who: usize) {
-        if let Some(peer) = self.peers.get_mut(who) {
-            *peer = None;
+    /// What comes over other connections of the same peer waits for a while.
+    fn leave_others(&mut self, who: usize) -> Option<UnboundedReceiver<Got>> {
+        self.peers.get_mut(who)?.as_mut()?.leave_others()
+    }
+
+    /// The connection has ended, or not; what comes over others does not end with it.
+    fn gone(&mut self, who: usize, is_gone: bool, others: Option<UnboundedReceiver<Got>>) {
+        let Some(slot) = self.peers.get_mut(who) else {
+            return;
+        };
+        match slot {
+            Some(peer) if !is_gone => peer.hear(others),
+            _ => *slot = others.map(Peer::heard),
         }
     }
 }
