@@ -49,10 +49,8 @@ impl Parser {
         let Some(character) = self.script.cast.get(who) else {
             return Err(self.nobody(block));
         };
-        let (is_raw, is_server) = (
-            character.is_by_hand(),
-            character.kind == CharacterKind::Server,
-        );
+        let (is_raw, is_called_by_hand) = (character.is_by_hand(), character.is_called_by_hand);
+        let is_server = character.kind == CharacterKind::Server;
         let rest = block.text.get(character.name.len()..).unwrap_or_default();
         let skipped = rest.len() - rest.trim_start_matches([' ', ':']).len();
         let verb = rest.get(skipped..).unwrap_or_default();
@@ -80,7 +78,11 @@ impl Parser {
             ));
         }
         if let Some(rest) = after_word(verb, "is called").filter(|_| is_server) {
-            return is_called(rest.trim()).map_err(|what| error(at, what));
+            let action = match is_called_by_hand {
+                true => is_called(rest.trim()),
+                false => Err("its calls are answered for it; `calls: by hand` is missing".into()),
+            };
+            return action.map_err(|what| error(at, what));
         }
         self.simple(verb, &at)
     }

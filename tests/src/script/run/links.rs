@@ -91,7 +91,10 @@ impl Playing<'_> {
     ) -> Result<(), Box<Failure>> {
         let patience = within.unwrap_or(self.play.patience);
         let Some(door) = self.doors.get_mut(who).and_then(Option::as_mut) else {
-            return Err(fail(step, "it takes no calls: `calls: by hand` is missing"));
+            return Err(fail(
+                step,
+                "another character takes the calls of this domain",
+            ));
         };
         let Ok(Some(Arrival { stream, .. })) = timeout(patience, door.recv()).await else {
             return Err(fail(step, format!("nobody has called in {patience:?}")));
