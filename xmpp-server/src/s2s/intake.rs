@@ -73,7 +73,12 @@ impl Intake {
 
     /// A stanza that the reader refused is answered in its place in the order. Where it was for no
     /// address the answer is `local`'s, the domain of ours that the peer talks to (row se-01).
-    pub(super) async fn refused(&mut self, core: &Arc<Core>, refused: Refused, local: Option<&str>) {
+    pub(super) async fn refused(
+        &mut self,
+        core: &Arc<Core>,
+        refused: Refused,
+        local: Option<&str>,
+    ) {
         warn!(condition = %refused.condition, "stanza refused");
         if let Some(mut reply) = refused.reply() {
             let from = reply.head.from.take();
