@@ -133,6 +133,11 @@ impl Peer {
         self.others.take()
     }
 
+    /// Something may come over other connections.
+    pub(crate) fn has_others(&self) -> bool {
+        self.others.is_some()
+    }
+
     /// The id that the other side gave the stream.
     pub(crate) fn stream_id(&self) -> Option<&str> {
         self.stream_id.as_deref()

@@ -136,10 +136,9 @@ impl Playing<'_> {
                 is_online.then(|| (None, one.domain.clone()))
             }
             CharacterKind::Server => {
-                // The answer may come over a call.
-                let is_host = |it: &Character| it.jid == one.jid && it.is_called_by_hand;
-                let hears = !self.script.cast.iter().any(is_host);
-                (hears && peer.is_proven()).then(|| (one.jid.clone(), one.domain.clone()))
+                // The answer comes over a call.
+                let hears = peer.is_proven() && peer.has_others();
+                hears.then(|| (one.jid.clone(), one.domain.clone()))
             }
             CharacterKind::Component => match &self.stage {
                 Some(Stage::Here(here)) if peer.is_proven() => {
