@@ -8,6 +8,9 @@
 mod disk;
 mod error;
 mod names;
+mod odd;
+
+pub use odd::Odd;
 
 use std::fmt;
 use std::time::{SystemTime, UNIX_EPOCH};

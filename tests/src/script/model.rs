@@ -157,8 +157,25 @@ pub enum Certificate {
     For(Vec<String>),
     /// None, where it calls.
     None,
+    /// One of a rare kind, for its domain or what the script names.
+    Odd(OddKind, Option<String>),
     /// One that is to be refused.
     Wrong(Variant),
+}
+
+/// Rare kinds of certificates.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum OddKind {
+    /// It names an XMPP address.
+    Address,
+    /// An authority's.
+    Authority,
+    /// For the calling side of TLS alone.
+    Caller,
+    /// The domain is its common name.
+    CommonName,
+    /// It names a service.
+    Service,
 }
 
 /// How a `[Server]` proves its domain.

@@ -8,7 +8,7 @@
 use crate::lab::{Arrival, TestLab};
 use crate::login::escaped;
 use crate::script::login::{Login, Refused, refused, unexpected};
-use crate::script::model::{Certificate, Character, Proof};
+use crate::script::model::{Certificate, Character, OddKind, Proof};
 use crate::script::peer::{Got, Peer};
 use crate::script::stage::StageError;
 use crate::tree::Tree;
@@ -19,6 +19,7 @@ use std::time::Duration;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
+use xmpp_certs::Odd;
 use xmpp_stream::features::dialback::Secret;
 use xmpp_stream::ns;
 use xmpp_stream::tls::s2s;
@@ -45,6 +46,10 @@ impl Speaker {
         let leaf = match &one.certificate {
             Certificate::Good | Certificate::None => authority.issue_for_domain(&domain, now),
             Certificate::For(names) => authority.issue(names, now),
+            Certificate::Odd(kind, name) => {
+                let name = name.as_deref().unwrap_or(&domain);
+                authority.issue_odd(odd(*kind, name), now)
+            }
             Certificate::Wrong(variant) => authority.issue_variant(&domain, *variant, now),
         };
         let leaf = leaf.map_err(|why| StageError(format!("{domain}: {why}")))?;
@@ -220,6 +225,16 @@ async fn next(peer: &mut Peer, wanted: &str, patience: Duration) -> Result<Got, 
 async fn say(peer: &mut Peer, text: &str, patience: Duration) -> Result<(), Refused> {
     let said = peer.send(text.as_bytes(), patience).await;
     said.map_err(|error| refused("an open connection", error.to_string()))
+}
+
+fn odd(kind: OddKind, name: &str) -> Odd<'_> {
+    match kind {
+        OddKind::Address => Odd::Address(name),
+        OddKind::Authority => Odd::Authority(name),
+        OddKind::Caller => Odd::Caller(name),
+        OddKind::CommonName => Odd::CommonName(name),
+        OddKind::Service => Odd::Service(name),
+    }
 }
 
 /// Who calls and shows no certificate.

@@ -2,7 +2,9 @@
 
 use crate::lab::Variant;
 use crate::script::lines::{Block, error};
-use crate::script::model::{At, Certificate, Character, CharacterKind, Proof, ScriptError};
+use crate::script::model::{
+    At, Certificate, Character, CharacterKind, OddKind, Proof, ScriptError,
+};
 use xmpp_stream::jid::Jid;
 
 pub(super) fn character(block: &Block) -> Result<Character, ScriptError> {
@@ -125,6 +127,10 @@ fn property(one: &mut Character, at: &At, line: &str) -> Result<(), ScriptError>
     Ok(())
 }
 
+/// What can be shown.
+const CERTIFICATES: &str = "good, none, expired, untrusted, misnamed, authority, calling, common name, \
+                            for NAME, NAME, service NAME or address NAME";
+
 /// What a server shows.
 fn certificate(value: &str) -> Result<Certificate, String> {
     Ok(match value {
@@ -133,13 +139,16 @@ fn certificate(value: &str) -> Result<Certificate, String> {
         "expired" => Certificate::Wrong(Variant::Expired),
         "untrusted" => Certificate::Wrong(Variant::OtherCa),
         "misnamed" => Certificate::Wrong(Variant::WrongName),
-        _ => match value.strip_prefix("for ") {
-            Some(names) => Certificate::For(names.split(',').map(|it| it.trim().into()).collect()),
-            None => {
-                return Err(format!(
-                    "{value:?}: good, none, expired, untrusted, misnamed or for NAME, NAME"
-                ));
+        "authority" => Certificate::Odd(OddKind::Authority, None),
+        "calling" => Certificate::Odd(OddKind::Caller, None),
+        "common name" => Certificate::Odd(OddKind::CommonName, None),
+        _ => match value.split_once(' ') {
+            Some(("address", name)) => Certificate::Odd(OddKind::Address, Some(name.into())),
+            Some(("service", name)) => Certificate::Odd(OddKind::Service, Some(name.into())),
+            Some(("for", names)) => {
+                Certificate::For(names.split(',').map(|it| it.trim().into()).collect())
             }
+            _ => return Err(format!("{value:?}: {CERTIFICATES}")),
         },
     })
 }

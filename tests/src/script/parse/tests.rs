@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::lab::Variant;
-use crate::script::model::{Certificate, Order};
+use crate::script::model::{Certificate, OddKind, Order};
 use proptest::prelude::*;
 
 const CAST: &str = "[Client] Romeo\n\tjid: romeo@a.test/x\n\tpassword: p\n\
@@ -185,6 +185,13 @@ fn servers_have_what_others_have_not() {
     assert_eq!(shown("good"), Certificate::Good);
     assert_eq!(shown("none"), Certificate::None);
     assert_eq!(shown("misnamed"), Certificate::Wrong(Variant::WrongName));
+    let calling = Certificate::Odd(OddKind::Caller, None);
+    assert_eq!(shown("calling"), calling);
+    let service = Some("_xmpp-server.b.test".to_owned());
+    assert_eq!(
+        shown("service _xmpp-server.b.test"),
+        Certificate::Odd(OddKind::Service, service)
+    );
     let names = ["*.b.test".to_owned(), "c.test".to_owned()];
     assert_eq!(
         shown("for *.b.test, c.test"),
@@ -203,7 +210,8 @@ fn servers_have_what_others_have_not() {
 fn mistakes_about_servers_name_their_place() {
     wrong(
         &server("\tcertificate: odd\n", ""),
-        "t.scs:4:15: \"odd\": good, none, expired, untrusted, misnamed or for NAME, NAME",
+        "t.scs:4:15: \"odd\": good, none, expired, untrusted, misnamed, authority, calling, \
+         common name, for NAME, NAME, service NAME or address NAME",
     );
     wrong(
         &server("\tcalls: loudly\n", ""),
