@@ -30,7 +30,6 @@ use tracing::{Instrument, debug, info, warn};
 use xmpp_stream::driver::{Driver, Transport, Turn};
 use xmpp_stream::error::{StreamCondition, StreamError};
 use xmpp_stream::features::sm;
-use xmpp_stream::jid::Jid;
 use xmpp_stream::stanza::Item;
 use xmpp_stream::stream::s2s::{
     Answer, Callee, CalleeConfig, Dialback, DialbackCondition, Domains, Event, KeyCheck, Pair,
@@ -362,12 +361,7 @@ impl<F: FnOnce() + Send> Incoming<F> {
                 self.carry_now();
                 self.intake.stanza(&core, stanza).await;
             }
-            Output::Refused(refused) => {
-                let peer = refused.head.from.as_ref().map_or("", Jid::domain);
-                let mut pairs = self.driver.machine.proven().map(|(pair, _)| pair);
-                let local = pairs.find(|pair| *pair.from == *peer).map(|pair| &*pair.to);
-                self.intake.refused(&core, refused, local).await;
-            }
+            Output::Refused(refused) => self.intake.refused(&core, refused).await,
             Output::Sm(SmRequest::Enable { resume, .. }) => self.manage(resume),
             Output::Sm(SmRequest::Ask) => self.intake.ask(&core),
             Output::Sm(SmRequest::Ack(h)) => {

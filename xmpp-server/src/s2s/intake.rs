@@ -12,7 +12,6 @@ use std::future::poll_fn;
 use std::sync::Arc;
 use std::time::Instant;
 use tracing::warn;
-use xmpp_stream::jid::Jid;
 use xmpp_stream::stanza::Stanza;
 use xmpp_stream::xml::Refused;
 
@@ -71,18 +70,10 @@ impl Intake {
         }
     }
 
-    /// A stanza that the reader refused is answered in its place in the order. Where it was for no
-    /// address the answer is `local`'s, the domain of ours that the peer talks to (row se-01).
-    pub(super) async fn refused(
-        &mut self,
-        core: &Arc<Core>,
-        refused: Refused,
-        local: Option<&str>,
-    ) {
+    /// A stanza that the reader refused is answered in its place in the order.
+    pub(super) async fn refused(&mut self, core: &Arc<Core>, refused: Refused) {
         warn!(condition = %refused.condition, "stanza refused");
-        if let Some(mut reply) = refused.reply() {
-            let from = reply.head.from.take();
-            reply.head.from = from.or_else(|| Jid::parse(local?).ok());
+        if let Some(reply) = refused.reply() {
             Box::pin(core.run(None, vec![Effect::route(reply)].into())).await;
         }
         self.arrived.push(Default::default(), 0);

@@ -367,10 +367,7 @@ impl Stream<'_> {
         let core = self.core;
         match output {
             Output::Stanza(stanza) => self.earlier.intake.stanza(core, stanza).await,
-            Output::Refused(refused) => {
-                let local = Some(&*self.carrier.link.pair.from);
-                self.earlier.intake.refused(core, refused, local).await;
-            }
+            Output::Refused(refused) => self.earlier.intake.refused(core, refused).await,
             Output::Sm(SmRequest::Ack(h)) => {
                 self.carrier.acknowledged(&mut self.driver, core, h);
             }
