@@ -78,7 +78,7 @@ pub async fn serve(
             (false, false) => TlsRule::Optional,
         };
         let hosts = PeerHosts {
-            core: Arc::clone(&shared.core),
+            shared: Arc::clone(&shared),
             peer,
         };
         let config = ResponderConfig {
@@ -403,6 +403,13 @@ impl<F: FnOnce() + Send> Connection<F> {
                 let verdict = core.check_password(&account, password).await;
                 self.driver.machine.verdict(verdict, core.clock.now());
             }
+            Output::CheckAccount { account } => {
+                if !self.hold_login(&account).await {
+                    return Next::Go;
+                }
+                let verdict = core.check_account(&account).await;
+                self.driver.machine.verdict(verdict, core.clock.now());
+            }
             Output::Guest(stanza) => Box::pin(self.guest(stanza)).await,
             Output::Bind { account, resource } => {
                 self.link.since = core.clock.unix_secs();
@@ -467,6 +474,11 @@ impl<F: FnOnce() + Send> Connection<F> {
                 log_close(&reason);
                 return match reason {
                     CloseReason::Eof => Next::Lost,
+                    // Row lm-08: its certificate has ended. The session waits for a new login.
+                    CloseReason::Ours(error) if error.condition == StreamCondition::Reset => {
+                        Box::pin(self.driver.finish(FLUSH)).await;
+                        Next::Lost
+                    }
                     CloseReason::Ours(error)
                         if error.condition == StreamCondition::ConnectionTimeout =>
                     {
