@@ -6,7 +6,7 @@
 //! show nothing, and what an earlier one has shown must not stand for it.
 
 use super::any_peer::AnyPeer;
-use super::{TlsError, certificates, ring_provider};
+use super::{TlsError, certificates, ring_provider, trust};
 use rustls::pki_types::PrivateKeyDer;
 use rustls::pki_types::pem::PemObject;
 use rustls::server::NoServerSessionStorage;
@@ -38,7 +38,10 @@ pub fn ask(
 
 /// The certificate of a client with its key.
 #[derive(Clone, Debug)]
-pub struct Identity(Arc<SingleCertAndKey>);
+pub struct Identity {
+    shown: Arc<SingleCertAndKey>,
+    addresses: Vec<Box<str>>,
+}
 
 impl Identity {
     /// From PEM texts, the client's own certificate first.
@@ -47,11 +50,15 @@ impl Identity {
     /// `TlsError` says which of the texts is at fault.
     pub fn from_pem(chain_pem: &str, key_pem: &str) -> Result<Self, TlsError> {
         let chain = certificates(chain_pem)?;
+        let addresses = chain.first().map(|leaf| trust::addresses(leaf));
         let key = PrivateKeyDer::from_pem_slice(key_pem.as_bytes()).map_err(|_| TlsError::Key)?;
         let key = ring_provider().key_provider.load_private_key(key);
         let pair = CertifiedKey::new(chain, key.map_err(|_| TlsError::Key)?);
         match pair.keys_match() {
-            Ok(()) => Ok(Self(Arc::new(pair.into()))),
+            Ok(()) => Ok(Self {
+                shown: Arc::new(pair.into()),
+                addresses: addresses.unwrap_or_default(),
+            }),
             Err(rustls::Error::InconsistentKeys(_)) => Err(TlsError::Mismatch),
             Err(_) => Err(TlsError::Certificate),
         }
@@ -59,7 +66,12 @@ impl Identity {
 
     /// Lets a calling side show it to a server that asks.
     pub fn show(&self, config: &mut ClientConfig) {
-        let resolver = Arc::clone(&self.0);
-        config.client_auth_cert_resolver = resolver;
+        config.client_auth_cert_resolver = Arc::clone(&self.shown) as Arc<_>;
+    }
+
+    /// Addresses of accounts that the certificate names.
+    #[must_use]
+    pub fn addresses(&self) -> &[Box<str>] {
+        &self.addresses
     }
 }

@@ -43,6 +43,11 @@ pub fn summary(certificate: &[u8]) -> Option<Summary> {
     })
 }
 
+/// Addresses of XMPP that a certificate (DER) names, without judging it.
+pub(crate) fn addresses(certificate: &[u8]) -> Vec<Box<str>> {
+    names::addresses(certificate)
+}
+
 /// Is this chain (the peer's own certificate first, DER) good for a server of `domain`, at `now`
 /// (seconds since 1970)? Where more than one thing is wrong, the first of: unreadable, an authority's,
 /// time, issuer, purpose, name.
@@ -81,11 +86,7 @@ pub fn judge_client(
     let (leaf, others) = certificates(leaf, others);
     check_as_client(&leaf, &others, anchors, unix_time(now))
         .map_err(|error| distrust(&error, &parsed))?;
-    let addresses = names(&parsed).into_iter().filter_map(|name| match name {
-        Name::Xmpp(address) => Some(address),
-        _ => None,
-    });
-    Ok(addresses.collect())
+    Ok(addresses(&leaf))
 }
 
 /// The last moment (seconds since 1970) at which this chain is good, one that is so at `now`: the end
