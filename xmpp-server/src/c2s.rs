@@ -139,6 +139,8 @@ enum Next {
     Closed,
     /// The transport is gone without a word.
     Lost,
+    /// The client has to sign in anew (row lm-08); its session waits for that.
+    Reset,
     /// The client wants to go on with an earlier stream.
     Resume {
         account: BareJid,
@@ -177,8 +179,11 @@ impl<F: FnOnce() + Send> Connection<F> {
                     replaced(self.driver, &self.shared.core);
                     Some((live, handover))
                 }
-                (_, Some(live)) if live.is_resumable() => {
-                    drop(self.driver);
+                (next, Some(live)) if live.is_resumable() => {
+                    let mut driver = self.driver;
+                    if let Next::Reset = next {
+                        tokio::spawn(async move { driver.finish(FLUSH).await });
+                    }
                     Box::pin(live.hibernate(&self.shared)).await
                 }
                 (_, Some(live)) => {
@@ -403,13 +408,7 @@ impl<F: FnOnce() + Send> Connection<F> {
                 let verdict = core.check_password(&account, password).await;
                 self.driver.machine.verdict(verdict, core.clock.now());
             }
-            Output::CheckAccount { account } => {
-                if !self.hold_login(&account).await {
-                    return Next::Go;
-                }
-                let verdict = core.check_account(&account).await;
-                self.driver.machine.verdict(verdict, core.clock.now());
-            }
+            Output::CheckAccount { account } => Box::pin(self.check_account(&account)).await,
             Output::Guest(stanza) => Box::pin(self.guest(stanza)).await,
             Output::Bind { account, resource } => {
                 self.link.since = core.clock.unix_secs();
@@ -471,13 +470,14 @@ impl<F: FnOnce() + Send> Connection<F> {
                     let at = error.condition as usize;
                     core.tap.metrics.stream_errors.count_at(at);
                 }
-                log_close(&reason);
+                closing::log(&reason);
                 return match reason {
                     CloseReason::Eof => Next::Lost,
-                    // Row lm-08: its certificate has ended. The session waits for a new login.
-                    CloseReason::Ours(error) if error.condition == StreamCondition::Reset => {
-                        Box::pin(self.driver.finish(FLUSH)).await;
-                        Next::Lost
+                    CloseReason::Ours(error)
+                        if error.condition == StreamCondition::Reset
+                            && self.live.as_ref().is_some_and(|live| live.is_resumable()) =>
+                    {
+                        Next::Reset
                     }
                     CloseReason::Ours(error)
                         if error.condition == StreamCondition::ConnectionTimeout =>
@@ -591,21 +591,5 @@ fn replaced(mut driver: Box<Driver<Responder>>, core: &Core) {
 async fn down(shutdown: &mut watch::Receiver<bool>) {
     if shutdown.wait_for(|down| *down).await.is_err() {
         std::future::pending().await
-    }
-}
-
-fn log_close(reason: &CloseReason) {
-    match reason {
-        CloseReason::Ours(error) => {
-            warn!(condition = %error.condition, reason = error.text.as_deref(), "stream closed by us");
-        }
-        CloseReason::Theirs(error) => {
-            info!(condition = %error.condition, "stream closed by the peer with an error");
-        }
-        CloseReason::Eof => info!("connection ended without a closing tag"),
-        CloseReason::Clean => info!("stream closed"),
-        CloseReason::CloseTimeout => info!(reason = "no closing tag in time", "stream closed"),
-        CloseReason::TlsFailed => info!(reason = "TLS did not come about", "stream closed"),
-        _ => info!("stream closed"),
     }
 }

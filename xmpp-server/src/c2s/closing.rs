@@ -13,10 +13,11 @@ use crate::session::outbox::{Class, OutItem};
 use std::collections::VecDeque;
 use std::future::poll_fn;
 use std::sync::Arc;
+use tracing::{info, warn};
 use xmpp_stream::driver::{Driver, Turn};
 use xmpp_stream::error::StanzaError;
 use xmpp_stream::stanza::{Item, Stanza};
-use xmpp_stream::stream::{Machine, Responder};
+use xmpp_stream::stream::{CloseReason, Machine, Responder};
 
 impl Live {
     /// Finishes what came, as long as a ticket lasts, and writes meanwhile what is queued, which may
@@ -137,4 +138,21 @@ fn request(item: &OutItem) -> Option<&Stanza> {
 
 fn is_message(item: &OutItem) -> bool {
     matches!(item, Item::Shared(_, rendered, _) if rendered.class() == Class::Message)
+}
+
+/// Why a stream has ended.
+pub(super) fn log(reason: &CloseReason) {
+    match reason {
+        CloseReason::Ours(error) => {
+            warn!(condition = %error.condition, reason = error.text.as_deref(), "stream closed by us");
+        }
+        CloseReason::Theirs(error) => {
+            info!(condition = %error.condition, "stream closed by the peer with an error");
+        }
+        CloseReason::Eof => info!("connection ended without a closing tag"),
+        CloseReason::Clean => info!("stream closed"),
+        CloseReason::CloseTimeout => info!(reason = "no closing tag in time", "stream closed"),
+        CloseReason::TlsFailed => info!(reason = "TLS did not come about", "stream closed"),
+        _ => info!("stream closed"),
+    }
 }
