@@ -214,6 +214,7 @@ impl Core {
             later: Default::default(),
             pause: Default::default(),
             lost: Default::default(),
+            farewell: Default::default(),
             owed: Default::default(),
             recipients: Default::default(),
             resends: Default::default(),

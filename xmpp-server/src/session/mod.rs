@@ -55,6 +55,8 @@ pub struct Session {
     pub pause: AtomicBool,
     /// Its stream ended while a stanza was in hand: nothing is taken until another goes on with it.
     pub lost: AtomicBool,
+    /// Its client has closed its stream: it hears, and acknowledges nothing.
+    pub farewell: AtomicBool,
     /// Submits that the stanza in hand has to wait for.
     pub owed: Mutex<SmallVec<[Owed; 1]>>,
     /// Whom its client has written to lately.
@@ -80,6 +82,11 @@ impl Session {
 
     /// Its client may take something yet, and nobody wants the stanza in hand to be over.
     pub(crate) fn is_waited_on(&self) -> bool {
+        !self.farewell.load(Ordering::Relaxed) && self.is_heard()
+    }
+
+    /// The same of a client that may have closed: it hears what its stanzas have brought about.
+    pub(crate) fn is_heard(&self) -> bool {
         let outbox = &self.outbox;
         !self.lost.load(Ordering::Relaxed) && !outbox.is_closed() && !outbox.is_visited()
     }
