@@ -217,6 +217,7 @@ impl Core {
             farewell: Default::default(),
             owed: Default::default(),
             recipients: Default::default(),
+            rates: Default::default(),
             resends: Default::default(),
         })
     }

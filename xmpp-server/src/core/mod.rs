@@ -225,6 +225,9 @@ impl Core {
         if let Err(error) = session.recipients.admit(stanza, own, now, &self.limits) {
             return Flow::Refuse(error);
         }
+        if let Err(error) = session.rates.admit(stanza, now, &self.limits) {
+            return Flow::Refuse(error);
+        }
         let modules = session.host.modules();
         if SENDER
             .iter()

@@ -6,6 +6,7 @@ pub mod ended;
 pub mod feed;
 pub mod inbound;
 pub mod outbox;
+pub mod rates;
 pub mod recipients;
 pub mod registry;
 pub mod roster;
@@ -19,6 +20,7 @@ use crate::watch::Tap;
 use account::Account;
 use inbound::Owed;
 use outbox::Outbox;
+use rates::Rates;
 use recipients::Recipients;
 use smallvec::SmallVec;
 use std::collections::HashSet;
@@ -61,6 +63,8 @@ pub struct Session {
     pub owed: Mutex<SmallVec<[Owed; 1]>>,
     /// Whom its client has written to lately.
     pub recipients: Recipients,
+    /// What its client has sent lately of the kinds that cost most.
+    pub rates: Rates,
     /// With stream management: what its client may send again (rule 21).
     pub resends: Mutex<Resends>,
 }
