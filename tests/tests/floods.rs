@@ -307,6 +307,6 @@ async fn c6120_lm_05_a_session_sends_so_many_of_a_kind() {
             seen.iter().all(|tree| tree.attr("type") != Some("error")),
             "{seen:?}"
         );
-        tokio::time::advance(Duration::from_secs(60)).await;
+        advance(Duration::from_secs(60)).await;
     }
 }

@@ -97,7 +97,7 @@ mod tests {
         fn check(addresses: &[&str], expected: &[&str]) {
             let addresses: Vec<Box<str>> = addresses.iter().map(|&it| it.into()).collect();
             let found = accounts(&addresses, "a.test");
-            let found: Vec<&str> = found.iter().map(BareJid::as_str).collect();
+            let found: Vec<&str> = found.iter().map(|it| it.as_jid().as_str()).collect();
             assert_eq!(found, expected);
         }
         check(&["ann@a.test", "ben@b.test"], &["ann@a.test"]);

@@ -198,7 +198,7 @@ fn ats_tu_02_purposes() {
     check(&with_usage(&[ClientAuth]), "d.test", Ok(()));
     check(&with_usage(&[ServerAuth, ClientAuth]), "d.test", Ok(()));
     check(&with_usage(&[]), "d.test", Ok(()));
-    let cause = "certificate is not meant for servers";
+    let cause = "certificate was issued for another purpose";
     check(&with_usage(&[CodeSigning]), "d.test", Err(cause));
     // Issued for clients, but by nobody.
     let chain = Ca::new("one").issue(&with_usage(&[ClientAuth]));
@@ -317,7 +317,7 @@ fn ats_ce_10_addresses_of_a_client_are_those_of_its_certificate() {
     check_client(&any, Ok(&["ann@d.test"]));
     check_client(
         &with_names(vec![ann]),
-        Err("certificate is not meant for servers"),
+        Err("certificate was issued for another purpose"),
     );
 }
 
