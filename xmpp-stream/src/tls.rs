@@ -78,6 +78,8 @@ pub fn server_config(
         .with_no_client_auth()
         .with_single_cert(chain, key)
         .map_err(|_| TlsError::Mismatch)?;
+    // A client comes back with one connection, and gets a new ticket then.
+    config.send_tls13_tickets = 1;
     if direct {
         config.alpn_protocols = vec![ALPN_CLIENT.to_vec()];
     }

@@ -4,14 +4,14 @@ use crate::jid::FullJid;
 use crate::ns::{self, id, name};
 use crate::stanza::{Kind, Stanza, Ty};
 use crate::xml::Element;
+use crate::xml::writer::write_element;
 
 /// The features that follow a login. The session request is answered, but nobody needs it.
 pub(crate) fn write_feature(out: &mut Vec<u8>) {
-    Element::new(ns::BIND, "bind").write(out, ns::STREAMS);
-    let optional = Element::new(ns::SESSION, "optional");
-    Element::new(ns::SESSION, "session")
-        .with_child(optional)
-        .write(out, ns::STREAMS);
+    write_element(out, ns::BIND, "bind", |_| {});
+    write_element(out, ns::SESSION, "session", |out| {
+        out.extend_from_slice(b"<optional/>");
+    });
 }
 
 /// True for a request to bind a resource.

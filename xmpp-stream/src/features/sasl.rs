@@ -8,6 +8,7 @@ use crate::error::SaslCondition;
 use crate::ns;
 use crate::stream::{HostView, ScramHash, TlsInfo};
 use crate::xml::Element;
+use crate::xml::writer::{write_attr, write_child, write_element};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
@@ -140,18 +141,19 @@ impl Offer {
         if self.mechanisms.is_empty() {
             return;
         }
-        let mut mechanisms = Element::new(ns::SASL, "mechanisms");
-        for offered in &self.mechanisms {
-            mechanisms.push(Element::new(ns::SASL, "mechanism").with_text(offered.name()));
-        }
-        mechanisms.write(out, ns::STREAMS);
-        if self.announces_bindings() {
-            let mut bindings = Element::new(ns::SASL_CB, "sasl-channel-binding");
-            for name in self.bindings.names() {
-                let binding = Element::new(ns::SASL_CB, "channel-binding");
-                bindings.push(binding.with_attr("type", name));
+        write_element(out, ns::SASL, "mechanisms", |out| {
+            for offered in &self.mechanisms {
+                write_child(out, "mechanism", offered.name());
             }
-            bindings.write(out, ns::STREAMS);
+        });
+        if self.announces_bindings() {
+            write_element(out, ns::SASL_CB, "sasl-channel-binding", |out| {
+                for name in self.bindings.names() {
+                    out.extend_from_slice(b"<channel-binding");
+                    write_attr(out, "type", Some(name));
+                    out.extend_from_slice(b"/>");
+                }
+            });
         }
     }
 
@@ -262,9 +264,9 @@ pub(crate) fn write_auth(out: &mut Vec<u8>, mechanism: Mechanism, data: &[u8]) {
 
 /// `<challenge/>`, `<response/>` or `<success/>`; no data: an empty element.
 pub(crate) fn write_step(out: &mut Vec<u8>, name: &str, data: &[u8]) {
-    Element::new(ns::SASL, name)
-        .with_text(&base64(data))
-        .write(out, ns::CLIENT);
+    write_element(out, ns::SASL, name, |out| {
+        out.extend_from_slice(base64(data).as_bytes());
+    });
 }
 
 /// `<failure/>`.

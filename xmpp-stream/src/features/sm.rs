@@ -6,6 +6,7 @@
 use crate::error::{StreamCondition, StreamError};
 use crate::ns;
 use crate::xml::Element;
+use crate::xml::writer::write_element;
 
 /// What a client says of stream management.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -114,7 +115,7 @@ impl SmAnswer {
 
 /// The feature, after login.
 pub(crate) fn write_feature(out: &mut Vec<u8>) {
-    Element::new(ns::SM, "sm").write(out, ns::STREAMS);
+    write_element(out, ns::SM, "sm", |_| {});
 }
 
 /// `<enabled/>`: with an id, the stream may be resumed within so many seconds.

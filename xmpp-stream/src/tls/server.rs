@@ -47,6 +47,8 @@ pub(crate) struct ServerTls {
     /// Records that the transport has not taken.
     unsent: Vec<u8>,
     sent: usize,
+    /// The unsent ones are session tickets: they may go with what is said next.
+    can_wait: bool,
     /// The peer's close_notify was there.
     closed: bool,
     /// Ours was written.
@@ -78,6 +80,7 @@ pub(crate) async fn accept(
         text: Vec::new(),
         unsent: Vec::new(),
         sent: 0,
+        can_wait: false,
         closed: false,
         closing: false,
         failed: None,
@@ -142,12 +145,10 @@ impl ServerTls {
             let done = self.advance(&mut ReadBuf::new(&mut []));
             let is_over = done.is_ok() && !self.connection.is_handshaking();
             if is_over && self.connection.protocol_version() == Some(ProtocolVersion::TLSv1_3) {
-                // Tickets alone; the peer may not read them before it has said something.
-                let drained = poll_fn(|cx| Poll::Ready(self.poll_drain(cx))).await;
-                return match drained {
-                    Poll::Ready(drained) => drained,
-                    Poll::Pending => Ok(()),
-                };
+                // Tickets alone; the peer may not read them before it has said something, and most
+                // have said it with the end of their handshake.
+                self.can_wait = true;
+                return Ok(());
             }
             let unread = self.unread.len();
             // An alert is sent even where the handshake has failed.
@@ -260,6 +261,7 @@ impl ServerTls {
         }
         self.sent = 0;
         self.unsent = Vec::new();
+        self.can_wait = false;
         Poll::Ready(Ok(()))
     }
 
@@ -406,7 +408,7 @@ impl AsyncRead for ServerTls {
             return Poll::Ready(Ok(()));
         }
         let outcome = this.poll_text(cx, buffer);
-        if !this.unsent.is_empty() {
+        if !this.unsent.is_empty() && !(this.can_wait && matches!(outcome, Poll::Ready(Ok(())))) {
             // Answers to what was read. Whether they leave is for the next write to tell.
             let _ = this.poll_drain(cx);
         }
@@ -421,9 +423,15 @@ impl AsyncWrite for ServerTls {
         data: &[u8],
     ) -> Poll<io::Result<usize>> {
         let this = &mut *self;
-        ready!(this.poll_drain(cx))?;
+        let goes_with = std::mem::take(&mut this.can_wait);
+        if !goes_with {
+            ready!(this.poll_drain(cx))?;
+        }
         let text = data.get(..data.len().min(TEXT_MAX)).unwrap_or_default();
         ready!(this.poll_encrypt(cx, |this, out| this.encrypt(Some(text), out)))?;
+        if goes_with && let Poll::Ready(drained) = this.poll_drain(cx) {
+            drained?;
+        }
         Poll::Ready(Ok(text.len()))
     }
 

@@ -84,7 +84,9 @@ impl Element {
     }
     /// Sets an attribute in a namespace.
     pub fn set_attr_ns(&mut self, ns: &str, name: &str, value: &str) {
-        let value: String = value.chars().filter(|&c| is_xml_char(c)).collect();
+        let mut kept = String::new();
+        push_xml_chars(&mut kept, value);
+        let value = kept;
         match self
             .attrs
             .iter_mut()
@@ -116,7 +118,7 @@ impl Element {
             self.nodes.push(Node::Text(String::new()));
         }
         if let Some(Node::Text(last)) = self.nodes.last_mut() {
-            last.extend(text.chars().filter(|&c| is_xml_char(c)));
+            push_xml_chars(last, text);
         }
     }
     /// Local name.
@@ -248,6 +250,16 @@ impl Element {
             }
         }
         let _ = writeln!(out, "{:indent$}</{}>", "", self.name);
+    }
+}
+
+/// Appends what XML can carry of a text: nearly always all of it.
+fn push_xml_chars(to: &mut String, text: &str) {
+    // A byte below the space, or the first byte of U+FFFE and U+FFFF.
+    if text.bytes().any(|b| b < b' ' || b == 0xEF) {
+        to.extend(text.chars().filter(|&c| is_xml_char(c)));
+    } else {
+        to.push_str(text);
     }
 }
 

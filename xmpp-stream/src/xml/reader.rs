@@ -2,13 +2,15 @@
 //! (X2), all else in `assemble`.
 //!
 //! The only file that touches the XML parser, and nothing of it shows in the interface (DESIGN 6).
-//! A first-level element that is wholly there and plain is read by `scan`, at a tenth of the work;
-//! every other one by the parser, which alone says what an error is. RFC 6120 sections 4.9.3 and 11.
+//! What is wholly there and plain is read by `scan` and `opening`, at a tenth of the work; all else
+//! by the parser, which alone says what an error is, and is not made before it is needed. RFC 6120
+//! sections 4.9.3 and 11.
 
 pub use super::frame::{Frame, Header, Refused, XmlError};
 
 use super::assemble::{Assembler, Attr, check_limits};
 use super::element::Element;
+use super::opening;
 use super::scan::{Scan, Token};
 use crate::error::StanzaCondition;
 use crate::limits::XmlLimits;
@@ -26,7 +28,10 @@ const NO_CONTENT: &str = " ";
 
 /// Turns the bytes of one stream (from header to footer) into frames. A restart makes a new one.
 pub struct Reader {
-    parser: Parser,
+    /// Made for the first bytes that are not plain.
+    parser: Option<Box<Parser>>,
+    /// The header where it was plain, for the parser to begin with.
+    opening: Option<Box<[u8]>>,
     assembler: Assembler,
     /// The root's default namespace where it is a known one: what plain elements stand in.
     root_ns: Option<&'static str>,
@@ -56,7 +61,8 @@ impl Reader {
     #[must_use]
     pub fn new(limits: XmlLimits, content_ns: &'static str) -> Self {
         Self {
-            parser: new_parser(limits.attribute_bytes_max),
+            parser: None,
+            opening: None,
             assembler: Assembler::new(limits, content_ns),
             root_ns: None,
             header_raw: Some(Vec::new()),
@@ -103,7 +109,9 @@ impl Reader {
 
     /// Frees scratch memory; safe at any time, meant for when the task is about to wait.
     pub fn release(&mut self) {
-        self.parser.release_temporaries();
+        if let Some(parser) = &mut self.parser {
+            parser.release_temporaries();
+        }
         if !self.is_mid_element() {
             self.assembler.release();
         }
@@ -137,12 +145,38 @@ impl Reader {
         Ok(None)
     }
 
-    /// The first-level element at the front of `data`, if all of it is there and plain.
+    /// What stands at the front of `data`, if all of it is there and plain.
     fn plain(&mut self, data: &mut &[u8]) -> Option<Frame> {
-        if self.used > 0 || self.header_raw.is_some() {
+        if self.header_raw.is_some() {
+            return self.plain_header(data);
+        }
+        if self.used > 0 {
             return None;
         }
+        if self.opening.is_some()
+            && let Some(rest) = data.strip_prefix(opening::FOOTER)
+        {
+            *data = rest;
+            self.ended = true;
+            return Some(Frame::Footer);
+        }
         plain(&mut self.assembler, data, self.root_ns?)
+    }
+
+    fn plain_header(&mut self, data: &mut &[u8]) -> Option<Frame> {
+        if self.parser.is_some() {
+            return None;
+        }
+        let (header, used) = opening::scan(data, &self.assembler.limits)?;
+        if self.used + used > self.assembler.limits.stanza_bytes_max {
+            return None;
+        }
+        let (raw, rest) = data.split_at_checked(used)?;
+        *data = rest;
+        self.opening = Some(raw.into());
+        self.header_raw = None;
+        self.used = 0;
+        Some(self.opened(header))
     }
 
     /// Skips whitespace before the header and between first-level elements, so that it never
@@ -175,13 +209,40 @@ impl Reader {
 
     /// The next parser event; `None` when `data` is used up. Counts bytes as they are fed.
     fn pull(&mut self, data: &mut &[u8]) -> Result<Option<Event>, XmlError> {
+        let mut parser = match self.parser.take() {
+            Some(parser) => parser,
+            None => self.new_parser()?,
+        };
+        let result = self.feed(&mut parser, data);
+        self.parser = Some(parser);
+        result
+    }
+
+    /// A parser that stands where we stand: behind a header that it did not read, if there was one.
+    fn new_parser(&mut self) -> Result<Box<Parser>, XmlError> {
+        let mut parser = Box::new(new_parser(self.assembler.limits.attribute_bytes_max));
+        if let Some(opening) = self.opening.take() {
+            let mut rest = &*opening;
+            while !matches!(
+                parser.parse(&mut rest, false),
+                Ok(Some(Event::StartElement(..)))
+            ) {
+                if rest.is_empty() {
+                    return Err(XmlError::NotWellFormed);
+                }
+            }
+        }
+        Ok(parser)
+    }
+
+    fn feed(&mut self, parser: &mut Parser, data: &mut &[u8]) -> Result<Option<Event>, XmlError> {
         loop {
             let room = self.bytes_max().saturating_sub(self.used);
             let chunk = data
                 .get(..data.len().min(room).min(FEED_MAX))
                 .unwrap_or_default();
             let mut rest = chunk;
-            let result = self.parser.parse(&mut rest, false);
+            let result = parser.parse(&mut rest, false);
             let eaten = chunk.len() - rest.len();
             if let Some(raw) = &mut self.header_raw {
                 raw.extend_from_slice(chunk.get(..eaten).unwrap_or_default());
@@ -258,10 +319,14 @@ impl Reader {
             version: get("", "version"),
             lang: get(ns::XML, "lang"),
         };
-        self.root_ns = known_ns(header.content_ns.as_deref());
         self.footer_due = raw.ends_with(b"/>");
+        Ok(self.opened(header))
+    }
+
+    fn opened(&mut self, header: Header) -> Frame {
+        self.root_ns = known_ns(header.content_ns.as_deref());
         self.set_default_lang(header.lang.as_deref());
-        Ok(Frame::Header(header))
+        Frame::Header(header)
     }
 }
 
@@ -279,7 +344,7 @@ pub(crate) fn parse_element(xml: &[u8], parent_ns: &str) -> Result<Element, XmlE
     // No token can be longer than the text, so a short text needs no large scratch buffer.
     let parser = new_parser(limits.attribute_bytes_max.min(xml.len().max(512)));
     let mut reader = Reader {
-        parser,
+        parser: Some(Box::new(parser)),
         ..Reader::new(limits, NO_CONTENT)
     };
     let mut root = b"<r xmlns='".to_vec();

@@ -85,16 +85,16 @@ impl<'a> Scan<'a> {
         self.at
     }
 
-    fn peek(&self) -> Option<u8> {
+    pub(super) fn peek(&self) -> Option<u8> {
         self.data.get(self.at).copied()
     }
 
-    fn skip(&mut self, byte: u8) -> Option<()> {
+    pub(super) fn skip(&mut self, byte: u8) -> Option<()> {
         (self.peek()? == byte).then(|| self.at += 1)
     }
 
     /// Skips whitespace; true when there was some.
-    fn skip_space(&mut self) -> bool {
+    pub(super) fn skip_space(&mut self) -> bool {
         let start = self.at;
         while matches!(self.peek(), Some(b' ' | b'\t' | b'\n')) {
             self.at += 1;
@@ -103,7 +103,7 @@ impl<'a> Scan<'a> {
     }
 
     /// An ASCII name without a prefix; what follows it is the caller's to judge.
-    fn name(&mut self) -> Option<&'a str> {
+    pub(super) fn name(&mut self) -> Option<&'a str> {
         let rest = self.data.get(self.at..)?;
         let is_start = |b: &u8| b.is_ascii_alphabetic() || *b == b'_';
         let goes_on = |b: &u8| is_start(b) || b.is_ascii_digit() || matches!(b, b'-' | b'.');
@@ -176,7 +176,7 @@ impl<'a> Scan<'a> {
         }
     }
 
-    fn value(&mut self) -> Option<Cow<'a, str>> {
+    pub(super) fn value(&mut self) -> Option<Cow<'a, str>> {
         let quote = self.peek().filter(|b| matches!(b, b'"' | b'\''))?;
         self.at += 1;
         let (raw, seen) = self.until(quote)?;

@@ -1,4 +1,5 @@
-//! Stream headers and the closing tag (RFC 6120 section 4.7).
+//! Stream headers and the closing tag (RFC 6120 section 4.7), and elements of our own that need no
+//! tree: names, namespaces and texts that hold nothing to escape.
 
 use super::canon::escape_value;
 
@@ -56,6 +57,43 @@ pub(crate) fn write_attr(out: &mut Vec<u8>, name: &str, value: Option<&str>) {
         escape_value(out, value);
         out.push(b'\'');
     }
+}
+
+/// Appends an element with a namespace of its own and what `inside` writes.
+pub(crate) fn write_element(
+    out: &mut Vec<u8>,
+    ns: &str,
+    name: &str,
+    inside: impl FnOnce(&mut Vec<u8>),
+) {
+    out.push(b'<');
+    out.extend_from_slice(name.as_bytes());
+    out.extend_from_slice(b" xmlns='");
+    out.extend_from_slice(ns.as_bytes());
+    out.extend_from_slice(b"'>");
+    let start = out.len();
+    inside(out);
+    if out.len() == start {
+        out.truncate(start - 1);
+        out.extend_from_slice(b"/>");
+    } else {
+        end_element(out, name);
+    }
+}
+
+/// Appends a child, in the namespace of the element around it, with a text.
+pub(crate) fn write_child(out: &mut Vec<u8>, name: &str, text: &str) {
+    out.push(b'<');
+    out.extend_from_slice(name.as_bytes());
+    out.push(b'>');
+    out.extend_from_slice(text.as_bytes());
+    end_element(out, name);
+}
+
+fn end_element(out: &mut Vec<u8>, name: &str) {
+    out.extend_from_slice(b"</");
+    out.extend_from_slice(name.as_bytes());
+    out.push(b'>');
 }
 
 #[cfg(test)]

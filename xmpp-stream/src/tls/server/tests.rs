@@ -5,6 +5,7 @@ use crate::tls;
 use ring::aead;
 use rustls::ClientConnection;
 use rustls::pki_types::{CertificateDer, ServerName};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
@@ -41,8 +42,16 @@ async fn pair(
     pipe: usize,
     version: &'static rustls::SupportedProtocolVersion,
 ) -> (ServerTls, TlsInfo, TlsStream<DuplexStream>) {
-    let certificate = Certificate::new();
     let (ours, theirs) = duplex(pipe);
+    pair_over(ours, theirs, version).await
+}
+
+async fn pair_over(
+    ours: impl Transport + 'static,
+    theirs: DuplexStream,
+    version: &'static rustls::SupportedProtocolVersion,
+) -> (ServerTls, TlsInfo, TlsStream<DuplexStream>) {
+    let certificate = Certificate::new();
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let config = rustls::ClientConfig::builder_with_provider(provider)
         .with_protocol_versions(&[version])
@@ -57,6 +66,69 @@ async fn pair(
     );
     let (server, info) = accepted.unwrap();
     (server, info, connected.unwrap())
+}
+
+/// A pipe that counts how often something is written to it.
+struct Counted(DuplexStream, Arc<AtomicUsize>);
+
+impl AsyncRead for Counted {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_read(cx, buffer)
+    }
+}
+
+impl AsyncWrite for Counted {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        data: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        self.1.fetch_add(1, Ordering::Relaxed);
+        Pin::new(&mut self.0).poll_write(cx, data)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_shutdown(cx)
+    }
+}
+
+#[tokio::test]
+async fn tickets_go_with_the_first_answer_or_before_a_wait() {
+    for waits in [false, true] {
+        let writes = Arc::new(AtomicUsize::new(0));
+        let (ours, theirs) = duplex(1 << 16);
+        let ours = Counted(ours, Arc::clone(&writes));
+        let version = &rustls::version::TLS13;
+        let (mut server, _, mut client) = pair_over(ours, theirs, version).await;
+        let handshake = writes.load(Ordering::Relaxed);
+        let mut hello = [0; 5];
+        if waits {
+            let mut read = ReadBuf::new(&mut hello);
+            let waited = poll_fn(|cx| {
+                Poll::Ready(Pin::new(&mut server).poll_read(cx, &mut read).is_pending())
+            });
+            assert!(waited.await);
+            assert_eq!(writes.load(Ordering::Relaxed), handshake + 1, "the ticket");
+        }
+        client.write_all(b"hello").await.unwrap();
+        client.flush().await.unwrap();
+        server.read_exact(&mut hello).await.unwrap();
+        server.write_all(b"welcome").await.unwrap();
+        server.flush().await.unwrap();
+        let more = if waits { 2 } else { 1 };
+        assert_eq!(writes.load(Ordering::Relaxed), handshake + more);
+        let mut welcome = [0; 7];
+        client.read_exact(&mut welcome).await.unwrap();
+        assert_eq!(&welcome, b"welcome");
+    }
 }
 
 fn text(len: usize) -> Vec<u8> {

@@ -1,4 +1,4 @@
-//! The scanner of plain elements against the parser: whatever it takes, both take alike.
+//! The scanners of plain elements and headers against the parser: what they take, all take alike.
 //!
 //! Fed byte by byte a reader never has a whole element at hand, so its parser does all the work.
 
@@ -134,8 +134,8 @@ impl Dice {
     }
 }
 
-/// A seed with a few bytes changed, cut, doubled or put in.
-fn mutated(dice: &mut Dice) -> Vec<u8> {
+/// One of the seeds with a few bytes changed, cut, doubled or put in.
+fn mutated(dice: &mut Dice, seeds: &[&str]) -> Vec<u8> {
     const ODD: &[&str] = &[
         "<",
         ">",
@@ -166,10 +166,14 @@ fn mutated(dice: &mut Dice) -> Vec<u8> {
         "<?",
         "\u{1F389}",
         "xmlns='jabber:client'",
+        " xmlns:a='urn:a'",
+        " to='x'",
+        "db:",
+        "stream:",
         "xml:lang='x'",
         " a='b'",
     ];
-    let mut body = SEEDS[dice.roll(SEEDS.len())].as_bytes().to_vec();
+    let mut body = seeds[dice.roll(seeds.len())].as_bytes().to_vec();
     for _ in 0..=dice.roll(3) {
         let at = dice.roll(body.len());
         match dice.roll(4) {
@@ -192,13 +196,116 @@ fn mutated(dice: &mut Dice) -> Vec<u8> {
     body
 }
 
+fn rounds() -> usize {
+    let asked = std::env::var("PLAIN_ROUNDS");
+    asked.ok().and_then(|n| n.parse().ok()).unwrap_or(20_000)
+}
+
 #[test]
 fn near_misses_are_read_alike() {
-    let rounds = std::env::var("PLAIN_ROUNDS")
-        .ok()
-        .and_then(|n| n.parse().ok());
     let mut dice = Dice(7);
-    for _ in 0..rounds.unwrap_or(20_000) {
-        check(&mutated(&mut dice));
+    for _ in 0..rounds() {
+        check(&mutated(&mut dice, SEEDS));
+    }
+}
+
+/// Headers as clients and servers write them, and a little of what follows.
+const HEADERS: &[&str] = &[
+    "<?xml version='1.0'?><stream:stream to='d' version='1.0' xmlns='jabber:client' \
+     xmlns:stream='http://etherx.jabber.org/streams'><message/></stream:stream>",
+    "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<stream:stream xml:lang=\"en\" from=\"a@d\" \
+     xmlns=\"jabber:client\" xmlns:stream=\"http://etherx.jabber.org/streams\"  to='d&amp;e' ><x\
+     xmlns='urn:x'>1</x> </stream:stream> ",
+    "<stream:stream xmlns='jabber:server' xmlns:db='jabber:server:dialback' id='\u{E9}' from='a' \
+     xmlns:stream='http://etherx.jabber.org/streams' to='b' version='1.0'><db:result from='a' \
+     to='b'>key</db:result><stream:error><x/></stream:error></stream:stream>",
+];
+
+#[track_caller]
+fn check_stream(stream: &[u8]) {
+    let whole = run(&mut reader(), &[stream]);
+    let single: Vec<&[u8]> = stream.chunks(1).collect();
+    let text = String::from_utf8_lossy(stream);
+    assert_eq!(whole, run(&mut reader(), &single), "{text}");
+}
+
+fn is_opening_scanned(header: &str) -> bool {
+    opening::scan(header.as_bytes(), &XmlLimits::c2s()).is_some()
+}
+
+#[test]
+fn usual_headers_are_scanned() {
+    for stream in HEADERS {
+        assert!(is_opening_scanned(stream), "{stream}");
+        check_stream(stream.as_bytes());
+    }
+}
+
+#[test]
+fn unusual_headers_are_left_to_the_parser() {
+    let usual = "<?xml version='1.0'?><stream:stream to='d' version='1.0' xmlns='jabber:client' \
+                 xmlns:stream='http://etherx.jabber.org/streams'>";
+    assert!(is_opening_scanned(usual));
+    for (from, to) in [
+        ("1.0'?>", "1.1'?>"),
+        ("1.0'?>", "1.0' standalone='yes'?>"),
+        ("1.0'?>", "1.0' encoding='ISO-8859-1'?>"),
+        ("1.0'?>", "1.0'?>\u{C}"),
+        ("1.0'?>", "1.0'?><!-- x -->"),
+        ("<stream:stream", "<stream"),
+        ("<stream:stream", "<s:stream"),
+        ("<stream:stream", "<stream:streams"),
+        ("to='d'", "to='d' to='e'"),
+        ("to='d'", "to='d'from='e'"),
+        ("to='d'", "to='&#100;'"),
+        ("to='d'", "to='\t'"),
+        ("to='d'", "to='<'"),
+        ("to='d'", "x='d'"),
+        ("to='d'", "xml:space='preserve'"),
+        ("to='d'", "xmlns:db='urn:x'"),
+        (
+            "to='d'",
+            "xmlns:db='jabber:server:dialback' xmlns:db='jabber:server:dialback'",
+        ),
+        ("to='d'", "stream:to='d'"),
+        ("'jabber:client'", "''"),
+        ("'jabber:client'", "'urn:other'"),
+        ("'jabber:client'", "'jabber:client' xmlns='jabber:client'"),
+        ("etherx", "example"),
+        ("xmlns:stream", "xmlns:other"),
+        ("streams'>", "streams'/>"),
+        ("streams'>", "streams'"),
+    ] {
+        let header = usual.replacen(from, to, 1);
+        assert!(!is_opening_scanned(&header), "{header}");
+        check_stream(format!("{header}<message/></stream:stream>").as_bytes());
+    }
+}
+
+#[test]
+fn limits_of_headers_are_the_same_for_both() {
+    let max = XmlLimits::c2s();
+    for more in [0, 1, 2] {
+        let id = "i".repeat(max.attribute_bytes_max.min(4096) + more - 1);
+        check_stream(
+            HEADERS[0]
+                .replace("to='d'", &format!("id='{id}'"))
+                .as_bytes(),
+        );
+        let spaces = " ".repeat(max.stanza_bytes_max - 100 - HEADERS[0].len() + more * 100);
+        check_stream(
+            HEADERS[0]
+                .replace("to=", &format!("{spaces}to="))
+                .as_bytes(),
+        );
+        check_stream(format!("{spaces}{}", HEADERS[0]).as_bytes());
+    }
+}
+
+#[test]
+fn near_misses_of_headers_are_read_alike() {
+    let mut dice = Dice(11);
+    for _ in 0..rounds() {
+        check_stream(&mutated(&mut dice, HEADERS));
     }
 }
