@@ -11,9 +11,9 @@ use xmpp_certs::{DevCa, Leaf};
 use xmpp_client::{Reconnect, XmppClient};
 use xmpp_server::config::Config;
 use xmpp_stream::ns;
+use xmpp_testkit::lab::LabBuilder;
 use xmpp_testkit::tree::Tree;
 use xmpp_testkit::wire::Wire;
-use xmpp_testkit::lab::LabBuilder;
 use xmpp_testkit::{TestLab, Trust};
 
 const DAY: Duration = Duration::from_secs(86_400);
@@ -300,8 +300,8 @@ async fn a_tls_session_is_not_resumed_where_certificates_are_asked_for() {
 
 // The end of a certificate.
 
-/// How long the certificates below are good.
-const LIFE: Duration = Duration::from_secs(60);
+/// How long the certificates below are good: less than a question may stay unanswered.
+const LIFE: Duration = Duration::from_secs(50);
 
 async fn short(world: &World) -> Wire {
     let at = now(&world.lab);
@@ -333,8 +333,12 @@ async fn c6120_lm_08_a_managed_session_waits_for_a_new_login() {
     wire.chat("ann@a.test/x", "m").await;
     assert_eq!(wire.message_ids(1).await, ["m"]);
     let lost = wire.notes();
-    world.lab.advance(LIFE).await;
-    wire.until_stream_error().await;
+    world.lab.advance(LIFE + Duration::from_secs(1)).await;
+    let seen = wire.until_stream_error().await;
+    let reset = seen
+        .last()
+        .and_then(|it| it.child_ns(ns::STREAM_ERRORS, "reset"));
+    assert!(reset.is_some(), "{seen:?}");
     // The old connection is still there: its end is not waited for.
     let mut back = world.lab.raw_in_memory("a.test");
     back.open_secure().await;
