@@ -408,7 +408,8 @@ impl AsyncRead for ServerTls {
             return Poll::Ready(Ok(()));
         }
         let outcome = this.poll_text(cx, buffer);
-        if !this.unsent.is_empty() && !(this.can_wait && matches!(outcome, Poll::Ready(Ok(())))) {
+        let waits = this.can_wait && matches!(outcome, Poll::Ready(Ok(())));
+        if !this.unsent.is_empty() && !waits {
             // Answers to what was read. Whether they leave is for the next write to tell.
             let _ = this.poll_drain(cx);
         }

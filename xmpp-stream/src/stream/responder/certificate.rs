@@ -37,14 +37,12 @@ impl ClientCertificate {
             (Some(authzid), _) => {
                 let jid = Jid::parse(authzid).ok().filter(Jid::is_bare);
                 let named = jid.as_ref().and_then(is);
-                named.ok_or(refusal("authzid that is not in the certificate"))
+                named.ok_or_else(|| refusal("authzid that is not in the certificate"))
             }
             (None, [only]) => Ok(only),
             (None, _) => {
                 let named = from.and_then(is);
-                named.ok_or(refusal(
-                    "no authzid, and several addresses in the certificate",
-                ))
+                named.ok_or_else(|| refusal("no authzid, and several addresses in the certificate"))
             }
         }
     }
