@@ -22,6 +22,8 @@ const ACCOUNTS: usize = 260;
 const FANOUT: usize = 50;
 /// Accounts from here on never sign in.
 const OFFLINE: usize = 250;
+/// Connections made one after the other.
+const CONNECTIONS: usize = 200;
 const SETTLE: Duration = Duration::from_millis(500);
 
 fn main() {
@@ -107,6 +109,8 @@ enum Work {
     Presence,
     /// Connections, held: with a login, or with the handshake alone.
     Connect { login: bool },
+    /// Connections, held, over which a relay passes so many messages each.
+    Turns(usize),
     /// Messages to accounts that are not there.
     Offline,
 }
@@ -183,6 +187,16 @@ fn rows() -> Vec<Row> {
                 ALL,
                 Work::Connect { login: true },
                 "1.2 x handshake + 200 us",
+            )
+        },
+        // A login takes six turns: what those cost with nothing to do in them.
+        Row {
+            base: Some(Work::Turns(6)),
+            ..row(
+                "login, beside six bare turns",
+                ALL,
+                Work::Connect { login: true },
+                "-",
             )
         },
         row(
@@ -274,6 +288,7 @@ async fn measure(other: Other, work: Work, plan: &Plan) -> f64 {
         Work::Steady { pairs, rate, share } => bench.steady(pairs, rate, share, plan.span()).await,
         Work::Presence => bench.presence(&child, plan.span()).await,
         Work::Connect { login } => bench.connect(&child, login).await,
+        Work::Turns(turns) => bench.turns(&child, turns).await,
         Work::Offline => bench.offline(&child, plan.span()).await,
     };
     drop(child);
@@ -418,8 +433,28 @@ impl Bench {
         self.cost(child, span, FANOUT as f64).await
     }
 
+    async fn turns(self, child: &Child, turns: usize) -> f64 {
+        let cpu = child.cpu();
+        let mut held = Vec::new();
+        for pair in 0..CONNECTIONS / 2 {
+            let mut one = self.peer(pair * 2).await;
+            let mut other = self.peer(pair * 2).await;
+            for _ in 0..turns {
+                for _ in 0..2 {
+                    one.send("<message>a turn of one side</message>")
+                        .await
+                        .expect("sent");
+                    other.until("</message>").await.expect("the message");
+                    std::mem::swap(&mut one, &mut other);
+                }
+            }
+            held.push((one, other));
+        }
+        pass(SETTLE).await;
+        (child.cpu() - cpu).as_secs_f64() * 1e6 / CONNECTIONS as f64
+    }
+
     async fn connect(self, child: &Child, login: bool) -> f64 {
-        const CONNECTIONS: usize = 200;
         let cpu = child.cpu();
         let mut held = Vec::new();
         for number in 0..CONNECTIONS {

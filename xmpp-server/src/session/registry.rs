@@ -154,16 +154,12 @@ impl Registry {
                 Lookup::Unknown => {}
             }
             let generation = self.read(jid.as_str()).generation;
-            let record = store.account(jid).await?;
-            // Read also where there is no account: the time must not tell.
-            let roster = store.roster(jid).await?;
-            let due = store.due(jid).await?;
-            let left = store.kv(LEFT_SPACE, jid, LEFT_KEY).await?;
+            let loaded = store.load(jid, LEFT_SPACE, LEFT_KEY).await?;
             let mut shard = self.write(jid.as_str());
             if shard.generation != generation {
                 continue;
             }
-            let Some(record) = record else {
+            let Some(record) = loaded.record else {
                 shard.miss(jid, now, now + self.miss_kept, self.shard_max);
                 return Ok(None);
             };
@@ -171,9 +167,9 @@ impl Registry {
                 return Ok(Some(Arc::clone(&entry.account)));
             }
             shard.evict(self.shard_max);
-            let view = RosterView::new(RosterView::epoch_of(&record), roster);
-            let account = Arc::new(Account::new(jid.clone(), record, view, due));
-            if let Some(left) = left {
+            let view = RosterView::new(RosterView::epoch_of(&record), loaded.roster);
+            let account = Arc::new(Account::new(jid.clone(), record, view, loaded.due));
+            if let Some(left) = loaded.value {
                 account.set_left(&left.val);
             }
             let used = AtomicU64::new(self.tick.fetch_add(1, Ordering::Relaxed));

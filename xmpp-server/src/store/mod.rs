@@ -28,8 +28,8 @@ pub use row::{Cleared, Clearing, MessageRow, Print, RowId, RowIds, Sent, Waterma
 pub use sqlite::SqliteStore;
 pub use ticket::{Ticket, TicketView};
 pub use types::{
-    AccountRecord, Ban, CommitError, KeyShape, KeySurvey, KvRecord, Ops, RosterRecord, RosterRow,
-    StoreError, Subscription, WriteOp,
+    AccountRecord, Ban, CommitError, KeyShape, KeySurvey, KvRecord, Loaded, Ops, RosterRecord,
+    RosterRow, StoreError, Subscription, WriteOp,
 };
 pub(crate) use types::{LINK_MARK, hash_number, is_link};
 
@@ -77,6 +77,23 @@ impl Store {
         match self {
             Self::Memory(store) => Ok(store.account(jid)),
             Self::Sqlite(store) => store.account(jid).await,
+        }
+    }
+
+    /// An account with all that stands around it and one value of a key space, in one visit. Looks
+    /// for the rest also where there is no account: the time it takes must not tell.
+    ///
+    /// # Errors
+    /// `Closed`, `Corrupt`, `Database`.
+    pub async fn load(&self, jid: &BareJid, space: &str, key: &str) -> Result<Loaded, StoreError> {
+        match self {
+            Self::Memory(store) => Ok(Loaded {
+                record: store.account(jid),
+                roster: store.roster(jid),
+                due: store.due(jid),
+                value: store.kv(space, jid, key),
+            }),
+            Self::Sqlite(store) => store.load(jid, space, key).await,
         }
     }
 

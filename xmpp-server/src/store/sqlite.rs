@@ -27,8 +27,8 @@ use self::read::Readers;
 use self::write::SqliteWriter;
 use super::writer::Writer;
 use super::{
-    AccountRecord, Clearing, CommitError, KeySurvey, KvRecord, MessageRow, Ops, Permit, Print,
-    RosterRecord, RowId, SECRET_BYTES, StoreError, StoreLimits, Ticket, random_secret,
+    AccountRecord, Clearing, CommitError, KeySurvey, KvRecord, Loaded, MessageRow, Ops, Permit,
+    Print, RosterRecord, RowId, SECRET_BYTES, StoreError, StoreLimits, Ticket, random_secret,
 };
 
 /// Only a backup or an operator's tool ever holds the file's lock; it gets this long.
@@ -85,6 +85,25 @@ impl SqliteStore {
     ) -> Result<Option<Arc<AccountRecord>>, StoreError> {
         let jid = jid.clone();
         self.readers.run(move |db| read::account(db, &jid)).await
+    }
+
+    pub(super) async fn load(
+        &self,
+        jid: &BareJid,
+        space: &str,
+        key: &str,
+    ) -> Result<Loaded, StoreError> {
+        let (jid, tail) = (jid.clone(), self.tail.clone());
+        let (space, key) = (space.to_owned(), key.to_owned());
+        let read = move |db: &mut Connection| {
+            Ok(Loaded {
+                record: read::account(db, &jid)?,
+                roster: read::roster(db, &jid)?,
+                due: message::due(db, &tail, &jid)?,
+                value: read::kv(db, &space, &jid, &key)?,
+            })
+        };
+        self.readers.run(read).await
     }
 
     pub(super) async fn accounts(&self, domain: Option<&str>) -> Result<Vec<BareJid>, StoreError> {

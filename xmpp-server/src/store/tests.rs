@@ -73,6 +73,7 @@ for_both! {
     closed_store_writes_nothing,
     kv_compares_and_sets,
     kv_versions_are_never_repeated,
+    one_visit_gives_all_that_the_others_give,
     passwords_change_as_a_whole,
     removal_takes_all_rows_of_one_account,
     rosters_compare_and_set,
@@ -329,6 +330,22 @@ async fn passwords_change_as_a_whole(store: Store) {
     assert_eq!(record.created, 1_700_000_000);
     // What was read stays what it was.
     assert_eq!(before.keys.len(), 2);
+}
+
+async fn one_visit_gives_all_that_the_others_give(store: Store) {
+    let mut ops = smallvec![create(&alice()), put("x", "1", None)];
+    ops.push(roster_op(contact("bob@b.test"), None, 7));
+    assert_eq!(store.submit(ops).await, Ok(()));
+    for who in [alice(), jid("nobody@a.test")] {
+        let loaded = store.load(&who, "test", "x").await.unwrap();
+        let is_there = who == alice();
+        assert_eq!(loaded.record.is_some(), is_there, "{who}");
+        assert_eq!(loaded.roster, store.roster(&who).await.unwrap());
+        assert_eq!(loaded.roster.items.len(), usize::from(is_there));
+        assert_eq!(loaded.due, store.due(&who).await.unwrap());
+        assert_eq!(loaded.value, store.kv("test", &who, "x").await.unwrap());
+        assert_eq!(loaded.value.is_some(), is_there);
+    }
 }
 
 async fn removal_takes_all_rows_of_one_account(store: Store) {

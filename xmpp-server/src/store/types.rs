@@ -9,7 +9,7 @@ use smallvec::SmallVec;
 use xmpp_stream::jid::BareJid;
 use xmpp_stream::stream::{ScramHash, StoredKeys};
 
-use super::row::{MessageRow, Sent};
+use super::row::{MessageRow, RowId, Sent};
 
 /// The operations of one submit: committed together or not at all.
 pub type Ops = SmallVec<[WriteOp; 4]>;
@@ -80,6 +80,19 @@ pub struct KvRecord {
     pub ver: u64,
     /// The value.
     pub val: Bytes,
+}
+
+/// All that a loaded account begins with.
+#[derive(Clone)]
+pub struct Loaded {
+    /// The account itself, if there is one.
+    pub record: Option<Arc<AccountRecord>>,
+    /// Its roster.
+    pub roster: RosterRecord,
+    /// Messages that wait for it.
+    pub due: Vec<RowId>,
+    /// The value that was asked for beside them.
+    pub value: Option<KvRecord>,
 }
 
 /// A whole roster.
