@@ -49,12 +49,13 @@ impl ClientCertificate {
 }
 
 impl Responder {
-    /// What the client has shown is worth to a domain; asked while it has not signed in.
-    pub(super) fn certificate(&self, host: &HostView) -> Option<ClientCertificate> {
-        let tls = self.tls.as_ref().filter(|_| self.account.is_none())?;
-        match tls.peer.is_empty() {
+    /// What the client has shown is worth to a domain: asked once, behind its first header under TLS,
+    /// as no session needs to carry certificates about.
+    pub(super) fn certificate(&mut self, host: &HostView) -> Option<ClientCertificate> {
+        let chain = std::mem::take(&mut self.tls.as_mut()?.peer);
+        match chain.is_empty() {
             true => None,
-            false => self.config.hosts.certificate(&host.domain, &tls.peer),
+            false => self.config.hosts.certificate(&host.domain, &chain),
         }
     }
 

@@ -241,10 +241,6 @@ impl Responder {
             channel_binding: login.binding,
         }));
         self.account = Some(login.account);
-        if let Some(tls) = &mut self.tls {
-            // They have been judged; no session needs to carry them about.
-            tls.peer = Vec::new();
-        }
         self.wire.restart(self.config.limits.after_auth);
         State::AwaitHeader
     }
