@@ -33,7 +33,7 @@ use xmpp_stream::error::{StanzaError, StreamCondition, StreamError};
 use xmpp_stream::jid::BareJid;
 use xmpp_stream::stanza::Stanza;
 use xmpp_stream::stream::{
-    CloseReason, Machine, NotResumed, Output, Responder, ResponderConfig, SmRequest, TlsRule,
+    Machine, NotResumed, Output, Responder, ResponderConfig, SmRequest, TlsRule,
 };
 use xmpp_stream::xml::Refused;
 
@@ -181,8 +181,11 @@ impl<F: FnOnce() + Send> Connection<F> {
                 }
                 (next, Some(live)) if live.is_resumable() => {
                     let mut driver = self.driver;
-                    if let Next::Reset = next {
-                        tokio::spawn(async move { driver.finish(FLUSH).await });
+                    match next {
+                        Next::Reset => {
+                            drop(tokio::spawn(async move { driver.finish(FLUSH).await }))
+                        }
+                        _ => drop(driver),
                     }
                     Box::pin(live.hibernate(&self.shared)).await
                 }
@@ -465,30 +468,7 @@ impl<F: FnOnce() + Send> Connection<F> {
                 self.driver.machine.finish_close(h);
             }
             Output::Note(note) => self.note(&note),
-            Output::Closed(reason) => {
-                if let CloseReason::Ours(error) = &reason {
-                    let at = error.condition as usize;
-                    core.tap.metrics.stream_errors.count_at(at);
-                }
-                closing::log(&reason);
-                return match reason {
-                    CloseReason::Eof => Next::Lost,
-                    CloseReason::Ours(error)
-                        if error.condition == StreamCondition::Reset
-                            && self.live.as_ref().is_some_and(|live| live.is_resumable()) =>
-                    {
-                        Next::Reset
-                    }
-                    CloseReason::Ours(error)
-                        if error.condition == StreamCondition::ConnectionTimeout =>
-                    {
-                        // The peer is told, in case it hears us; the session goes on without it.
-                        self.driver.flush_within(FLUSH).await;
-                        Next::Lost
-                    }
-                    _ => Next::Closed,
-                };
-            }
+            Output::Closed(reason) => return Box::pin(self.closed(&reason)).await,
         }
         Next::Go
     }
