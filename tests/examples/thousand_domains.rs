@@ -1,77 +1,139 @@
-//! One server of a thousand domains and one of a single domain federate: every pair exchanges messages
-//! both ways, each over its own proof, and nothing fails.
+//! A server process of a thousand domains and one of a single domain federate: every pair exchanges
+//! chat messages both ways, each over its own proof, and nothing fails.
 //!
-//! `cargo run --release -p xmpp-testkit --example thousand_domains [DOMAINS]`
+//! `cargo run --release -p xmpp-testkit --example thousand_domains [DOMAINS [ROUNDS]]`. There is an
+//! account in each domain, and its client answers whatever it is told; the clients are a third process.
 
 use rlimit::Resource;
 use std::time::Duration;
+use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout};
-use xmpp_testkit::TestLab;
-use xmpp_testkit::wire::Wire;
+use xmpp_testkit::load::Peer;
+use xmpp_testkit::load::sites::{Site, Sites, is_child, local};
 
 const HUB: &str = "hub.test";
 const PATIENCE: Duration = Duration::from_secs(60);
-/// Links that are being made at a time.
+/// Pairs that talk at a time: not all of their links are made at once.
 const AT_ONCE: usize = 50;
 
 #[tokio::main]
 async fn main() {
-    let count = std::env::args().nth(1);
-    let count: usize = count.map_or(1000, |text| text.parse().expect("a number of domains"));
+    let words: Vec<String> = std::env::args().skip(1).collect();
+    let words: Vec<&str> = words.iter().map(String::as_str).collect();
     let _ = rlimit::increase_nofile_limit(Resource::NOFILE.get_hard().unwrap_or(0));
+    if is_child(&words).await {
+        return;
+    }
+    let number = |at: usize, otherwise| {
+        let word = words.get(at);
+        word.map_or(otherwise, |word| word.parse().expect("a number"))
+    };
+    play(number(0, 1000), number(1, 10)).await;
+}
+
+async fn play(count: usize, rounds: usize) {
     let names: Vec<String> = (0..count).map(|number| format!("d{number}.test")).collect();
     let start = Instant::now();
-    let lab = TestLab::builder()
-        .server(names.iter().map(String::as_str))
-        .server([HUB]);
-    let lab = lab.start().await.expect("two servers");
-    println!("started with {count} domains in {:?}", start.elapsed());
-    let mut hub = online(&lab, "ann@hub.test/x").await;
+    let mut sites = Sites::start([&names, &[HUB.to_owned()]], 1);
+    println!("{count} domains and one started in {:?}", start.elapsed());
+    memory("before", &sites);
     let start = Instant::now();
-    let mut peers = Vec::new();
+    let mut ann = sites.peer(1, HUB, 0).await;
+    let mut answering = JoinSet::new();
     for name in &names {
-        peers.push(online(&lab, &format!("ben@{name}/x")).await);
+        let ben = sites.peer(0, name, 0).await;
+        answering.spawn(answer(ben));
     }
-    println!("{count} sessions, one a domain, in {:?}", start.elapsed());
-    let start = Instant::now();
-    for some in peers.chunks_mut(AT_ONCE) {
-        timeout(PATIENCE, both_ways(&mut hub, some))
-            .await
-            .expect("messages in time");
+    println!("{} sessions in {:?}", count + 1, start.elapsed());
+    let mut tally = Tally::default();
+    for round in 0..=rounds {
+        let start = Instant::now();
+        for some in names.chunks(AT_ONCE) {
+            let talking = talk(&mut ann, some, round, &mut tally);
+            timeout(PATIENCE, talking).await.expect("answers in time");
+        }
+        let time = start.elapsed();
+        let rate = 2.0 * count as f64 / time.as_secs_f64();
+        let links = if round == 0 { ", links made" } else { "" };
+        println!("round {round}: every pair both ways in {time:?}{links}: {rate:.0} messages/s");
     }
-    println!("every pair both ways in {:?}", start.elapsed());
-    let listed = lab.handle_of(HUB).core().list_links(None);
-    let failed = listed.iter().filter(|link| link.last_error.is_some());
+    answering.abort_all();
+    let sent = (rounds + 1) * count;
     println!(
-        "{} streams at {HUB}, {} with an error",
-        listed.len(),
-        failed.count()
+        "{sent} messages each way: {} answers, {} errors, {} others",
+        tally.answers, tally.errors, tally.others
     );
-}
-
-async fn online(lab: &TestLab, jid: &str) -> Wire {
-    let mut wire = lab.wire_in_memory(jid).await;
-    wire.presence("").await;
-    wire
-}
-
-/// The hub writes to each, each answers.
-async fn both_ways(hub: &mut Wire, peers: &mut [Wire]) {
-    for peer in peers.iter() {
-        hub.chat(peer.jid(), "there").await;
+    memory("after", &sites);
+    for (site, name) in sites.all.iter_mut().zip(["the thousand", HUB]) {
+        let (up, failed) = site.links();
+        println!("{name}: {up} links up, {failed} with an error");
     }
-    let back = hub.jid().to_owned();
-    for peer in peers.iter_mut() {
-        assert_eq!(peer.message_ids(1).await, ["there"]);
-        peer.chat(&back, peer_id(peer)).await;
-    }
-    let mut got = hub.message_ids(peers.len()).await;
-    let mut expected: Vec<String> = peers.iter().map(peer_id).collect();
-    got.sort();
-    expected.sort();
-    assert_eq!(got, expected);
+    assert_eq!((tally.answers, tally.errors, tally.others), (sent, 0, 0));
 }
 
-fn peer_id(peer: &Wire) -> String {
-    peer.domain().to_owned()
+#[derive(Default)]
+struct Tally {
+    answers: usize,
+    errors: usize,
+    /// What nobody waits for: twice, or of somebody else.
+    others: usize,
+}
+
+/// Ann writes to each, and hears from each.
+async fn talk(ann: &mut Peer, names: &[String], round: usize, tally: &mut Tally) {
+    let to = |name: &String| message(&format!("{}@{name}/c", local(0)), &id(name, round));
+    let text: String = names.iter().map(to).collect();
+    ann.send(&text).await.expect("sent");
+    let mut awaited: Vec<(String, String)> = names
+        .iter()
+        .map(|name| (format!("from='{}@{name}/c'", local(0)), id(name, round)))
+        .collect();
+    while !awaited.is_empty() {
+        let got = ann.until("</message>").await.expect("an answer");
+        let of = |(from, id): &(String, String)| got.contains(from) && got.contains(id);
+        let Some(at) = awaited.iter().position(of) else {
+            println!("of nobody who is asked: {got}");
+            tally.others += 1;
+            continue;
+        };
+        awaited.swap_remove(at);
+        if got.contains("type='error'") {
+            println!("{got}");
+            tally.errors += 1;
+        } else {
+            tally.answers += 1;
+        }
+    }
+}
+
+fn id(name: &str, round: usize) -> String {
+    format!("id='{round}-{name}'")
+}
+
+fn message(to: &str, id: &str) -> String {
+    format!("<message to='{to}' type='chat' {id}><body>Good morning, neighbour.</body></message>")
+}
+
+/// Says the same back.
+async fn answer(mut ben: Peer) {
+    let to = format!("{}@{HUB}/c", local(0));
+    while let Ok(got) = ben.until("</message>").await {
+        let Some((_, rest)) = got.split_once(" id='") else {
+            continue;
+        };
+        let id = rest.split('\'').next().unwrap_or_default();
+        let text = message(&to, &format!("id='{id}'"));
+        if ben.send(&text).await.is_err() {
+            return;
+        }
+    }
+}
+
+fn memory(when: &str, sites: &Sites) {
+    let [many, one] = sites.all.each_ref().map(resident);
+    println!("resident {when}: {many:.1} MiB (the thousand), {one:.1} MiB (the one)");
+}
+
+fn resident(site: &Site) -> f64 {
+    site.child.resident() as f64 / 1_048_576.0
 }

@@ -3,12 +3,13 @@
 //!
 //! docs/TESTLAB.md is the guide. Here is what a lab is asked; `build.rs` says how one is made,
 //! `node.rs` is one of its servers, `net.rs` what stands for the network without sockets, `peers.rs`
-//! raw peers, `client.rs` clients, `names.rs` how its domains are found.
+//! raw peers, `client.rs` clients, `links.rs` links, `names.rs` how its domains are found.
 
 mod build;
 mod client;
 mod error;
 mod folder;
+mod links;
 mod names;
 mod net;
 mod node;
@@ -17,11 +18,11 @@ mod peers;
 pub use build::LabBuilder;
 pub use client::{LabClient, LabMessage};
 pub use error::LabError;
+pub use names::Names;
 pub use net::{Arrival, Net};
 pub use xmpp_certs::Variant;
 
 use crate::proxy::Proxy;
-use crate::relay::Relay;
 use crate::trust::Trust;
 use crate::wire::Place;
 use folder::Folder;
@@ -31,7 +32,7 @@ use std::fmt;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::atomic::AtomicU16;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use xmpp_certs::DevCa;
 use xmpp_server::Handle;
@@ -175,46 +176,6 @@ impl TestLab {
         }
     }
 
-    /// The link from the first to the second: of a domain to another domain, which carries the
-    /// connections that the first one's server makes, or of a client (as `client` was told) to its
-    /// server.
-    ///
-    /// # Panics
-    /// There is none such: unknown, or both domains are one server's.
-    #[must_use]
-    pub fn link(&self, from: &str, to: &str) -> Relay {
-        if from.contains('@') {
-            let links = self.client_links.lock();
-            let links = links.unwrap_or_else(PoisonError::into_inner);
-            let link = links.get(from).map(Proxy::relay);
-            return link.unwrap_or_else(|| panic!("{from} is no client of this lab"));
-        }
-        let ends = (self.index(from), self.index(to));
-        let link = self.links.get(&ends).map(|link| link.relay());
-        link.unwrap_or_else(|| panic!("{from} and {to} have no link: they are one server's"))
-    }
-
-    /// Each link between servers: from which domain, to which.
-    #[must_use]
-    pub fn all_links(&self) -> Vec<(&str, &str, Relay)> {
-        let name = |index: usize| {
-            let mut names = self.nodes.get(index).into_iter().flat_map(Node::domains);
-            let joined = index.checked_sub(self.nodes.len());
-            let joined = joined.and_then(|index| self.joined.get(index));
-            names.next().or_else(|| Some(joined?.0.as_str()))
-        };
-        let links = self.links.iter();
-        let named =
-            links.filter_map(|((from, to), link)| Some((name(*from)?, name(*to)?, link.relay())));
-        named.collect()
-    }
-
-    /// Its domains have servers of their own.
-    #[must_use]
-    pub fn has_links(&self) -> bool {
-        !self.links.is_empty()
-    }
-
     /// A domain's server is up.
     ///
     /// # Panics
@@ -246,12 +207,6 @@ impl TestLab {
     #[must_use]
     pub fn listeners(&self, domain: &str) -> Vec<(ListenerKind, SocketAddr)> {
         self.node(domain).listeners()
-    }
-
-    /// Both links of two domains, of either's connections.
-    #[must_use]
-    pub fn links(&self, one: &str, other: &str) -> [Relay; 2] {
-        [self.link(one, other), self.link(other, one)]
     }
 
     /// Ends a domain's server in order and starts it again with what it had stored.
@@ -414,30 +369,6 @@ impl TestLab {
     fn node(&self, domain: &str) -> &Node {
         let node = self.nodes.get(self.index(domain));
         node.unwrap_or_else(|| panic!("{domain} is served elsewhere"))
-    }
-
-    /// A server that was started again may have other ports.
-    fn point_links(&self) {
-        for ((_, to), link) in &self.links {
-            let node = self.nodes.get(*to);
-            if let Some(address) = node.and_then(Node::server_address) {
-                link.move_to(address);
-            }
-        }
-        let links = self.client_links.lock();
-        for (jid, link) in links.unwrap_or_else(PoisonError::into_inner).iter() {
-            let node = self.node(bare(jid).domain());
-            if node.is_up() {
-                link.move_to(node.addresses().c2s);
-            }
-        }
-    }
-
-    async fn proxy(&self, target: SocketAddr) -> Result<Proxy, LabError> {
-        match self.is_in_memory {
-            true => Ok(Proxy::in_memory(&self.net, target)),
-            false => Ok(Proxy::at(SocketAddr::from(([127, 0, 0, 1], 0)), target).await?),
-        }
     }
 }
 

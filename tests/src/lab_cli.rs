@@ -7,6 +7,8 @@ mod accounts;
 mod arguments;
 mod demo;
 mod error;
+mod folder;
+mod names;
 mod orders;
 mod ports;
 mod stanzas;

@@ -13,11 +13,13 @@
 //! A failed expectation is a panic with both sides in it; nothing here sleeps, every wait is bounded,
 //! every server has its own ports and accounts.
 
+pub mod calling;
 pub mod chat;
 pub mod fake;
 pub mod federated;
 pub mod lab;
 pub mod lab_cli;
+pub mod laboratory;
 pub mod load;
 pub mod login;
 pub mod managed;

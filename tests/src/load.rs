@@ -7,6 +7,7 @@
 pub mod process;
 pub mod relay;
 pub mod server;
+pub mod sites;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;

@@ -97,6 +97,16 @@ impl Wire {
         }
     }
 
+    /// The next stanza of this kind; others are passed over.
+    pub async fn next_of(&mut self, kind: &str) -> Tree {
+        loop {
+            let stanza = self.next().await;
+            if stanza.name() == kind {
+                return stanza;
+            }
+        }
+    }
+
     /// Shows that nothing else has arrived: sends a ping and expects its answer as the next element.
     pub async fn barrier(&mut self) {
         let id = self.ping().await;

@@ -40,30 +40,13 @@ async fn connect(lab: &TestLab, domain: &str) -> Wire {
 
 async fn greeted(stream: impl Transport + 'static, domain: &str) -> Wire {
     let mut wire = Wire::over(stream, domain);
-    wire.send(format!(
-        "<stream:stream xmlns='{}' xmlns:stream='{}' to='{domain}'>",
-        ns::COMPONENT,
-        ns::STREAMS
-    ))
-    .await;
+    wire.send_component_header().await;
     wire
-}
-
-/// Says the digest of this secret.
-async fn shake(wire: &mut Wire, secret: &str) {
-    let header = wire.expect_header().await;
-    let id = header.attr("id").expect("an id").to_owned();
-    let digest = ring::digest::digest(
-        &ring::digest::SHA1_FOR_LEGACY_USE_ONLY,
-        format!("{id}{secret}").as_bytes(),
-    );
-    let digest: String = digest.as_ref().iter().map(|b| format!("{b:02x}")).collect();
-    wire.send(format!("<handshake>{digest}</handshake>")).await;
 }
 
 async fn component(lab: &TestLab, domain: &str) -> Wire {
     let mut wire = connect(lab, domain).await;
-    shake(&mut wire, "test").await;
+    wire.shake_hands("test").await;
     let agreed = wire.next().await;
     assert!(agreed.is(ns::COMPONENT, "handshake"), "{agreed}");
     wire
@@ -84,7 +67,7 @@ async fn im_cp_01_a_component_comes_in_by_its_secret() {
     let lab = lab().await;
     component(&lab, GATEWAY).await;
     let mut wrong = connect(&lab, "other.d.test").await;
-    shake(&mut wrong, "tost").await;
+    wrong.shake_hands("tost").await;
     wrong.expect_stream_error("not-authorized").await;
     let mut early = connect(&lab, "other.d.test").await;
     early.expect_header().await;
@@ -102,7 +85,7 @@ async fn im_cp_02_a_second_connection_of_a_component_is_a_conflict() {
     let mut first = component(&lab, GATEWAY).await;
     let mut ann = online(&lab, "ann@d.test").await;
     let mut second = connect(&lab, GATEWAY).await;
-    shake(&mut second, "test").await;
+    second.shake_hands("test").await;
     second.expect_stream_error("conflict").await;
     // The first one goes on.
     ann.send(format!(
@@ -117,7 +100,7 @@ async fn im_cp_02_a_second_connection_of_a_component_is_a_conflict() {
 
 async fn comes_in(lab: &TestLab) -> bool {
     let mut wire = connect(lab, GATEWAY).await;
-    shake(&mut wire, "test").await;
+    wire.shake_hands("test").await;
     wire.next().await.is(ns::COMPONENT, "handshake")
 }
 
@@ -196,7 +179,7 @@ async fn im_cp_02_a_component_speaks_for_its_own_domain_alone() {
     for (stanza, condition) in cases {
         let mut wire = loop {
             let mut wire = connect(&lab, GATEWAY).await;
-            shake(&mut wire, "test").await;
+            wire.shake_hands("test").await;
             // The one before may be on its way out yet.
             if wire.next().await.is(ns::COMPONENT, "handshake") {
                 break wire;
@@ -352,7 +335,7 @@ async fn a_component_and_another_server_find_each_other() {
     let peer = SocketAddr::from(([127, 0, 0, 1], 1));
     tokio::spawn(async move { handle.serve_component(Box::new(far), peer).await });
     let mut gateway = greeted(near, GATEWAY).await;
-    shake(&mut gateway, "test").await;
+    gateway.shake_hands("test").await;
     gateway.next().await;
     let mut ben = all.online("ben@e.test/y").await;
     ben.send(format!(

@@ -27,7 +27,7 @@ mod services;
 #[path = "interop/stage.rs"]
 mod stage;
 
-use federation::{Make, Proof, World, cuts};
+use federation::{Make, Options, Proof, World, cuts, ways};
 use peer::Peer;
 use stage::{Stage, scene};
 
@@ -82,10 +82,75 @@ async fn federation_cut() {
         ("Prosody, no stream management", [].as_slice()),
         ("Prosody, stream management", &["smacks"]),
     ] {
-        let world = World::with(Make::Prosody, Proof::External, modules).await;
+        let options = Options {
+            modules,
+            ..Options::default()
+        };
+        let world = World::with(Make::Prosody, Proof::External, options).await;
         let mut stage = Stage::new(name, world);
         scene!(stage, cuts::to_theirs);
         scene!(stage, cuts::to_ours);
+        stage.finish();
+    }
+}
+
+/// The same two found by direct TLS.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn federation_by_direct_tls() {
+    let options = Options {
+        direct_tls: true,
+        ..Options::default()
+    };
+    for make in [Make::Prosody, Make::Ejabberd] {
+        let name = format!("ours and {} by direct TLS", make.name());
+        let mut stage = Stage::new(&name, World::with(make, Proof::External, options).await);
+        scene!(stage, federation::chat);
+        scene!(stage, federation::first_word_is_theirs);
+        scene!(stage, federation::requests);
+        scene!(stage, federation::links);
+        scene!(stage, ways::by_direct_tls_alone);
+        stage.finish();
+    }
+}
+
+/// One stream for both ways; ejabberd 23.01 does not know that.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn federation_by_bidi() {
+    let options = Options {
+        modules: &["s2s_bidi"],
+        ..Options::default()
+    };
+    let new = || World::with(Make::Prosody, Proof::External, options);
+    let mut stage = Stage::new("ours and Prosody, bidi, ours first", new().await);
+    scene!(stage, ways::both_ways_by_the_stream_of_ours);
+    stage.finish();
+    let mut stage = Stage::new("ours and Prosody, bidi, theirs first", new().await);
+    scene!(stage, ways::both_ways_by_the_stream_of_theirs);
+    scene!(stage, federation::chat);
+    scene!(stage, federation::subscription_and_presence);
+    scene!(stage, federation::requests);
+    scene!(stage, federation::room);
+    stage.finish();
+}
+
+/// A laboratory of the command xmpp-lab, which the others join.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn laboratory() {
+    if !process::is_root() {
+        println!("not played: only root may give a program a resolv.conf of its own");
+        return;
+    }
+    for (make, proof) in [
+        (Make::Prosody, Proof::ServerOnly),
+        (Make::Ejabberd, Proof::Fallback),
+    ] {
+        let name = format!("xmpp-lab and {}", make.name());
+        let mut stage = Stage::new(&name, World::in_laboratory(make, proof).await);
+        scene!(stage, federation::first_word_is_theirs);
+        scene!(stage, federation::chat);
+        scene!(stage, federation::subscription_and_presence);
+        scene!(stage, federation::requests);
+        scene!(stage, federation::room);
         stage.finish();
     }
 }

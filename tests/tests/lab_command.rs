@@ -1,145 +1,51 @@
 //! The command xmpp-lab: what it prints, who can use what it starts, how it ends.
 
 use serde_json::Value;
-use std::io::{BufRead, BufReader, Write};
 use std::net::SocketAddr;
-use std::path::PathBuf;
-use std::process::{Child, ChildStdin, Command, Output, Stdio};
+use std::os::unix::fs::PermissionsExt;
+use std::process::{Command, Output, Stdio};
 use std::time::Duration;
-use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
+use tokio::net::TcpStream;
 use tokio::time::timeout;
-use xmpp_client::{Event, Reconnect, Stanza, Ty, XmppClient};
-use xmpp_server::config::Dialback;
+use xmpp_client::{Events, Stanza, Ty, XmppClient};
+use xmpp_server::config::{CertificateFiles, Dialback};
+use xmpp_stream::ns;
 use xmpp_stream::resolve::{Dns, NameServers};
-use xmpp_testkit::TestLab;
+use xmpp_testkit::laboratory::{LabProcess, path};
+use xmpp_testkit::{TestLab, Trust, Wire};
 
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// A laboratory in a process of its own, told of by JSON. It ends with this.
-struct Lab {
-    child: Child,
-    orders: Option<ChildStdin>,
-    events: UnboundedReceiver<Value>,
-    seen: Vec<Value>,
+async fn available(client: &XmppClient) -> Events {
+    let heard = client.events();
+    let sent = client.send_stanza(Stanza::presence(Ty::None)).await;
+    sent.expect("sent");
+    heard
 }
 
-impl Drop for Lab {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
-impl Lab {
-    /// Up, and ready.
-    async fn up(words: &[&str]) -> Self {
-        let mut child = command(&["up", "--any-port", "--json"])
-            .args(words)
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()
-            .expect("the command");
-        let orders = child.stdin.take();
-        let out = child.stdout.take().expect("its output");
-        let (sender, events) = unbounded_channel();
-        std::thread::spawn(move || {
-            for line in BufReader::new(out).lines().map_while(Result::ok) {
-                let event = serde_json::from_str(&line).expect("an object a line");
-                if sender.send(event).is_err() {
-                    return;
-                }
-            }
-        });
-        let mut lab = Self {
-            child,
-            orders,
-            events,
-            seen: Vec::new(),
-        };
-        lab.until(|event| event["event"] == "ready").await;
-        lab
-    }
-
-    async fn until(&mut self, is_it: impl Fn(&Value) -> bool) -> Value {
+/// The body of the next message.
+async fn body(mut heard: Events) -> String {
+    let body = timeout(PATIENCE, async {
         loop {
-            let event = timeout(PATIENCE, self.events.recv()).await;
-            let event = event.unwrap_or_else(|_| panic!("after {:#?}", self.seen));
-            let event = event.unwrap_or_else(|| panic!("the end, after {:#?}", self.seen));
-            self.seen.push(event.clone());
-            if is_it(&event) {
-                return event;
+            let stanza = heard.next_stanza().await.expect("the stream is open");
+            if let Some(body) = stanza.body() {
+                return body;
             }
         }
-    }
-
-    fn find(&self, key: &str, value: &str) -> Value {
-        let found = self.seen.iter().find(|event| event[key] == value);
-        found
-            .unwrap_or_else(|| panic!("no {value} in {:#?}", self.seen))
-            .clone()
-    }
-
-    fn order(&mut self, line: &str) {
-        let orders = self.orders.as_mut().expect("its input");
-        writeln!(orders, "{line}").expect("it reads");
-    }
-
-    fn names(&self) -> SocketAddr {
-        let dns = self.find("event", "dns");
-        dns["address"]
-            .as_str()
-            .expect("text")
-            .parse()
-            .expect("an address")
-    }
-
-    /// A client that finds everything as any other client would.
-    async fn client(&self, jid: &str) -> XmppClient {
-        let account = self.find("jid", jid);
-        let ca = self.find("event", "ca");
-        XmppClient::builder(jid)
-            .password(account["password"].as_str().expect("text"))
-            .ca_file(PathBuf::from(ca["file"].as_str().expect("a path")))
-            .name_servers(&[self.names()])
-            .reconnect(Reconnect::never())
-            .connect()
-            .await
-            .expect("a client")
-    }
-
-    /// It ends in order. Whoever is connected is there to answer meanwhile.
-    async fn ends(&mut self) -> bool {
-        let mut looks = tokio::time::interval(Duration::from_millis(20));
-        let ended = timeout(PATIENCE, async {
-            loop {
-                looks.tick().await;
-                if let Some(status) = self.child.try_wait().expect("a process") {
-                    return status.success();
-                }
-            }
-        });
-        ended.await.expect("an end in time")
-    }
-
-    fn signal(&self, name: &str) {
-        let sent = Command::new("kill")
-            .args([name, &self.child.id().to_string()])
-            .status();
-        assert!(sent.expect("kill").success());
-    }
+    });
+    body.await.expect("in time")
 }
 
-fn command(words: &[&str]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_xmpp-lab"));
-    command.args(words).stderr(Stdio::piped());
-    command
+const PROGRAM: &str = env!("CARGO_BIN_EXE_xmpp-lab");
+
+async fn up(words: &[&str]) -> LabProcess {
+    LabProcess::up(PROGRAM, words).await
 }
 
 fn run(words: &[&str]) -> Output {
-    command(words)
-        .stdin(Stdio::null())
-        .output()
-        .expect("the command")
+    let mut command = Command::new(PROGRAM);
+    let output = command.args(words).stdin(Stdio::null()).output();
+    output.expect("the command")
 }
 
 #[test]
@@ -162,7 +68,7 @@ fn the_demonstration_plays_a_conversation_and_ends_well() {
 
 #[tokio::test]
 async fn clients_find_both_domains_by_its_name_server_and_talk() {
-    let mut lab = Lab::up(&["a.test", "b.test"]).await;
+    let mut lab = up(&["a.test", "b.test"]).await;
     let names = NameServers::new(&[lab.names()]);
     for service in [
         "_xmpp-client",
@@ -177,22 +83,10 @@ async fn clients_find_both_domains_by_its_name_server_and_talk() {
         lab.client("ann@a.test").await,
         lab.client("ben@b.test").await,
     );
-    let mut heard = ben.events();
-    ben.send_stanza(Stanza::presence(Ty::None))
-        .await
-        .expect("sent");
+    let heard = available(&ben).await;
     let hello = Stanza::chat(ben.jid().as_str(), "across").expect("a stanza");
     ann.send_stanza(hello).await.expect("sent");
-    let body = timeout(PATIENCE, async {
-        loop {
-            match heard.next().await {
-                Some(Event::Stanza(stanza)) if stanza.body().is_some() => return stanza.body(),
-                Some(_) => {}
-                None => return None,
-            }
-        }
-    });
-    assert_eq!(body.await.expect("in time").as_deref(), Some("across"));
+    assert_eq!(body(heard).await, "across");
     // It is shown where it left and where it came in, and so is the link that carries it.
     for (domain, way) in [("a.test", "out"), ("b.test", "in")] {
         lab.until(|event| {
@@ -226,9 +120,9 @@ async fn clients_find_both_domains_by_its_name_server_and_talk() {
 #[tokio::test]
 async fn signals_end_it_in_order_and_a_temporary_folder_goes() {
     for signal in ["-TERM", "-INT"] {
-        let mut lab = Lab::up(&["a.test"]).await;
+        let mut lab = up(&["a.test"]).await;
         let ca = lab.find("event", "ca");
-        let ca = PathBuf::from(ca["file"].as_str().expect("a path"));
+        let ca = path(&ca["file"]);
         assert!(ca.exists());
         lab.signal(signal);
         assert!(lab.ends().await, "{signal}");
@@ -242,10 +136,12 @@ async fn a_data_folder_keeps_authority_and_passwords() {
     let words = ["a.test", "--data", folder.to_str().expect("a path")];
     let mut kept = Vec::new();
     for _ in 0..2 {
-        let mut lab = Lab::up(&words).await;
+        let mut lab = up(&words).await;
         lab.client("ann@a.test").await;
         let ca = std::fs::read_to_string(folder.join("ca/ca.pem")).expect("a CA");
         kept.push((ca, lab.find("jid", "ann@a.test")));
+        let passwords = std::fs::metadata(folder.join("accounts.txt")).expect("a file");
+        assert_eq!(passwords.permissions().mode() & 0o777, 0o600);
         lab.order("quit");
         assert!(lab.ends().await);
     }
@@ -253,32 +149,63 @@ async fn a_data_folder_keeps_authority_and_passwords() {
     std::fs::remove_dir_all(folder).expect("a folder");
 }
 
-/// A server of somebody else's: it is found, may show a certificate, and its link has faults too.
+/// A server of somebody else's: it shows the certificate that it was given, finds the laboratory by its
+/// name server, is found with all that is below it, and its link has faults too.
 #[tokio::test]
 async fn a_server_joins() {
-    let theirs = TestLab::builder().server(["c.test"]);
-    let theirs = theirs.config(|config| {
-        config.s2s.enabled = true;
-        config.s2s.dialback = Dialback::Always;
-    });
-    let theirs = theirs.start().await.expect("a lab");
-    let address = theirs.server_place("c.test").address;
+    let port = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    let address = port.local_addr().expect("an address");
     let join = format!("c.test={address}");
-    let mut lab = Lab::up(&["a.test", "--join", &join]).await;
+    let mut lab = up(&["a.test", "--join", &join]).await;
+    drop(port);
     let given = lab.find("event", "certificate");
     assert_eq!(given["domain"], "c.test");
-    for file in ["file", "key"] {
-        let text = std::fs::read_to_string(given[file].as_str().expect("a path"));
-        assert!(text.expect("a file").contains("-----BEGIN "));
-    }
+    let [certificate, key, ca] = ["file", "key", "ca"].map(|one| path(&given[one]));
     let names = NameServers::new(&[lab.names()]);
-    let found = names
-        .srv("_xmpp-server._tcp.c.test")
-        .await
-        .expect("a record");
-    assert_eq!(found[0].port, address.port());
+    let found = names.srv("_xmpp-server._tcp.c.test").await;
+    assert_eq!(found.expect("a record")[0].port, address.port());
+    let theirs = TestLab::builder().server(["c.test", "rooms.c.test"]);
+    let theirs = theirs.config(|config| {
+        for domain in &mut config.domains {
+            let (certificate, key) = (certificate.clone(), key.clone());
+            domain.certificate = Some(CertificateFiles { certificate, key });
+        }
+        config.s2s.enabled = true;
+        config.s2s.listen = vec![address];
+        config.s2s.dialback = Dialback::Never;
+        config.s2s.ca = vec![ca.clone()];
+        config.given.resolver = None;
+        config.dns.servers = vec![lab.names()];
+    });
+    let theirs = theirs.start().await.expect("a server");
+    let trust = Trust::pem(&std::fs::read_to_string(&ca).expect("a file"));
+    let ann = lab.client("ann@a.test").await;
+    let mut heard = available(&ann).await;
+    for there in ["cat@c.test", "cat@rooms.c.test"] {
+        let password = theirs.account(there).await;
+        let domain = there.trim_start_matches("cat@");
+        let mut cat = theirs.raw(domain).await.trusting(trust.clone());
+        cat.login("cat", &password, "x").await;
+        cat.presence("").await;
+        let hello = Stanza::chat(there, "hello").expect("a stanza");
+        ann.send_stanza(hello).await.expect("sent");
+        let got = cat.next_of("message").await;
+        assert_eq!(got.attr("from"), Some(ann.jid().as_str()), "{got}");
+        cat.chat(ann.jid().as_str(), there).await;
+        let came = timeout(PATIENCE, async {
+            while let Some(stanza) = heard.next_stanza().await {
+                if stanza.head.id.as_deref() == Some(there) {
+                    return true;
+                }
+            }
+            false
+        });
+        assert_eq!(came.await, Ok(true), "{there}");
+    }
     lab.order("links");
-    let link = lab.until(|event| event["event"] == "link").await;
+    let link = lab
+        .until(|event| event["event"] == "link" && event["connections"] != 0)
+        .await;
     assert_eq!(
         (&link["from"], &link["to"]),
         (&"a.test".into(), &"c.test".into())
@@ -286,6 +213,93 @@ async fn a_server_joins() {
     lab.order("kill c.test");
     let refused = lab.until(|event| event["event"] == "refused").await;
     assert_eq!(refused["text"], "c.test is served by somebody else");
+    // What comes from elsewhere is shown as that.
+    let out = |event: &&Value| event["way"] == "out" && event["domain"] == "a.test";
+    for event in lab.seen().iter().filter(out) {
+        let from = event["from"].as_str().unwrap_or_default();
+        assert!(from.starts_with("ann@a.test"), "{event}");
+    }
+}
+
+/// A component comes to its domain's server and is found from the other one's.
+#[tokio::test]
+async fn a_component_comes_in() {
+    let mut lab = up(&["a.test", "b.test", "--component", "gw.a.test"]).await;
+    let given = lab.find("event", "component");
+    assert_eq!(given["domain"], "gw.a.test");
+    let secret = given["secret"].as_str().expect("text").to_owned();
+    let names = NameServers::new(&[lab.names()]);
+    let found = names.srv("_xmpp-server._tcp.gw.a.test").await;
+    assert_eq!(&*found.expect("a record")[0].target, "a.test");
+    let mut gateway = component(lab.address("a.test", "component"), "gw.a.test", &secret).await;
+    let ben = lab.client("ben@b.test").await;
+    let heard = available(&ben).await;
+    let hello = Stanza::chat("x@gw.a.test", "hello").expect("a stanza");
+    ben.send_stanza(hello).await.expect("sent");
+    let got = gateway.next_of("message").await;
+    assert_eq!(got.attr("to"), Some("x@gw.a.test"));
+    gateway
+        .send(format!(
+            "<message from='x@gw.a.test' to='{}' type='chat'><body>back</body></message>",
+            ben.jid().as_str()
+        ))
+        .await;
+    assert_eq!(body(heard).await, "back");
+    lab.order("quit");
+    assert!(lab.ends().await);
+}
+
+async fn component(address: SocketAddr, domain: &str, secret: &str) -> Wire {
+    let stream = TcpStream::connect(address).await.expect("a connection");
+    let mut wire = Wire::over(stream, domain);
+    wire.send_component_header().await;
+    wire.shake_hands(secret).await;
+    let agreed = wire.next().await;
+    assert!(agreed.is(ns::COMPONENT, "handshake"), "{agreed}");
+    wire
+}
+
+/// Every listener is on `::1` too, where the name server sends those who like that better.
+#[tokio::test]
+async fn it_listens_by_ipv6_too() {
+    if std::net::TcpListener::bind("[::1]:0").is_err() {
+        println!("this system has no IPv6");
+        return;
+    }
+    let mut lab = up(&["a.test", "b.test", "--ipv6"]).await;
+    let there = lab.listening("b.test", "c2s-starttls");
+    let there = there.into_iter().find(SocketAddr::is_ipv6);
+    let there = there.expect("a listener");
+    let names = NameServers::new(&[lab.names()]);
+    let found = names.srv("_xmpp-client._tcp.b.test").await;
+    let mut found = found.expect("records").into_iter();
+    let record = found.find(|record| record.port == there.port());
+    let target = record.expect("a record").target;
+    let addresses = names.ipv6(&target).await.expect("an address");
+    assert_eq!(addresses, [std::net::Ipv6Addr::LOCALHOST]);
+    let builder = lab.builder("ben@b.test").connect_to(&there.to_string());
+    let ben = builder.connect().await.expect("a client");
+    let heard = available(&ben).await;
+    let ann = lab.client("ann@a.test").await;
+    let hello = Stanza::chat("ben@b.test", "by six").expect("a stanza");
+    ann.send_stanza(hello).await.expect("sent");
+    assert_eq!(body(heard).await, "by six");
+    lab.order("quit");
+    assert!(lab.ends().await);
+}
+
+/// Where the name server has the port that programs ask, there is a file that says so.
+#[tokio::test]
+async fn a_name_server_at_its_usual_port_has_a_file() {
+    const NAMES: &str = "127.0.53.7:53";
+    if std::net::UdpSocket::bind(NAMES).is_err() {
+        println!("this process may not have port 53");
+        return;
+    }
+    let lab = up(&["a.test", "--dns", NAMES]).await;
+    let file = lab.find("event", "resolver");
+    let text = std::fs::read_to_string(file["file"].as_str().expect("a path"));
+    assert_eq!(text.expect("a file"), "nameserver 127.0.53.7\n");
 }
 
 #[test]

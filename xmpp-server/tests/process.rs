@@ -21,6 +21,8 @@ mod configuration;
 mod drain;
 #[path = "process/end.rs"]
 mod end;
+#[path = "process/federation.rs"]
+mod federation;
 #[path = "process/files.rs"]
 mod files;
 #[path = "process/kill.rs"]

@@ -2,7 +2,7 @@
 
 use crate::lab::folder::Folder;
 use crate::lab::node::Node;
-use crate::lab::{LabError, Net, TestLab};
+use crate::lab::{LabError, Names, Net, TestLab};
 use crate::proxy::Proxy;
 use crate::trust::Trust;
 use std::collections::BTreeMap;
@@ -13,6 +13,7 @@ use xmpp_certs::DevCa;
 use xmpp_server::clock::Clock;
 use xmpp_server::config::{Config, DnsOverride, Storage};
 use xmpp_server::modules::Module;
+use xmpp_stream::resolve::Resolver;
 
 /// Least iterations that clients accept (RFC 7677 section 4): a lab signs in all the time.
 pub(crate) const SCRAM_ITERATIONS: u32 = 4096;
@@ -124,6 +125,7 @@ impl<'a> LabBuilder<'a> {
         for (index, names) in servers.iter().enumerate() {
             let mut config = self.pattern(&lab, names);
             config.dns.overrides = overrides(&lab, index, &servers);
+            config.given.resolver = Some(below(&lab, index, &servers));
             for change in &mut self.changes {
                 change(&mut config);
             }
@@ -204,17 +206,34 @@ fn overrides(
     from: usize,
     servers: &[Vec<String>],
 ) -> BTreeMap<Box<str>, DnsOverride> {
+    let found = elsewhere(lab, from, servers).map(|(name, addr)| {
+        let direct_tls = false;
+        (name.into(), DnsOverride { addr, direct_tls })
+    });
+    found.collect()
+}
+
+/// What a server asks of DNS otherwise: domains below those, such as rooms and components.
+fn below(lab: &TestLab, from: usize, servers: &[Vec<String>]) -> Resolver {
+    let names = Names::default();
+    for (name, address) in elsewhere(lab, from, servers) {
+        names.set_below(name, address.port());
+    }
+    Resolver::new(Arc::new(names))
+}
+
+/// The domains that are not a server's own, and where its links to them begin.
+fn elsewhere<'a>(
+    lab: &'a TestLab,
+    from: usize,
+    servers: &'a [Vec<String>],
+) -> impl Iterator<Item = (&'a str, SocketAddr)> {
     let served = servers.iter().enumerate();
     let served = served.flat_map(|(to, names)| names.iter().map(move |name| (to, name)));
     let joined = lab.joined.iter().enumerate();
     let joined = joined.map(|(at, (name, _))| (servers.len() + at, name));
-    let found = served.chain(joined).filter_map(|(to, name)| {
+    served.chain(joined).filter_map(move |(to, name)| {
         let link = lab.links.get(&(from, to))?;
-        let place = DnsOverride {
-            addr: link.address,
-            direct_tls: false,
-        };
-        Some((name.as_str().into(), place))
-    });
-    found.collect()
+        Some((name.as_str(), link.address))
+    })
 }

@@ -37,7 +37,7 @@ impl TestLab {
     /// `LabError::Connect`, `LabError::Closed`.
     pub async fn client(&self, jid: &str) -> Result<LabClient, LabError> {
         let builder = self.client_builder(jid).await;
-        self.online(builder.reconnect(Reconnect::never())).await
+        self.connected(builder.reconnect(Reconnect::never())).await
     }
 
     /// The same, which connects again whenever the connection is lost.
@@ -46,7 +46,7 @@ impl TestLab {
     /// `LabError::Connect`, `LabError::Closed`.
     pub async fn staying_client(&self, jid: &str) -> Result<LabClient, LabError> {
         let builder = self.client_builder(jid).await;
-        self.online(builder).await
+        self.connected(builder).await
     }
 
     /// A client of the library's that has signed in and is available, and does not connect again.
@@ -85,7 +85,7 @@ impl TestLab {
         }
     }
 
-    async fn online(&self, builder: Builder) -> Result<LabClient, LabError> {
+    async fn connected(&self, builder: Builder) -> Result<LabClient, LabError> {
         let (sender, messages) = unbounded_channel();
         let builder = builder.on_stanza(move |stanza| {
             if stanza.kind == Kind::Message {

@@ -113,6 +113,24 @@ impl Node {
             .collect()
     }
 
+    /// The same, also where they are in memory.
+    pub(crate) fn doors(&self) -> Vec<(ListenerKind, SocketAddr)> {
+        if self.net.is_none() {
+            return self.listeners();
+        }
+        let addresses = self.addresses();
+        let doors = [
+            (ListenerKind::C2sStartTls, Some(addresses.c2s)),
+            (ListenerKind::C2sTls, addresses.c2s_tls),
+            (ListenerKind::S2sStartTls, addresses.s2s),
+            (ListenerKind::S2sTls, addresses.s2s_tls),
+        ];
+        let doors = doors.into_iter();
+        doors
+            .filter_map(|(kind, address)| Some((kind, address?)))
+            .collect()
+    }
+
     /// Where other servers reach it; `None`: not at all.
     pub(crate) fn server_address(&self) -> Option<SocketAddr> {
         self.lock().up.as_ref()?.addresses.s2s
@@ -237,6 +255,7 @@ fn keep_ports(config: &mut Config, running: &Running) {
     config.c2s.listen_tls = of(ListenerKind::C2sTls);
     config.s2s.listen = of(ListenerKind::S2sStartTls);
     config.s2s.listen_tls = of(ListenerKind::S2sTls);
+    config.component.listen = of(ListenerKind::Component);
 }
 
 fn listen(net: &Net, handle: &Handle, served: &mut JoinSet<()>) -> Addresses {

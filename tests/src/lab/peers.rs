@@ -103,6 +103,13 @@ impl TestLab {
         wire
     }
 
+    /// The same as `wire`, available.
+    pub async fn online(&self, jid: &str) -> Wire {
+        let mut wire = self.wire(jid).await;
+        wire.presence("").await;
+        wire
+    }
+
     async fn sign_in(&self, wire: &mut Wire, jid: &Jid) {
         let password = self.account(jid.bare_str()).await;
         let local = jid.local().expect("an account");

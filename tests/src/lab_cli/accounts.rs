@@ -6,7 +6,9 @@ use crate::lab_cli::Trouble;
 use crate::script::stage::read_accounts;
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
-use std::fs;
+use std::fs::OpenOptions;
+use std::io::{self, Write as _};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use xmpp_server::random;
 use xmpp_server::users::UserError;
@@ -23,7 +25,7 @@ pub(super) async fn make(lab: &TestLab, file: &Path) -> Result<BTreeMap<String, 
         false => BTreeMap::new(),
     };
     let trouble =
-        |what: String, why: UserError| Trouble::Io(what, std::io::Error::other(why.to_string()));
+        |what: String, why: UserError| Trouble::Io(what, io::Error::other(why.to_string()));
     let mut accounts = BTreeMap::new();
     for domain in lab.domains() {
         for local in LOCAL_PARTS {
@@ -45,13 +47,20 @@ pub(super) async fn make(lab: &TestLab, file: &Path) -> Result<BTreeMap<String, 
     for (name, password) in accounts.iter().chain(&known) {
         let _ = writeln!(text, "{name},{password}");
     }
-    let written = fs::write(file, text);
+    let written = write(file, &text);
     written.map_err(|error| Trouble::Io(file.display().to_string(), error))?;
     Ok(accounts)
 }
 
+/// For nobody else's eyes.
+fn write(file: &Path, text: &str) -> io::Result<()> {
+    let mut options = OpenOptions::new();
+    let options = options.write(true).create(true).truncate(true).mode(0o600);
+    options.open(file)?.write_all(text.as_bytes())
+}
+
 /// Twelve letters and digits that are not mistaken for one another.
-fn new_password() -> String {
+pub(super) fn new_password() -> String {
     const LETTERS: &[u8; 32] = b"abcdefghijkmnpqrstuvwxyz23456789";
     let mut bytes = [0; 12];
     random::fill(&mut bytes);

@@ -31,19 +31,25 @@ impl Module for Shown {
         for kind in [Kind::Message, Kind::Presence, Kind::Iq] {
             let events = self.events.clone();
             scope.hook(Stage::Strip, Filter::kind(kind), move |stanza, cx| {
-                tell(&events, &cx.host.domain, stanza, false);
+                if !is_from_elsewhere(stanza, &cx.host.domain) {
+                    tell(&events, &cx.host.domain, stanza, false);
+                }
                 Flow::Continue
             });
             let events = self.events.clone();
             scope.hook(Stage::InStrip, Filter::kind(kind), move |stanza, cx| {
-                let from = stanza.head.from.as_ref().map(Jid::domain);
-                if from.is_some_and(|from| from != &*cx.host.domain) {
+                if is_from_elsewhere(stanza, &cx.host.domain) {
                     tell(&events, &cx.host.domain, stanza, true);
                 }
                 Flow::Continue
             });
         }
     }
+}
+
+fn is_from_elsewhere(stanza: &Stanza, domain: &str) -> bool {
+    let from = stanza.head.from.as_ref().map(Jid::domain);
+    from.is_some_and(|from| from != domain)
 }
 
 fn tell(events: &UnboundedSender<Event>, domain: &str, stanza: &Stanza, arrived: bool) {

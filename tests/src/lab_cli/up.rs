@@ -3,55 +3,44 @@
 
 use crate::lab::TestLab;
 use crate::lab_cli::arguments::{Joined, Up};
+use crate::lab_cli::folder::Folder;
 use crate::lab_cli::orders::{self, Fault, HELP, Order};
-use crate::lab_cli::ports::{self, Ports};
+use crate::lab_cli::ports::{self, Choice, Ports};
 use crate::lab_cli::view::{Event, View};
-use crate::lab_cli::{Trouble, accounts, stanzas};
-use crate::zone::NameServer;
+use crate::lab_cli::{Trouble, accounts, names, stanzas};
 use std::collections::BTreeMap;
 use std::io;
-use std::net::{Ipv4Addr, SocketAddr};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
-use xmpp_certs::DevCa;
 use xmpp_server::clock::Clock;
-use xmpp_server::config::{Config, Storage};
+use xmpp_server::config::{AllowedComponent, Config, Storage};
+use xmpp_server::listener::ListenerKind;
+use xmpp_stream::stream::component::Secret;
 
-/// Where the name server answers unless it is said.
-const NAMES_PORT: u16 = 5353;
 /// How often links are looked at.
 const LOOK: Duration = Duration::from_millis(500);
 
 /// Until Ctrl-C, SIGTERM or `quit`.
 pub(super) async fn run(up: Up) -> Result<(), Trouble> {
     let served = up.served()?;
-    let joined = up.joined(&served)?;
+    let (joined, components) = (up.joined(&served)?, components(&up, &served)?);
     let view = View::new(up.json);
     // Before anything is there that has to be put away.
     let mut signals = Signals::new()?;
     let folder = Folder::new(up.data.as_deref())?;
-    let authority = folder.0.join("ca");
     let now = Clock::start().system_now();
-    let ca = DevCa::load_or_create(&authority, now).map_err(Trouble::Authority)?;
-    let mut certificates = Vec::new();
-    for one in &joined {
-        let made = ca.ensure_domain(&folder.0.join("certs"), &one.domain, now);
-        certificates.push((one.domain.clone(), made.map_err(Trouble::Authority)?));
-    }
+    let ca = folder.authority(now)?;
+    let given = folder.given(&ca, &joined, now)?;
     let (events, mut shown) = unbounded_channel();
-    let ports: BTreeMap<String, Ports> = served
-        .iter()
-        .enumerate()
-        .map(|(number, domain)| (domain.clone(), ports::choose(number, up.any_port)))
-        .collect();
+    let ports = ports(&up, &served, &components);
     let data = up.data.clone();
     let mut builder = TestLab::builder()
         .domains(served.iter().map(String::as_str))
         .authority(Arc::new(ca))
-        .config(|config| configure(config, &ports, data.as_deref()));
+        .config(|config| configure(config, &ports, &components, data.as_deref()));
     for one in &joined {
         builder = builder.join(&one.domain, one.address);
     }
@@ -59,22 +48,21 @@ pub(super) async fn run(up: Up) -> Result<(), Trouble> {
         builder = builder.module(stanzas::module(events));
     }
     let lab = builder.start().await?;
-    let names = name_server(&lab, &joined, up.dns).await?;
-    let file = folder.0.join("accounts.txt");
+    let names = names::serve(&lab, &joined, &components, up.dns).await?;
+    let file = folder.path().join("accounts.txt");
     let accounts = accounts::make(&lab, &file).await?;
-    view.show(&Event::Authority(authority.join("ca.pem")));
+    view.show(&Event::Authority(folder.ca_file()));
     view.show(&Event::Names(names.address));
+    if let Some(file) = folder.resolver(names.address)? {
+        view.show(&Event::Resolver(file));
+    }
     tell_places(&view, &lab, &ports, up.any_port);
     for Joined { domain, address } in joined.iter().cloned() {
         view.show(&Event::Joined { domain, address });
     }
-    for (domain, made) in certificates {
-        let (certificate, key) = (made.certificate, made.key);
-        view.show(&Event::Certificate {
-            domain,
-            certificate,
-            key,
-        });
+    given.iter().for_each(|given| view.show(given));
+    for Allowed { name, secret, .. } in components {
+        view.show(&Event::Component { name, secret });
     }
     view.show(&Event::Accounts(file));
     for (jid, password) in accounts {
@@ -98,6 +86,44 @@ pub(super) async fn run(up: Up) -> Result<(), Trouble> {
         () = signals.any() => {}
     }
     Ok(())
+}
+
+/// A component that may come, by its secret.
+pub(super) struct Allowed {
+    pub(super) name: String,
+    /// Whose server it comes to.
+    pub(super) domain: String,
+    secret: String,
+}
+
+fn components(up: &Up, served: &[String]) -> Result<Vec<Allowed>, Trouble> {
+    let components = up.components(served)?.into_iter().map(|one| Allowed {
+        name: one.name,
+        domain: one.domain,
+        secret: one.secret.unwrap_or_else(accounts::new_password),
+    });
+    Ok(components.collect())
+}
+
+/// Where each domain is served.
+fn ports(up: &Up, served: &[String], components: &[Allowed]) -> BTreeMap<String, Ports> {
+    let how = Choice {
+        any_port: up.any_port,
+        ipv6: up.ipv6,
+    };
+    let choose = |(number, domain): (usize, &String)| {
+        let mut kinds = vec![
+            ListenerKind::C2sStartTls,
+            ListenerKind::C2sTls,
+            ListenerKind::S2sStartTls,
+            ListenerKind::S2sTls,
+        ];
+        if components.iter().any(|one| one.domain == *domain) {
+            kinds.push(ListenerKind::Component);
+        }
+        (domain.clone(), ports::choose(number, &kinds, how))
+    };
+    served.iter().enumerate().map(choose).collect()
 }
 
 /// What ends it from outside.
@@ -124,87 +150,42 @@ impl Signals {
 }
 
 /// What the servers are told beside what a lab tells them.
-fn configure(config: &mut Config, ports: &BTreeMap<String, Ports>, data: Option<&Path>) {
+fn configure(
+    config: &mut Config,
+    ports: &BTreeMap<String, Ports>,
+    components: &[Allowed],
+    data: Option<&Path>,
+) {
     let Some(name) = config.domains.first().map(|domain| domain.name.clone()) else {
         return;
     };
     if let Some(ports) = ports.get(&name) {
-        config.c2s.listen = vec![ports.c2s];
-        config.c2s.listen_tls = vec![ports.c2s_tls];
-        config.s2s.listen = vec![ports.s2s];
-        config.s2s.listen_tls = vec![ports.s2s_tls];
+        ports.put(config);
     }
+    let ours = components.iter().filter(|one| one.domain == name);
+    let allow = ours.map(|one| AllowedComponent {
+        domain: one.name.as_str().into(),
+        secret: Secret::new(&one.secret),
+    });
+    config.component.allow = allow.collect();
+    // Also where a lab of one domain has nobody to link with yet.
+    config.s2s.enabled = true;
     if let Some(data) = data {
         config.data_dir = Some(data.join(&name));
         config.storage = Storage::Sqlite;
     }
 }
 
-/// A folder for authority and accounts; a temporary one goes at the end.
-struct Folder(PathBuf, bool);
-
-impl Folder {
-    fn new(data: Option<&Path>) -> Result<Self, Trouble> {
-        let temporary = || {
-            let name = format!("xmpp-lab-{}", std::process::id());
-            std::env::temp_dir().join(name)
-        };
-        let path = data.map_or_else(temporary, Path::to_owned);
-        std::fs::create_dir_all(&path)
-            .map_err(|error| Trouble::Io(path.display().to_string(), error))?;
-        Ok(Self(path, data.is_none()))
-    }
-}
-
-impl Drop for Folder {
-    fn drop(&mut self) {
-        if self.1 {
-            let _ = std::fs::remove_dir_all(&self.0);
-        }
-    }
-}
-
-async fn name_server(
-    lab: &TestLab,
-    joined: &[Joined],
-    wanted: Option<SocketAddr>,
-) -> Result<NameServer, Trouble> {
-    let mut zone = lab.zone();
-    let mut origins: Vec<&str> = lab.domains().collect();
-    for Joined { domain, address } in joined {
-        let service = format!("_xmpp-server._tcp.{domain}");
-        zone =
-            zone.host(domain, &address.ip().to_string())
-                .srv(&service, 10, domain, address.port());
-        origins.push(domain);
-    }
-    let usual = SocketAddr::from((Ipv4Addr::LOCALHOST, NAMES_PORT));
-    let started = match (zone.serve(wanted.unwrap_or(usual), &origins).await, wanted) {
-        (Err(error), None) if error.kind() == io::ErrorKind::AddrInUse => {
-            let any = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
-            zone.serve(any, &origins).await
-        }
-        (started, _) => started,
-    };
-    let at = wanted.unwrap_or(usual);
-    started.map_err(|error| Trouble::Io(format!("name server at {at}"), error))
-}
-
 fn tell_places(view: &View, lab: &TestLab, ports: &BTreeMap<String, Ports>, any_port: bool) {
     for domain in lab.domains() {
         for (listener, address) in lab.listeners(domain) {
-            let wanted = ports.get(domain).map(|ports| match listener.as_str() {
-                "c2s-starttls" => (ports.c2s, 5222),
-                "c2s-tls" => (ports.c2s_tls, 5223),
-                "s2s-starttls" => (ports.s2s, 5269),
-                _ => (ports.s2s_tls, 5270),
-            });
-            let instead_of = wanted.filter(|(wanted, _)| wanted.port() == 0 && !any_port);
+            let wanted = ports.get(domain).filter(|_| !any_port);
+            let instead_of = wanted.and_then(|ports| ports.instead_of(listener, address));
             view.show(&Event::Listening {
                 domain: domain.to_owned(),
                 listener: listener.as_str(),
                 address,
-                instead_of: instead_of.map(|(_, usual)| usual),
+                instead_of,
             });
         }
     }

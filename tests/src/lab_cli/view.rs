@@ -22,11 +22,17 @@ pub(super) enum Event {
     },
     /// The file of the CA certificate.
     Authority(PathBuf),
-    /// What the server of a joined domain may show.
+    /// What the server of a joined domain may show, and whom it is to believe.
     Certificate {
         domain: String,
         certificate: PathBuf,
         key: PathBuf,
+        ca: PathBuf,
+    },
+    /// A component that may come, and by what.
+    Component {
+        name: String,
+        secret: String,
     },
     /// What a demonstration does.
     Demo(String),
@@ -54,6 +60,8 @@ pub(super) enum Event {
     /// Where the name server answers.
     Names(SocketAddr),
     Ready,
+    /// For programs that can ask no other port than 53.
+    Resolver(PathBuf),
     /// An order was not understood.
     Refused(String),
     Stanza {
@@ -104,11 +112,14 @@ impl Event {
                 domain,
                 certificate,
                 key,
+                ca,
             } => format!(
-                "certificate     {domain} {} {}",
+                "certificate     {domain} {} {} {}",
                 certificate.display(),
-                key.display()
+                key.display(),
+                ca.display()
             ),
+            Self::Component { name, secret } => format!("component       {name} {secret}"),
             Self::Demo(what) | Self::Done(what) => what.clone(),
             Self::Ending => "ending".into(),
             Self::Joined { domain, address } => format!("joined          {domain} {address}"),
@@ -134,6 +145,7 @@ impl Event {
             }
             Self::Names(address) => format!("name server     {address}"),
             Self::Ready => "ready".into(),
+            Self::Resolver(file) => format!("resolv.conf     {}", file.display()),
             Self::Refused(why) => format!("? {why}"),
             Self::Stanza {
                 domain,
@@ -158,9 +170,13 @@ impl Event {
                 domain,
                 certificate,
                 key,
+                ca,
             } => json!({
-                "event": "certificate", "domain": domain, "file": certificate, "key": key
+                "event": "certificate", "domain": domain, "file": certificate, "key": key, "ca": ca
             }),
+            Self::Component { name, secret } => {
+                json!({"event": "component", "domain": name, "secret": secret})
+            }
             Self::Demo(what) => json!({"event": "demo", "text": what}),
             Self::Done(what) => json!({"event": "done", "text": what}),
             Self::Ending => json!({"event": "ending"}),
@@ -188,6 +204,7 @@ impl Event {
             }),
             Self::Names(address) => json!({"event": "dns", "address": address.to_string()}),
             Self::Ready => json!({"event": "ready"}),
+            Self::Resolver(file) => json!({"event": "resolver", "file": file}),
             Self::Refused(why) => json!({"event": "refused", "text": why}),
             Self::Stanza {
                 domain,

@@ -70,25 +70,13 @@ pub async fn populate_with(
     contacts: usize,
     keys: &[StoredKeys],
 ) {
-    let handle = server.handle();
-    let jid = |number: usize| {
-        BareJid::account(&local(number % accounts), DOMAIN).expect("the name of an account")
-    };
-    let store = &handle.core().store;
-    let held = xmpp_server::offers::set_of(keys);
-    handle.core().offers.narrow(DOMAIN, held);
-    let create = |number| WriteOp::AccountCreate {
-        account: jid(number),
-        keys: keys.to_vec(),
-        created: 0,
-    };
-    for first in (0..accounts).step_by(BATCH) {
-        let ops = (first..accounts.min(first + BATCH)).map(create);
-        store.submit(ops.collect()).await.expect("accounts");
-    }
+    create(server, DOMAIN, accounts, keys).await;
     if contacts == 0 {
         return;
     }
+    let handle = server.handle();
+    let jid = |number: usize| account(number % accounts, DOMAIN);
+    let store = &handle.core().store;
     for number in 0..accounts {
         let ahead = (1..=contacts / 2).map(|step| jid(number + step));
         let behind = (1..=contacts - contacts / 2).map(|step| jid(number + accounts - step));
@@ -103,6 +91,30 @@ pub async fn populate_with(
             });
         store.submit(rows.collect()).await.expect("a roster");
     }
+}
+
+/// Makes accounts `u0`, `u1`, … of a domain, without contacts.
+///
+/// # Panics
+/// The store fails.
+pub async fn create(server: &Running, domain: &str, accounts: usize, keys: &[StoredKeys]) {
+    let handle = server.handle();
+    let held = xmpp_server::offers::set_of(keys);
+    handle.core().offers.narrow(domain, held);
+    let create = |number| WriteOp::AccountCreate {
+        account: account(number, domain),
+        keys: keys.to_vec(),
+        created: 0,
+    };
+    for first in (0..accounts).step_by(BATCH) {
+        let ops = (first..accounts.min(first + BATCH)).map(create);
+        let made = handle.core().store.submit(ops.collect()).await;
+        made.expect("accounts");
+    }
+}
+
+fn account(number: usize, domain: &str) -> BareJid {
+    BareJid::account(&local(number), domain).expect("the name of an account")
 }
 
 fn row(jid: BareJid, ver: u64) -> RosterRow {

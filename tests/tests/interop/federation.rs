@@ -5,6 +5,8 @@
 mod config;
 #[path = "federation/cuts.rs"]
 pub(crate) mod cuts;
+#[path = "federation/ways.rs"]
+pub(crate) mod ways;
 #[path = "federation/world.rs"]
 mod world;
 
@@ -21,7 +23,7 @@ use xmpp_client::{
 };
 
 use world::Side;
-pub(crate) use world::{Make, Proof, World};
+pub(crate) use world::{Make, Options, Proof, World};
 
 pub(crate) async fn chat(world: Arc<World>) -> Outcome {
     let (ann, ben) = (world.ours.online().await, world.theirs.online().await);

@@ -48,6 +48,24 @@ pub(crate) fn ours(program: &Path, folder: &Folder, config: &Path) -> Command {
     command
 }
 
+/// The same program, which asks whom this file names: for itself, and it alone, the file lies where
+/// /etc/resolv.conf is.
+pub(crate) fn asking(resolver: &Path, command: &Command) -> Command {
+    const SCRIPT: &str = "mount --bind \"$0\" /etc/resolv.conf && exec \"$@\"";
+    let nobody = NOBODY.to_string();
+    let mut all = Command::new("unshare");
+    all.args(["--mount", "sh", "-c", SCRIPT]).arg(resolver);
+    all.args(["setpriv", "--reuid", &nobody, "--regid", &nobody]);
+    all.arg("--clear-groups").arg(command.get_program());
+    all.args(command.get_args());
+    for (name, value) in command.get_envs() {
+        if let Some(value) = value {
+            all.env(name, value);
+        }
+    }
+    all
+}
+
 /// Ports that are free now.
 pub(crate) fn free_ports<const N: usize>() -> [SocketAddr; N] {
     let free = |_| TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port");
@@ -99,6 +117,11 @@ impl Folder {
 
     /// With this certificate; anchors for clients and for other servers are in `ca.pem`.
     pub(crate) fn with(name: &str, leaf: &Leaf, ca_pem: &str) -> Self {
+        Self::with_pem(name, [&leaf.chain_pem, &leaf.key_pem], ca_pem)
+    }
+
+    /// The same of the texts of a chain and its key.
+    pub(crate) fn with_pem(name: &str, [chain, key]: [&str; 2], ca_pem: &str) -> Self {
         static NUMBER: AtomicUsize = AtomicUsize::new(0);
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
         let name = format!("xmpp-interop-{name}-{}-{number}", std::process::id());
@@ -109,9 +132,9 @@ impl Folder {
             ca_pem: ca_pem.to_owned(),
         };
         folder.write("ca.pem", ca_pem);
-        folder.write("chain.pem", &leaf.chain_pem);
-        folder.write("key.pem", &leaf.key_pem);
-        folder.write("both.pem", &format!("{}{}", leaf.chain_pem, leaf.key_pem));
+        folder.write("chain.pem", chain);
+        folder.write("key.pem", key);
+        folder.write("both.pem", &format!("{chain}{key}"));
         folder
     }
 
@@ -150,6 +173,14 @@ pub(crate) struct Process {
 impl Process {
     /// Starts a program with what is in the folder.
     pub(crate) fn start(mut command: Command, folder: Folder) -> Self {
+        if is_root() {
+            command.uid(NOBODY).gid(NOBODY);
+        }
+        Self::start_as_root(command, folder)
+    }
+
+    /// The same for one that gives itself to `nobody`.
+    pub(crate) fn start_as_root(mut command: Command, folder: Folder) -> Self {
         let output = fs::File::create(folder.path.join("output")).expect("a file");
         let errors = output.try_clone().expect("a file");
         command
@@ -160,7 +191,6 @@ impl Process {
             .stderr(errors);
         if is_root() {
             give_away(&folder.path);
-            command.uid(NOBODY).gid(NOBODY);
         }
         let child = command.spawn().unwrap_or_else(|error| {
             panic!("{command:?} does not start ({error}); is the package installed?")
@@ -187,7 +217,7 @@ impl Drop for Process {
     }
 }
 
-fn is_root() -> bool {
+pub(crate) fn is_root() -> bool {
     fs::metadata("/proc/self").is_ok_and(|process| process.uid() == 0)
 }
 

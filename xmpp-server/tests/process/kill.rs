@@ -5,14 +5,15 @@ use crate::peer::Peer;
 use std::path::Path;
 
 /// Messages of one round.
-const MESSAGES: u32 = 1000;
+pub(crate) const MESSAGES: u32 = 1000;
+const ANN: &str = "ann@localhost";
 /// Messages that the client sends ahead of what was acknowledged.
 const AHEAD: u32 = 100;
 
-struct Dice(u64);
+pub(crate) struct Dice(pub(crate) u64);
 
 impl Dice {
-    fn below(&mut self, bound: u32) -> u32 {
+    pub(crate) fn below(&mut self, bound: u32) -> u32 {
         self.0 ^= self.0 << 13;
         self.0 ^= self.0 >> 7;
         self.0 ^= self.0 << 17;
@@ -20,7 +21,7 @@ impl Dice {
     }
 }
 
-fn number(name: &str, otherwise: u64) -> u64 {
+pub(crate) fn number(name: &str, otherwise: u64) -> u64 {
     match std::env::var(name) {
         Ok(text) => text.parse().unwrap(),
         Err(_) => otherwise,
@@ -37,13 +38,21 @@ fn counted(text: &str) -> u32 {
     counts.max().unwrap_or(0)
 }
 
-fn message(id: u32) -> String {
-    format!("<message to='ann@localhost' type='chat' id='{id}'><body>message {id}</body></message>")
+fn message(to: &str, id: u32) -> String {
+    format!("<message to='{to}' type='chat' id='{id}'><body>message {id}</body></message>")
 }
 
-fn sender(server: &Ready, data: &Path) -> Peer {
-    let ca = data.join("ca/ca.pem");
-    let mut peer = Peer::sign_in(server.starttls(), &ca, "ben@localhost", "secret").unwrap();
+/// The numbers in what came.
+pub(crate) fn numbers(text: &str) -> Vec<u32> {
+    let bodies = text.split("<body>message ").skip(1);
+    bodies
+        .map(|rest| rest.split_once('<').unwrap().0.parse().unwrap())
+        .collect()
+}
+
+/// Somebody with stream management.
+pub(crate) fn managed(server: &Ready, ca: &Path, jid: &str) -> Peer {
+    let mut peer = Peer::sign_in(server.starttls(), ca, jid, "secret").unwrap();
     peer.send("<enable xmlns='urn:xmpp:sm:3'/>");
     peer.until("<enabled xmlns='urn:xmpp:sm:3'/>");
     peer
@@ -51,12 +60,17 @@ fn sender(server: &Ready, data: &Path) -> Peer {
 
 /// Sends messages from the first on, a bounded number ahead; kills the server before the last so
 /// many. Gives the count that the client was told.
-fn send(peer: &mut Peer, first: u32, kill: Option<(u32, &mut Process)>) -> u32 {
+pub(crate) fn send(
+    peer: &mut Peer,
+    to: &str,
+    first: u32,
+    kill: Option<(u32, &mut Process)>,
+) -> u32 {
     let end = kill.as_ref().map_or(MESSAGES, |(at, _)| *at);
     let (mut sent, mut h) = (first, 0);
     while sent < end {
         let upto = (sent + 10).min(end);
-        let mut text: String = (sent..upto).map(message).collect();
+        let mut text: String = (sent..upto).map(|id| message(to, id)).collect();
         text.push_str("<r xmlns='urn:xmpp:sm:3'/>");
         peer.send(&text);
         sent = upto;
@@ -91,10 +105,7 @@ fn waiting(server: &Ready, data: &Path) -> Vec<u32> {
     let text = peer.until("id='end'");
     peer.send("</stream:stream>");
     peer.rest();
-    let bodies = text.split("<body>message ").skip(1);
-    bodies
-        .map(|rest| rest.split_once('<').unwrap().0.parse().unwrap())
-        .collect()
+    numbers(&text)
 }
 
 /// One round: killed, looked at, and sent again what was not acknowledged. The even rounds look
@@ -113,8 +124,9 @@ fn round(seed: u64) {
     }
     let kill_at = dice.below(MESSAGES) + 1;
     let mut server = ready(&data, &[]);
-    let mut peer = sender(&server, &data);
-    let h = send(&mut peer, 0, Some((kill_at, &mut server.process)));
+    let ca = data.join("ca/ca.pem");
+    let mut peer = managed(&server, &ca, "ben@localhost");
+    let h = send(&mut peer, ANN, 0, Some((kill_at, &mut server.process)));
     println!("seed {seed}: killed after {kill_at}, {h} acknowledged");
     drop(server);
     let server = ready(&data, &[]);
@@ -128,8 +140,8 @@ fn round(seed: u64) {
         );
         assert!(seen.len() as u32 >= h, "seed {seed}: {} of {h}", seen.len());
     }
-    let mut peer = sender(&server, &data);
-    send(&mut peer, h, None);
+    let mut peer = managed(&server, &ca, "ben@localhost");
+    send(&mut peer, ANN, h, None);
     drop(peer);
     seen.extend(waiting(&server, &data));
     let expected: Vec<u32> = (0..MESSAGES).collect();

@@ -408,8 +408,9 @@ impl AsyncRead for ServerTls {
             return Poll::Ready(Ok(()));
         }
         let outcome = this.poll_text(cx, buffer);
-        let waits = this.can_wait && matches!(outcome, Poll::Ready(Ok(())));
-        if !this.unsent.is_empty() && !waits {
+        let is_heard = matches!(outcome, Poll::Ready(Ok(())));
+        let keeps = this.can_wait && is_heard;
+        if !keeps && !this.unsent.is_empty() {
             // Answers to what was read. Whether they leave is for the next write to tell.
             let _ = this.poll_drain(cx);
         }

@@ -1,12 +1,18 @@
 //! What the servers of two domains are told, so that each finds the other on the loopback interface
 //! and believes it by certificate or by dialback. docs/FEDERATION.md shows them filled in.
 
-use super::world::{At, Proof};
-use crate::process::Folder;
+use super::world::{Asked, At, Make, Options, Proof};
+use crate::process::{self, Folder};
 use std::net::SocketAddr;
+use std::process::Command;
 
 /// Our own server's.
-pub(super) fn ours(folder: &Folder, at: &At, proof: Proof, theirs: &At) -> String {
+pub(super) fn ours(
+    folder: &Folder,
+    at: &At,
+    (proof, options): (Proof, Options<'_>),
+    theirs: &At,
+) -> String {
     let dialback = if proof.may_dial_back() {
         "tls"
     } else {
@@ -16,7 +22,18 @@ pub(super) fn ours(folder: &Folder, at: &At, proof: Proof, theirs: &At) -> Strin
         Proof::Dialback => String::new(),
         _ => format!("{:?}", folder.path.join("ca.pem")),
     };
-    let override_of = |name: &str| format!("{name:?} = \"{}\"\n", theirs.way.address);
+    let (listen_tls, place) = match options.direct_tls {
+        true => {
+            let address = theirs.ways.direct_tls.address;
+            let place = format!("{{ addr = \"{address}\", direct_tls = true }}");
+            (format!("\"{}\"", at.s2s_tls), place)
+        }
+        false => {
+            let address = theirs.ways.starttls.address;
+            (String::new(), format!("\"{address}\""))
+        }
+    };
+    let override_of = |name: &str| format!("{name:?} = {place}\n");
     let overrides: String = theirs
         .names()
         .iter()
@@ -38,7 +55,7 @@ listen_tls = []
 
 [s2s]
 listen = ["{s2s}"]
-listen_tls = []
+listen_tls = [{listen_tls}]
 dialback = "{dialback}"
 ca = [{ca}]
 
@@ -51,15 +68,52 @@ ca = [{ca}]
     )
 }
 
-/// Prosody's.
-pub(super) fn prosody(
+/// The other server's program, with its configuration in the folder.
+pub(super) fn theirs(
+    make: Make,
     folder: &Folder,
     at: &At,
-    proof: Proof,
-    dns: SocketAddr,
-    modules: &[&str],
+    how: (Proof, Options<'_>),
+    asked: Asked<'_>,
+) -> Command {
+    let command = match make {
+        Make::Prosody => {
+            folder.write("mod_lab_names.lua", LAB_NAMES);
+            let config = prosody(folder, at, how, &asked);
+            process::prosody(&folder.write("prosody.cfg.lua", &config))
+        }
+        Make::Ejabberd => {
+            let config = folder.write("ejabberd.yml", &ejabberd(folder, at, how));
+            let mut command = process::ejabberd(folder, &config);
+            if let Asked::At(names) = asked {
+                command.env("ERL_INETRC", folder.write("inetrc", &inetrc(names)));
+            }
+            command
+        }
+    };
+    match asked {
+        Asked::At(_) => command,
+        Asked::Resolver(file) => process::asking(file, &command),
+    }
+}
+
+/// Prosody's.
+fn prosody(
+    folder: &Folder,
+    at: &At,
+    (proof, options): (Proof, Options<'_>),
+    asked: &Asked<'_>,
 ) -> String {
-    let more: String = modules.iter().map(|name| format!(", {name:?}")).collect();
+    let (module, dns) = match asked {
+        Asked::At(names) => (", \"lab_names\"", names.port()),
+        Asked::Resolver(_) => ("", 0),
+    };
+    let more = options.modules.iter().map(|name| format!(", {name:?}"));
+    let more: String = more.collect();
+    let direct_tls = match options.direct_tls {
+        true => format!("s2s_direct_tls_ports = {{ {} }}", at.s2s_tls.port()),
+        false => String::new(),
+    };
     let (secure, dialback) = match proof.may_dial_back() {
         true => (false, ", \"dialback\""),
         false => (true, ""),
@@ -78,9 +132,10 @@ log = {{ {{ levels = {{ min = "debug" }}, to = "file", filename = "{folder}/pros
 interfaces = {{ "127.0.0.1" }}
 c2s_ports = {{ {c2s} }}
 s2s_ports = {{ {s2s} }}
+{direct_tls}
 ssl = {{ key = "{folder}/key.pem"; certificate = "{folder}/chain.pem"; {ca} }}
 modules_enabled = {{
-    "roster", "saslauth", "tls", "disco", "vcard_legacy", "pep", "ping", "register", "lab_names"{dialback}{more}
+    "roster", "saslauth", "tls", "disco", "vcard_legacy", "pep", "ping", "register"{module}{dialback}{more}
 }}
 lab_names_port = {dns}
 authentication = "internal_hashed"
@@ -96,7 +151,6 @@ Component "{rooms}" "muc"
         folder = folder.show(),
         c2s = at.c2s.port(),
         s2s = at.s2s.port(),
-        dns = dns.port(),
         domain = at.domain,
         rooms = at.rooms(),
     )
@@ -104,7 +158,7 @@ Component "{rooms}" "muc"
 
 /// A module for Prosody: names are asked for at a port of this machine. By itself Prosody asks port 53
 /// of what /etc/resolv.conf says.
-pub(super) const LAB_NAMES: &str = r#"
+const LAB_NAMES: &str = r#"
 module:set_global();
 local adns = require "net.adns";
 local port = module:get_option_number("lab_names_port");
@@ -125,7 +179,14 @@ end
 "#;
 
 /// ejabberd's.
-pub(super) fn ejabberd(folder: &Folder, at: &At, proof: Proof) -> String {
+fn ejabberd(folder: &Folder, at: &At, (proof, options): (Proof, Options<'_>)) -> String {
+    let direct_tls = match options.direct_tls {
+        true => format!(
+            "  - port: {}\n    ip: \"127.0.0.1\"\n    module: ejabberd_s2s_in\n    tls: true\n",
+            at.s2s_tls.port()
+        ),
+        false => String::new(),
+    };
     let dialback = match proof.may_dial_back() {
         true => "  mod_s2s_dialback: {}\n",
         false => "",
@@ -153,7 +214,7 @@ listen:
   - port: {s2s}
     ip: "127.0.0.1"
     module: ejabberd_s2s_in
-auth_method: internal
+{direct_tls}auth_method: internal
 auth_password_format: scram
 registration_timeout: infinity
 modules:
@@ -179,7 +240,7 @@ modules:
 
 /// Whom the Erlang system of ejabberd asks for names. The last line is the last: reading another
 /// resolv.conf forgets what was said of name servers before.
-pub(super) fn inetrc(dns: SocketAddr) -> String {
+fn inetrc(dns: SocketAddr) -> String {
     let port = dns.port();
     format!(
         "{{resolv_conf, \"\"}}.\n{{hosts_file, \"\"}}.\n{{lookup, [dns]}}.\n\

@@ -79,15 +79,15 @@ async fn play(from: &Side, to: &Side) -> (Tally, usize) {
     let (ann, ben) = (from.online().await, to.online().await);
     let mut heard = (ann.events(), ben.events());
     let mut tally = Tally::default();
-    let start = to.way.accepted();
+    let start = to.ways.starttls.accepted();
     for round in 0..ROUNDS {
         is_up(&mut tally, (&ann, &mut heard.0), (&ben, &mut heard.1)).await;
-        to.way.cut_after(CUT_AFTER);
+        to.ways.starttls.cut_after(CUT_AFTER);
         let (to_ben, first) = (ben.jid().into_jid(), round * ROUND);
         let sending = send(&ann, &to_ben, first..first + ROUND);
         tokio::join!(tally.take(&mut heard.0, &mut heard.1), sending);
     }
-    (tally, to.way.accepted() - start)
+    (tally, to.ways.starttls.accepted() - start)
 }
 
 /// Words that do not count, until one is heard.

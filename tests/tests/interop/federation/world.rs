@@ -2,16 +2,21 @@
 
 use super::config;
 use crate::process::{self, Folder, Process};
+use std::fs;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use xmpp_certs::{DevCa, Leaf};
 use xmpp_client::{Jid, Stanza, Ty, XmppClient};
 use xmpp_server::config::Config;
 use xmpp_server::{Running, Server};
+use xmpp_testkit::laboratory::{LabProcess, path};
 use xmpp_testkit::zone::NameServer;
 use xmpp_testkit::{Place, Proxy, Trust, Wire, Zone};
+
+/// Where the name server of a laboratory answers: at the port that everybody asks.
+const NAMES: &str = "127.0.53.9:53";
 
 /// How the servers prove who they are.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -72,19 +77,40 @@ pub(super) struct At {
     pub(super) domain: &'static str,
     pub(super) c2s: SocketAddr,
     pub(super) s2s: SocketAddr,
-    /// Where other servers find it: a relay before `s2s`, which can be cut.
-    pub(super) way: Proxy,
+    /// With TLS from the first byte.
+    pub(super) s2s_tls: SocketAddr,
+    /// Where other servers find it.
+    pub(super) ways: Ways,
+}
+
+/// Relays before the ports for other servers, which can be cut.
+pub(crate) struct Ways {
+    pub(crate) starttls: Proxy,
+    pub(crate) direct_tls: Proxy,
+}
+
+/// What is not as in the other worlds.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Options<'a> {
+    /// More modules of Prosody's.
+    pub(crate) modules: &'a [&'a str],
+    /// Each finds the other by direct TLS too, and ours no other way.
+    pub(crate) direct_tls: bool,
 }
 
 impl At {
     async fn free(domain: &'static str) -> Self {
-        let [c2s, s2s] = process::free_ports();
-        let way = Proxy::new(s2s).await;
+        let [c2s, s2s, s2s_tls] = process::free_ports();
+        let ways = Ways {
+            starttls: Proxy::new(s2s).await,
+            direct_tls: Proxy::new(s2s_tls).await,
+        };
         Self {
             domain,
             c2s,
             s2s,
-            way,
+            s2s_tls,
+            ways,
         }
     }
 
@@ -109,7 +135,7 @@ pub(crate) struct World {
     /// A room of theirs.
     pub(crate) rooms: String,
     program: Program,
-    _names: NameServer,
+    _names: Option<NameServer>,
 }
 
 /// One of them, for its clients.
@@ -118,7 +144,7 @@ pub(crate) struct Side {
     ca_pem: String,
     accounts: AtomicUsize,
     /// What lies before it for other servers.
-    pub(super) way: Proxy,
+    pub(super) ways: Ways,
     _process: Option<Process>,
 }
 
@@ -131,18 +157,28 @@ enum Program {
     ),
     /// A process of its own.
     Other { binary: PathBuf, config: PathBuf },
+    /// A laboratory.
+    Laboratory(#[expect(dead_code, reason = "it ends when dropped")] LabProcess),
+}
+
+/// Whom the other server asks for names.
+pub(super) enum Asked<'a> {
+    /// A name server, for which it is told so in its own way.
+    At(SocketAddr),
+    /// Whom this file names, in place of /etc/resolv.conf.
+    Resolver(&'a Path),
 }
 
 impl World {
     /// Starts both.
     pub(crate) async fn new(make: Make, proof: Proof) -> Self {
-        Self::with(make, proof, &[]).await
+        Self::with(make, proof, Options::default()).await
     }
 
-    /// The same with more modules of Prosody's.
-    pub(crate) async fn with(make: Make, proof: Proof, modules: &[&str]) -> Self {
+    /// The same with something changed.
+    pub(crate) async fn with(make: Make, proof: Proof, options: Options<'_>) -> Self {
         let (ours, theirs) = (At::free("ours.test").await, At::free(make.domain()).await);
-        let names = names(&[&ours, &theirs]).await;
+        let names = names(&[&ours, &theirs], options).await;
         let now = process::now();
         let ca = DevCa::new(now).expect("a CA");
         let other_ca = DevCa::new(now).expect("a CA");
@@ -152,24 +188,11 @@ impl World {
         };
         let folder = |ca: &DevCa, at: &At| Folder::with(at.domain, &leaf(ca, at, proof), ca.pem());
         let their_folder = folder(their_ca, &theirs);
-        let command = match make {
-            Make::Prosody => {
-                their_folder.write("mod_lab_names.lua", config::LAB_NAMES);
-                let config = config::prosody(&their_folder, &theirs, proof, names.address, modules);
-                process::prosody(&their_folder.write("prosody.cfg.lua", &config))
-            }
-            Make::Ejabberd => {
-                let inetrc = their_folder.write("inetrc", &config::inetrc(names.address));
-                let config = config::ejabberd(&their_folder, &theirs, proof);
-                let config = their_folder.write("ejabberd.yml", &config);
-                let mut command = process::ejabberd(&their_folder, &config);
-                command.env("ERL_INETRC", inetrc);
-                command
-            }
-        };
+        let asked = Asked::At(names.address);
+        let command = config::theirs(make, &their_folder, &theirs, (proof, options), asked);
         let their_process = Process::start(command, their_folder);
         let our_folder = folder(&ca, &ours);
-        let text = config::ours(&our_folder, &ours, proof, &theirs);
+        let text = config::ours(&our_folder, &ours, (proof, options), &theirs);
         let config = our_folder.write("server.toml", &text);
         let (program, our_process) = match std::env::var_os("INTEROP_SERVER") {
             Some(binary) => {
@@ -190,12 +213,47 @@ impl World {
         Self {
             make,
             proof,
-            is_managed: modules.contains(&"smacks"),
+            is_managed: options.modules.contains(&"smacks"),
             rooms: theirs.rooms(),
-            ours: Side::new(ours, &ca, our_process),
-            theirs: Side::new(theirs, their_ca, Some(their_process)),
+            ours: Side::new(ours, ca.pem(), our_process),
+            theirs: Side::new(theirs, their_ca.pem(), Some(their_process)),
             program,
-            _names: names,
+            _names: Some(names),
+        }
+    }
+
+    /// A laboratory in place of ours, which the other one joins: with the certificate that it was
+    /// given, and for names it asks whom a resolv.conf of its own names. Root alone may do that.
+    pub(crate) async fn in_laboratory(make: Make, proof: Proof) -> Self {
+        let theirs = At::free(make.domain()).await;
+        let join = format!("{}={}", theirs.domain, theirs.ways.starttls.address);
+        let words = [
+            "a.test", "b.test", "--quiet", "--join", &join, "--dns", NAMES,
+        ];
+        let lab = LabProcess::up(env!("CARGO_BIN_EXE_xmpp-lab"), &words).await;
+        let given = lab.find("event", "certificate");
+        let read = |name: &str| fs::read_to_string(path(&given[name])).expect("a file");
+        let (chain, key, ca) = (read("file"), read("key"), read("ca"));
+        let their_folder = Folder::with_pem(theirs.domain, [&chain, &key], &ca);
+        let resolver = read_of(&lab, "resolver");
+        let asked = Asked::Resolver(&their_folder.write("resolv.conf", &resolver));
+        let options = Options::default();
+        let command = config::theirs(make, &their_folder, &theirs, (proof, options), asked);
+        let their_process = Process::start_as_root(command, their_folder);
+        process::listening(theirs.domain, &[theirs.c2s, theirs.s2s]).await;
+        let ours = At {
+            c2s: lab.address("a.test", "c2s-starttls"),
+            ..At::free("a.test").await
+        };
+        Self {
+            make,
+            proof,
+            is_managed: false,
+            rooms: theirs.rooms(),
+            ours: Side::new(ours, &ca, None),
+            theirs: Side::new(theirs, &ca, Some(their_process)),
+            program: Program::Laboratory(lab),
+            _names: None,
         }
     }
 
@@ -213,6 +271,7 @@ impl World {
                 let text = String::from_utf8_lossy(&output.stdout);
                 text.lines().map(Into::into).collect()
             }
+            Program::Laboratory(_) => Vec::new(),
         }
     }
 
@@ -227,15 +286,24 @@ impl World {
     }
 }
 
+fn read_of(lab: &LabProcess, event: &str) -> String {
+    let file = path(&lab.find("event", event)["file"]);
+    fs::read_to_string(file).expect("a file")
+}
+
 /// The records of all domains, for whoever asks DNS. Their host is one that the C library knows too:
 /// ejabberd asks DNS for services, and the library for addresses.
-async fn names(all: &[&At]) -> NameServer {
+async fn names(all: &[&At], options: Options<'_>) -> NameServer {
     const HOST: &str = "localhost";
     let mut zone = Zone::new().host(HOST, "127.0.0.1");
     for at in all {
         for name in at.names() {
             let record = format!("_xmpp-server._tcp.{name}");
-            zone = zone.srv(&record, 0, HOST, at.way.address.port());
+            zone = zone.srv(&record, 0, HOST, at.ways.starttls.address.port());
+            if options.direct_tls {
+                let record = format!("_xmpps-server._tcp.{name}");
+                zone = zone.srv(&record, 0, HOST, at.ways.direct_tls.address.port());
+            }
         }
     }
     let domains = all.iter().map(|at| at.domain);
@@ -254,17 +322,17 @@ fn leaf(ca: &DevCa, at: &At, proof: Proof) -> Leaf {
 }
 
 impl Side {
-    fn new(at: At, ca: &DevCa, process: Option<Process>) -> Self {
+    fn new(at: At, ca_pem: &str, process: Option<Process>) -> Self {
         Self {
             place: Place {
                 domain: at.domain.into(),
                 address: at.c2s,
                 address_tls: None,
-                trust: Trust::pem(ca.pem()),
+                trust: Trust::pem(ca_pem),
             },
-            ca_pem: ca.pem().to_owned(),
+            ca_pem: ca_pem.to_owned(),
             accounts: AtomicUsize::new(0),
-            way: at.way,
+            ways: at.ways,
             _process: process,
         }
     }
