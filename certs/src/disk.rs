@@ -20,7 +20,7 @@ const CERTIFICATE_MODE: u32 = 0o644;
 const FOLDER_MODE: u32 = 0o700;
 const KEY_MODE: u32 = 0o600;
 
-/// Where the certificate of a domain lies.
+/// Where the certificate of a domain or an account lies.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct DomainFiles {
     /// The certificate, PEM.
@@ -63,12 +63,37 @@ impl DevCa {
         domain: &str,
         now: SystemTime,
     ) -> Result<DomainFiles, CertError> {
+        self.ensure(dir, domain_paths(dir, domain)?, now, || {
+            self.issue_for_domain(domain, now)
+        })
+    }
+
+    /// The same for an account such as `juliet@a.test`, which signs in by it.
+    ///
+    /// # Errors
+    /// `Account` when it is none; else as `ensure_domain`.
+    pub fn ensure_client(
+        &self,
+        dir: &Path,
+        account: &str,
+        now: SystemTime,
+    ) -> Result<DomainFiles, CertError> {
+        self.ensure(dir, client_paths(dir, account)?, now, || {
+            self.issue_client(&[account], now)
+        })
+    }
+
+    fn ensure(
+        &self,
+        dir: &Path,
+        (certificate, key): (PathBuf, PathBuf),
+        now: SystemTime,
+        issue: impl FnOnce() -> Result<Leaf, CertError>,
+    ) -> Result<DomainFiles, CertError> {
         create_folder(dir)?;
-        let (certificate, key) = domain_paths(dir, domain)?;
         let written = !self.is_good(&certificate, &key, now)?;
         if written {
-            self.issue_for_domain(domain, now)?
-                .write(&certificate, &key)?;
+            issue()?.write(&certificate, &key)?;
         }
         Ok(DomainFiles {
             certificate,
@@ -101,11 +126,20 @@ impl DevCa {
 /// # Errors
 /// `Name` when it is no domain.
 pub fn domain_paths(dir: &Path, domain: &str) -> Result<(PathBuf, PathBuf), CertError> {
-    let stem = names::file_stem(domain)?;
-    Ok((
-        dir.join(format!("{stem}.pem")),
-        dir.join(format!("{stem}.key")),
-    ))
+    Ok(paths(dir, &names::file_stem(domain)?))
+}
+
+/// Where `ensure_client` keeps the certificate of an account and its key, there or not.
+///
+/// # Errors
+/// `Account` when it is none.
+pub fn client_paths(dir: &Path, account: &str) -> Result<(PathBuf, PathBuf), CertError> {
+    Ok(paths(dir, &names::account_stem(account)?))
+}
+
+fn paths(dir: &Path, stem: &str) -> (PathBuf, PathBuf) {
+    let path = |ending| dir.join(format!("{stem}.{ending}"));
+    (path("pem"), path("key"))
 }
 
 impl Leaf {

@@ -7,6 +7,11 @@ use std::{fmt, io};
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum CertError {
+    /// A name is no account.
+    Account {
+        /// The name as it was given.
+        name: Box<str>,
+    },
     /// The caller's clock shows a time that a certificate cannot hold.
     Clock,
     /// A file or folder could not be read or written.
@@ -40,6 +45,9 @@ pub enum CertError {
 impl fmt::Display for CertError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Self::Account { name } => {
+                write!(f, "{name:?} is no account such as \"juliet@example.test\"")
+            }
             Self::Clock => f.write_str("the clock shows a time that no certificate can hold"),
             Self::Io { path, .. } => write!(f, "cannot read or write {}", path.display()),
             Self::Key { path } => write!(

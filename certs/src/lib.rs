@@ -2,12 +2,16 @@
 //!
 //! `DevCa::new` lives in memory and is what tests use; `DevCa::load_or_create` keeps it in a
 //! folder for people and their clients. Leaves are what RFC 6120 section 13.7.1.2 wants of a
-//! server: domains as DNS-ID, for server authentication only, as public authorities issue them.
+//! server: domains as DNS-ID, for server authentication only, as public authorities issue them; or
+//! section 13.7.1.3 of a client: addresses as XmppAddr, for client authentication only.
 //! The caller hands in the time. Never trust this authority outside of development.
 
 mod disk;
 mod error;
 mod names;
+mod odd;
+
+pub use odd::Odd;
 
 use std::fmt;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -20,8 +24,9 @@ use ring::rand::{SecureRandom, SystemRandom};
 use time::{Duration, OffsetDateTime};
 use x509_parser::prelude::{ParsedExtension, X509Certificate};
 
-pub use disk::{DomainFiles, domain_paths};
+pub use disk::{DomainFiles, client_paths, domain_paths};
 pub use error::CertError;
+use names::Names;
 
 /// Begins the common name of every authority made here, so that its leaves can be told from
 /// certificates that somebody else put in their place.
@@ -60,6 +65,8 @@ const BOTH_SIDES: [ExtendedKeyUsagePurpose; 2] = [
     ExtendedKeyUsagePurpose::ServerAuth,
     ExtendedKeyUsagePurpose::ClientAuth,
 ];
+
+const CLIENT_ONLY: [ExtendedKeyUsagePurpose; 1] = [ExtendedKeyUsagePurpose::ClientAuth];
 
 /// Certificates that a test wants refused.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
@@ -117,7 +124,8 @@ impl DevCa {
     /// `Name` for what is neither a domain nor an address; `Clock` and `Sign`.
     pub fn issue<S: AsRef<str>>(&self, names: &[S], now: SystemTime) -> Result<Leaf, CertError> {
         let now = whole_seconds(now)?;
-        self.sign(&SERVER_ONLY, names, now, now + LEAF_VALIDITY)
+        let names = names::of_server(names)?;
+        self.sign(&SERVER_ONLY, &names, now, now + LEAF_VALIDITY)
     }
 
     /// The same, good for the calling side of TLS too: some makes of servers ask that of each other.
@@ -130,7 +138,38 @@ impl DevCa {
         now: SystemTime,
     ) -> Result<Leaf, CertError> {
         let now = whole_seconds(now)?;
-        self.sign(&BOTH_SIDES, names, now, now + LEAF_VALIDITY)
+        let names = names::of_server(names)?;
+        self.sign(&BOTH_SIDES, &names, now, now + LEAF_VALIDITY)
+    }
+
+    /// Issues a certificate by which a client signs in (XEP-0178 section 2) as one of these accounts,
+    /// such as `juliet@a.test`; valid a year from `now`.
+    ///
+    /// # Errors
+    /// `Name` for what is no account; `Clock` and `Sign`.
+    pub fn issue_client<S: AsRef<str>>(
+        &self,
+        accounts: &[S],
+        now: SystemTime,
+    ) -> Result<Leaf, CertError> {
+        let now = whole_seconds(now)?;
+        let names = names::of_client(accounts)?;
+        self.sign(&CLIENT_ONLY, &names, now, now + LEAF_VALIDITY)
+    }
+
+    /// The same, valid until `end`.
+    ///
+    /// # Errors
+    /// As `issue_client`.
+    pub fn issue_client_until<S: AsRef<str>>(
+        &self,
+        accounts: &[S],
+        now: SystemTime,
+        end: SystemTime,
+    ) -> Result<Leaf, CertError> {
+        let names = names::of_client(accounts)?;
+        let (now, end) = (whole_seconds(now)?, whole_seconds(end)?);
+        self.sign(&CLIENT_ONLY, &names, now.min(end), end)
     }
 
     /// Issues what a server of `domain` needs: the domain, its subdomains, its service hosts; for
@@ -155,7 +194,7 @@ impl DevCa {
         match variant {
             Variant::Expired => {
                 let end = whole_seconds(now)? - Duration::days(1);
-                let names = names::for_domain(domain)?;
+                let names = names::of_server(&names::for_domain(domain)?)?;
                 self.sign(&SERVER_ONLY, &names, end - Duration::days(30), end)
             }
             Variant::OtherCa => Self::new(now)?.issue_for_domain(domain, now),
@@ -163,10 +202,10 @@ impl DevCa {
         }
     }
 
-    fn sign<S: AsRef<str>>(
+    fn sign(
         &self,
         purposes: &[ExtendedKeyUsagePurpose],
-        names: &[S],
+        names: &Names,
         from: OffsetDateTime,
         to: OffsetDateTime,
     ) -> Result<Leaf, CertError> {
@@ -249,23 +288,19 @@ fn ca_params(now: OffsetDateTime) -> Result<CertificateParams, CertError> {
     Ok(params)
 }
 
-fn leaf_params<S: AsRef<str>>(
-    names: &[S],
+fn leaf_params(
+    names: &Names,
     not_before: OffsetDateTime,
     not_after: OffsetDateTime,
 ) -> Result<CertificateParams, CertError> {
     let mut params = CertificateParams::default();
     (params.not_before, params.not_after) = (not_before, not_after);
     params.serial_number = Some(serial_number()?);
-    params.subject_alt_names = names
-        .iter()
-        .map(|name| names::subject_alt_name(name.as_ref()))
-        .collect::<Result<_, _>>()?;
-    let first = names.first().map_or("", |name| name.as_ref());
-    let shown = if (1..=COMMON_NAME_MAX).contains(&first.len()) {
-        first
+    params.subject_alt_names.clone_from(&names.all);
+    let shown = if (1..=COMMON_NAME_MAX).contains(&names.first.len()) {
+        &names.first
     } else {
-        "XMPP server"
+        "XMPP"
     };
     params.distinguished_name = common_name(shown.to_owned());
     params.is_ca = IsCa::ExplicitNoCa;

@@ -14,8 +14,9 @@ use xmpp_certs::{CertError, DevCa};
 
 /// Makes certificates for trying and testing XMPP servers. Never use them in production.
 ///
-/// Writes ca.pem (trust it in your client), ca.key, and DOMAIN.pem and DOMAIN.key for every
-/// domain. What is there already and still good is kept.
+/// Writes ca.pem (trust it in your client), ca.key, and NAME.pem and NAME.key for every name: a
+/// domain gets the certificate of a server, an account such as juliet@example.test that of a client
+/// that signs in by it. What is there already and still good is kept.
 #[derive(Parser)]
 #[command(name = "xmpp-certs", version)]
 struct Arguments {
@@ -23,9 +24,9 @@ struct Arguments {
     #[arg(long, short, value_name = "DIR", default_value = ".")]
     out: PathBuf,
 
-    /// Domains to issue certificates for
-    #[arg(value_name = "DOMAIN", default_value = "localhost")]
-    domains: Vec<String>,
+    /// Domains and accounts to issue certificates for
+    #[arg(value_name = "NAME", default_value = "localhost")]
+    names: Vec<String>,
 }
 
 fn main() -> ExitCode {
@@ -51,8 +52,11 @@ fn run(arguments: &Arguments) -> Result<(), CertError> {
     let now = SystemTime::now();
     let ca = DevCa::load_or_create(&arguments.out, now)?;
     let mut lines = format!("authority   {}\n", arguments.out.join("ca.pem").display());
-    for domain in &arguments.domains {
-        let files = ca.ensure_domain(&arguments.out, domain, now)?;
+    for name in &arguments.names {
+        let files = match name.contains('@') {
+            true => ca.ensure_client(&arguments.out, name, now)?,
+            false => ca.ensure_domain(&arguments.out, name, now)?,
+        };
         let state = if files.written { "issued" } else { "kept" };
         lines += &format!("{state:<11} {}\n", files.certificate.display());
     }

@@ -1,17 +1,72 @@
 //! Which names a leaf certificate carries, and how they are written.
 //!
-//! RFC 6125 section 6.4: clients compare A-labels and IP addresses in subjectAltName only.
+//! RFC 6125 section 6.4: clients compare A-labels and IP addresses in subjectAltName only. RFC 6120
+//! section 13.7.1.4: an account is an XmppAddr.
 
 use std::net::IpAddr;
 
 use idna::AsciiDenyList;
-use rcgen::SanType;
+use rcgen::{OtherNameValue, SanType};
 
 use crate::CertError;
 
 /// Hosts of services that a domain may have, named one by one because clients refuse a wildcard
 /// directly below a top-level name such as `*.localhost`.
 const SERVICE_HOSTS: [&str; 3] = ["conference", "pubsub", "upload"];
+
+/// id-on-xmppAddr.
+const XMPP_ADDR: [u64; 9] = [1, 3, 6, 1, 5, 5, 7, 8, 5];
+/// The longest local part here: that of an address may be longer, that of a file may not.
+const LOCAL_MAX: usize = 200;
+
+/// What stands in a leaf.
+pub(crate) struct Names {
+    pub(crate) all: Vec<SanType>,
+    /// For the common name, which people are shown.
+    pub(crate) first: String,
+}
+
+impl Names {
+    fn new<S: AsRef<str>>(
+        names: &[S],
+        make: impl Fn(&str) -> Result<SanType, CertError>,
+    ) -> Result<Self, CertError> {
+        let all = names.iter().map(|name| make(name.as_ref()));
+        Ok(Self {
+            all: all.collect::<Result<_, _>>()?,
+            first: names.first().map_or("", |name| name.as_ref()).to_owned(),
+        })
+    }
+}
+
+/// Domains and addresses of a server.
+pub(crate) fn of_server<S: AsRef<str>>(names: &[S]) -> Result<Names, CertError> {
+    Names::new(names, subject_alt_name)
+}
+
+/// Accounts of a client.
+pub(crate) fn of_client<S: AsRef<str>>(accounts: &[S]) -> Result<Names, CertError> {
+    Names::new(accounts, |account| {
+        account_stem(account)?;
+        let text = OtherNameValue::Utf8String(account.to_owned());
+        Ok(SanType::OtherName((XMPP_ADDR.to_vec(), text)))
+    })
+}
+
+/// The name of the files of an account, without their ending.
+pub(crate) fn account_stem(account: &str) -> Result<String, CertError> {
+    let no_account = || CertError::Account {
+        name: account.into(),
+    };
+    let (local, domain) = account.split_once('@').ok_or_else(no_account)?;
+    let domain = file_stem(domain).map_err(|_| no_account())?;
+    // RFC 7622 section 3.3.1; neither a path nor a hidden file either.
+    let is_bad = |c: char| c.is_control() || c.is_whitespace() || "\"&'/\\:<>@".contains(c);
+    if !(1..=LOCAL_MAX).contains(&local.len()) || local.contains(is_bad) || local.starts_with('.') {
+        return Err(no_account());
+    }
+    Ok(format!("{local}@{domain}"))
+}
 
 /// Everything a development leaf for `domain` names, the domain first.
 pub(crate) fn for_domain(domain: &str) -> Result<Vec<String>, CertError> {
@@ -42,7 +97,7 @@ pub(crate) fn file_stem(domain: &str) -> Result<String, CertError> {
 }
 
 /// One entry of subjectAltName.
-pub(crate) fn subject_alt_name(name: &str) -> Result<SanType, CertError> {
+fn subject_alt_name(name: &str) -> Result<SanType, CertError> {
     Ok(match canonical(name)? {
         Name::Dns(domain) => SanType::DnsName(domain.try_into().map_err(|_| refused(name))?),
         Name::Ip(ip) => SanType::IpAddress(ip),
@@ -142,6 +197,44 @@ mod tests {
                 "{name:?}"
             );
             assert!(file_stem(name).is_err(), "{name:?}");
+        }
+    }
+
+    #[test]
+    fn accounts_and_what_is_none() {
+        let accounts = [
+            ("juliet@a.test", "juliet@a.test"),
+            ("Jürgen@Bücher.example", "Jürgen@xn--bcher-kva.example"),
+            ("j.c@localhost", "j.c@localhost"),
+        ];
+        for (account, stem) in accounts {
+            assert_eq!(account_stem(account).unwrap(), stem);
+            let names = of_client(&[account]).unwrap();
+            let text = OtherNameValue::Utf8String(account.to_owned());
+            let expected = SanType::OtherName((XMPP_ADDR.to_vec(), text));
+            assert_eq!(names.all, [expected]);
+        }
+        let long = format!("{}@a.test", "a".repeat(201));
+        for name in [
+            "a.test",
+            "@a.test",
+            "juliet@",
+            "a@b@c",
+            "../x@a.test",
+            ".x@a.test",
+            "a b@a.test",
+            "a/b@a.test",
+            "a@../x",
+            "a@a.test/x",
+            "a@*.a.test",
+            "",
+            &long,
+        ] {
+            let refused = of_client(&[name]).map(|_| ());
+            assert!(
+                matches!(refused, Err(CertError::Account { .. })),
+                "{name:?}"
+            );
         }
     }
 

@@ -290,3 +290,46 @@ fn files_of_others_are_never_replaced() {
         Err(CertError::Name { .. })
     ));
 }
+
+#[test]
+fn a_client_gets_its_accounts_and_nothing_else() {
+    let ca = DevCa::new(now()).unwrap();
+    let accounts = ["juliet@a.test", "Jürgen@b.test"];
+    let leaf = ca.issue_client(&accounts, now()).unwrap();
+    let cert = leaf_of(&leaf);
+    let names = cert.subject_alternative_name().unwrap().unwrap().value;
+    let names = names.general_names.iter().map(|name| match name {
+        // [0] EXPLICIT UTF8String.
+        GeneralName::OtherName(oid, [0xA0, _, 0x0C, _, text @ ..]) => {
+            assert_eq!(oid.to_id_string(), "1.3.6.1.5.5.7.8.5");
+            std::str::from_utf8(text).unwrap()
+        }
+        other => panic!("{other:?}"),
+    });
+    assert_eq!(names.collect::<Vec<_>>(), accounts);
+    let usage = cert.extended_key_usage().unwrap().unwrap().value;
+    assert!(usage.client_auth && !usage.server_auth && !usage.any);
+    assert!(!cert.is_ca());
+    assert_eq!(days_left(&cert), 365);
+    let end = now() + DAY * 3;
+    let short = ca.issue_client_until(&accounts, now(), end).unwrap();
+    assert_eq!(days_left(&leaf_of(&short)), 3);
+    let refused = ca.issue_client(&["a.test"], now());
+    assert!(matches!(refused, Err(CertError::Account { .. })));
+}
+
+#[test]
+fn a_folder_keeps_the_certificate_of_a_client() {
+    let folder = Folder::new();
+    let ca = DevCa::load_or_create(&folder.0, now()).unwrap();
+    let made = ca.ensure_client(&folder.0, "juliet@a.test", now()).unwrap();
+    assert!(made.written);
+    assert_eq!(made.certificate, folder.0.join("juliet@a.test.pem"));
+    assert_eq!(made.key, folder.0.join("juliet@a.test.key"));
+    let again = ca.ensure_client(&folder.0, "juliet@a.test", now()).unwrap();
+    assert!(!again.written);
+    let mode = fs::metadata(&made.key).unwrap().permissions().mode();
+    assert_eq!(mode & 0o777, 0o600);
+    let refused = ca.ensure_client(&folder.0, "../juliet@a.test", now());
+    assert!(matches!(refused, Err(CertError::Account { .. })));
+}

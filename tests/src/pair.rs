@@ -115,7 +115,8 @@ impl Pair {
         };
         let initiator = InitiatorConfig {
             account,
-            password: Password(plan.tried.into()),
+            password: Some(Password(plan.tried.into())),
+            name_account: false,
             resource: Some("pair".into()),
             lang: None,
             tls: plan.tls,

@@ -1,9 +1,9 @@
 //! XEP-0077 sections 3.2 and 3.3 over the wire: a new password, and the end of an account.
 
 use xmpp_stream::ns;
-use xmpp_testkit::TestLab;
 use xmpp_testkit::tree::Tree;
 use xmpp_testkit::wire::Wire;
+use xmpp_testkit::{Over, Received, TestLab};
 
 async fn lab() -> TestLab {
     TestLab::new(["a.test"]).await.expect("a server")
@@ -151,4 +151,23 @@ async fn im_ib_05_a_removed_account_cannot_sign_in() {
     again.open_secure().await;
     let mut plain = sasl::client::mechanisms::Plain::new("ann", password);
     assert!(again.authenticate(&mut plain).await.is_err());
+}
+
+#[tokio::test]
+async fn im_ib_05_c6120_st_05_who_gives_up_a_managed_account_and_closes_at_once_is_answered() {
+    let lab = lab().await;
+    for enable in ["", "resume='true'"] {
+        let mut ann = lab.managed(Over::StartTls, "ann@a.test/one").await;
+        if enable.is_empty() {
+            let _ = ann.lose();
+            ann = lab.wire("ann@a.test/two").await;
+            ann.enable("").await;
+        }
+        let remove = set("gone", "", "<remove/>");
+        ann.send(format!("{remove}</stream:stream>")).await;
+        let answer = ann.next().await;
+        assert_eq!(answer.attr("id"), Some("gone"), "{answer}");
+        assert_eq!(answer.attr("type"), Some("result"), "{answer}");
+        while !matches!(ann.receive().await, Received::Closed(_)) {}
+    }
 }

@@ -35,6 +35,10 @@ const TESTS: &[(&str, &[&str])] = &[
             "im_sm_09_tries_to_resume_are_bounded",
         ],
     ),
+    (
+        "broadcasts_max",
+        &["c6120_lm_05_a_session_sends_so_many_of_a_kind"],
+    ),
     ("caps_asked_max", &["questions_and_answers_have_bounds"]),
     ("caps_bytes_max", &["questions_and_answers_have_bounds"]),
     ("caps_kept_max", &["questions_and_answers_have_bounds"]),
@@ -260,6 +264,10 @@ const TESTS: &[(&str, &[&str])] = &[
             "waits_its_time_and_no_longer",
             "im_sm_06_an_error_comes_before_the_count_that_covers_it",
         ],
+    ),
+    (
+        "subscribes_max",
+        &["c6120_lm_05_a_session_sends_so_many_of_a_kind"],
     ),
     (
         "turn_bytes_max",

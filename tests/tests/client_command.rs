@@ -732,3 +732,38 @@ async fn a_reader_that_has_seen_enough_is_no_failure() {
     }
     assert_eq!(listening.ended().code, Some(0));
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn c6120_cl_04_a_certificate_in_place_of_a_password() {
+    let now = xmpp_server::clock::Clock::start().system_now();
+    let ca = xmpp_certs::DevCa::new(now).expect("an authority");
+    let clients = CaFile::new(ca.pem(), 1);
+    let path = clients.0.clone();
+    let lab = TestLab::with(["a.test"], |config| {
+        config.domains[0].client_ca = vec![path]
+    })
+    .await;
+    let lab = lab.expect("a server");
+    lab.account("ann@a.test").await;
+    let server = CaFile::new(lab.ca_pem(), 2);
+    let leaf = ca
+        .issue_client(&["ann@a.test"], now)
+        .expect("a certificate");
+    let (cert, key) = (
+        CaFile::new(&leaf.chain_pem, 3),
+        CaFile::new(&leaf.key_pem, 4),
+    );
+    let ping = |cert: &CaFile, key: &CaFile| {
+        let place = lab.place("a.test").address.to_string();
+        let mut command = Command::new(BINARY);
+        command.args(["--jid", "ann@a.test", "--connect", &place, "ping"]);
+        command.arg("--ca").arg(&server.0);
+        command.arg("--cert").arg(&cert.0).arg("--key").arg(&key.0);
+        Process::start(&mut command, b"").ended()
+    };
+    assert_eq!(ping(&cert, &key).well().len(), 1);
+    let wrong = ping(&key, &key).failed();
+    assert!(wrong.contains("the certificate to sign in with"), "{wrong}");
+    let missing = ping(&CaFile("no such file".into()), &key).failed();
+    assert!(missing.contains("no such file"), "{missing}");
+}

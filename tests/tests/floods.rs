@@ -268,3 +268,45 @@ async fn im_sm_02_odd_words_of_stream_management_harm_nobody() {
     }
     unharmed(&mut by).await;
 }
+
+#[tokio::test(start_paused = true)]
+async fn c6120_lm_05_a_session_sends_so_many_of_a_kind() {
+    let lab = TestLab::with(["a.test"], |config| {
+        config.limits.broadcasts_max = 3;
+        config.limits.subscribes_max = 2;
+    });
+    let lab = lab.await.expect("a server");
+    let mut ben = lab.wire_in_memory("ben@a.test/one").await;
+    ben.presence("").await;
+    let mut ann = lab.wire_in_memory("ann@a.test/one").await;
+    for minute in 0..2 {
+        for number in 0..5 {
+            ann.send(format!("<presence id='b{number}'/>")).await;
+            let got = ann.next().await;
+            assert_eq!(got.attr("id"), Some(&*format!("b{number}")), "{got}");
+            let error = got.child("error");
+            let policy = error.and_then(|it| it.child_ns(ns::STANZAS, "policy-violation"));
+            assert_eq!(policy.is_some(), number >= 3, "{minute}: {got}");
+        }
+        for number in 0..4 {
+            let request = "<presence type='subscribe' to='ben@a.test'";
+            ann.send(format!("{request} id='s{number}'/>")).await;
+            let seen = ann.barrier_seeing().await;
+            let error = seen.iter().find(|tree| tree.attr("type") == Some("error"));
+            assert_eq!(error.is_some(), number >= 2, "{minute}: {seen:?}");
+        }
+        // What ends something, and what is for one, is never too much.
+        for text in [
+            "<presence type='unavailable'/>",
+            "<presence to='ben@a.test/one'/>",
+        ] {
+            ann.send(text).await;
+        }
+        let seen = ann.barrier_seeing().await;
+        assert!(
+            seen.iter().all(|tree| tree.attr("type") != Some("error")),
+            "{seen:?}"
+        );
+        advance(Duration::from_secs(60)).await;
+    }
+}

@@ -158,6 +158,27 @@ fn reports_are_what_others_read() {
     assert!(!page.contains("src=") && !page.contains("<link"), "{page}");
 }
 
+#[test]
+fn who_is_not_called_says_so() {
+    let folder = Folder::new();
+    let script = "[Server] Montague\n\tjid: b.test\n\tdomain: a.test\n\tcalls: by hand\n\
+        Montague is called within 50ms\n";
+    let waiting = folder.file("waiting.scs", script);
+    let (code, out, _) = played(&[text(&waiting)]);
+    assert_eq!(code, 1, "{out}");
+    assert!(
+        out.contains("waiting.scs:5:1: nobody has called in 50ms"),
+        "{out}"
+    );
+    let twice = script.replace("[Server] Montague", "[Server] First");
+    let twice = twice.replace("Montague is called within 50ms\n", "");
+    let second = folder.file("second.scs", &format!("{twice}{script}"));
+    let (code, out, _) = played(&[text(&second)]);
+    assert_eq!(code, 1, "{out}");
+    let told = "second.scs:9:1: another character takes the calls of this domain";
+    assert!(out.contains(told), "{out}");
+}
+
 /// Plays against a server that does with each connection what it is told.
 fn against(serve: impl Fn(TcpStream) + Send + 'static) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port");

@@ -32,10 +32,11 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 use xmpp_client::{Stanza, Ty};
 use xmpp_stream::stream::Password;
+use xmpp_testkit::script::model::{Character, CharacterKind};
 use xmpp_testkit::script::record::{self, Recorder};
 use xmpp_testkit::script::report::{Outcome, Report};
 use xmpp_testkit::script::stage::Elsewhere;
-use xmpp_testkit::script::{Options, find, output, play, suite};
+use xmpp_testkit::script::{Options, find, output, parse_file, play, suite};
 
 /// Others may be slow, but what has not come by then does not come.
 const PATIENCE: Duration = Duration::from_secs(4);
@@ -65,7 +66,9 @@ fn folder() -> PathBuf {
 type Reports = BTreeMap<String, Report>;
 
 fn played(folder: &Path, path: &Path, peer: Option<&Peer>, fresh: bool) -> Reports {
-    let parts = suite::parts(&find(&[path.to_owned()]).expect("scripts"));
+    let mut found = find(&[path.to_owned()]).expect("scripts");
+    found.retain(|found| !is_of_links(&found.file));
+    let parts = suite::parts(&found);
     let options = Options {
         elsewhere: peer.map(elsewhere),
         fresh,
@@ -82,6 +85,13 @@ fn played(folder: &Path, path: &Path, peer: Option<&Peer>, fresh: bool) -> Repor
         .into_iter()
         .map(|report| (name(&report), report))
         .collect()
+}
+
+/// Its servers and components take part in this process alone: there is nothing beside it.
+fn is_of_links(file: &Path) -> bool {
+    let is_beside =
+        |one: &Character| matches!(one.kind, CharacterKind::Server | CharacterKind::Component);
+    parse_file(file).is_ok_and(|script| script.cast.iter().any(is_beside))
 }
 
 fn elsewhere(peer: &Peer) -> Elsewhere {

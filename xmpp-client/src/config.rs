@@ -64,7 +64,8 @@ const GUEST_IDLE_MAX: Duration = Duration::from_secs(3600);
 pub(crate) struct Settings {
     /// Names an account; with a resource where one is wanted.
     pub(crate) jid: Jid,
-    pub(crate) credentials: Credentials,
+    /// `None`: a certificate signs in.
+    pub(crate) credentials: Option<Credentials>,
     pub(crate) route: Route,
     /// PLAIN may be used where no SCRAM is offered.
     pub(crate) plain: bool,
@@ -301,7 +302,7 @@ impl Builder {
     pub async fn connect_guest(mut self) -> Result<Guest, ConnectError> {
         let domain = Jid::parse(&self.jid).map_err(ConnectError::Jid)?;
         let domain = Jid::domain_only(domain.domain()).map_err(ConnectError::Jid)?;
-        self.credentials = Some(Credentials::Password(Password(String::new())));
+        self.credentials = None;
         self.resource = None;
         self.staying.manage = false;
         // A person fills in a form: the stream is not to be asked for life meanwhile.
@@ -321,12 +322,15 @@ impl Builder {
         if jid.local().is_none() {
             return Err(ConnectError::NoLocalPart);
         }
+        if self.credentials.is_none() && self.wishes.identity.is_none() {
+            return Err(ConnectError::NoPassword);
+        }
         self.checked_for(jid)
     }
 
     fn checked_for(self, jid: Jid) -> Result<Settings, ConnectError> {
         Ok(Settings {
-            credentials: self.credentials.ok_or(ConnectError::NoPassword)?,
+            credentials: self.credentials,
             route: self.wishes.checked(jid.domain())?,
             jid,
             plain: self.sign_in.plain,

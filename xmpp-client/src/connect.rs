@@ -7,6 +7,7 @@
 
 use crate::config::Settings;
 use crate::error::{ConnectError, Step};
+use crate::identity::Source;
 use crate::limits::after;
 use crate::negotiate::{Bound, Resume, Target, negotiate};
 use crate::tried::{Attempt, Tried};
@@ -32,13 +33,19 @@ pub(crate) async fn connect(
     settings: &Settings,
     resume: Option<&Resume>,
 ) -> Result<Bound, ConnectError> {
-    let handshakes = settings.route.trust.handshakes()?;
-    let password = Arc::new(settings.credentials.password().await?);
+    let identity = settings.route.identity.as_ref();
+    let identity = identity.map(Source::load).transpose()?;
+    let handshakes = settings.route.trust.handshakes(identity.as_ref())?;
+    let password = match &settings.credentials {
+        Some(credentials) => Some(Arc::new(credentials.password().await?)),
+        None => None,
+    };
     let walk = Walk {
         settings,
         resume,
         handshakes,
         password,
+        name_account: identity.is_some_and(|identity| identity.addresses().len() > 1),
         deadline: after(Instant::now(), settings.route.connect_max),
         ahead: VecDeque::new(),
         redirects: 0,
@@ -54,8 +61,8 @@ pub(crate) async fn connect(
         Ok(_) => true,
         Err(error) => error.is_final() || error.step() == Step::Binding,
     };
-    if is_told {
-        settings.credentials.used();
+    if is_told && let Some(credentials) = &settings.credentials {
+        credentials.used();
     }
     done
 }
@@ -65,7 +72,9 @@ struct Walk<'a> {
     settings: &'a Settings,
     resume: Option<&'a Resume>,
     handshakes: Handshakes,
-    password: Arc<Password>,
+    password: Option<Arc<Password>>,
+    /// Our certificate names several accounts.
+    name_account: bool,
     deadline: Instant,
     /// Places not tried yet, best first.
     ahead: VecDeque<Candidate>,
@@ -213,7 +222,8 @@ impl Walk<'_> {
         let target = Target {
             direct_tls: candidate.direct_tls,
             tls: Arc::clone(tls),
-            password: Arc::clone(&self.password),
+            password: self.password.clone(),
+            name_account: self.name_account,
             deadline: alone.min(self.deadline),
         };
         let bound = negotiate(transport, target, self.settings, self.resume).await;

@@ -1,5 +1,6 @@
 //! What can go wrong, by what the caller was doing.
 
+use crate::identity::OwnCertificateError;
 use crate::tried::Tried;
 use crate::trust::{CertificateFault, PinError};
 use std::fmt;
@@ -52,12 +53,16 @@ pub enum ConnectError {
     Jid(JidError),
     /// The JID has no local part.
     NoLocalPart,
-    /// No password was given.
+    /// Neither a password nor a certificate was given.
     NoPassword,
     /// The system gives no random bytes, which every login needs.
     NoRandom,
     /// A file of CA certificates cannot be read.
     CaFile(PathBuf, io::Error),
+    /// A file with the client's own certificate or key cannot be read.
+    CertificateFile(PathBuf, io::Error),
+    /// The client's own certificate and key cannot be used.
+    OwnCertificate(OwnCertificateError),
     /// There are no CA certificates in what was given, and none of the system's were found.
     NoCa,
     /// A pin is none.
@@ -104,6 +109,8 @@ impl ConnectError {
             | Self::NoPassword
             | Self::NoRandom
             | Self::CaFile(..)
+            | Self::CertificateFile(..)
+            | Self::OwnCertificate(_)
             | Self::NoCa
             | Self::Pin(_)
             | Self::Place(_) => Step::Configuration,
@@ -168,7 +175,10 @@ impl fmt::Display for ConnectError {
             Self::NoLocalPart => f.write_str("the JID has no local part"),
             Self::NoPassword => f.write_str("no password was given"),
             Self::NoRandom => f.write_str("the system gives no random bytes"),
-            Self::CaFile(path, error) => write!(f, "{}: {error}", path.display()),
+            Self::CaFile(path, error) | Self::CertificateFile(path, error) => {
+                write!(f, "{}: {error}", path.display())
+            }
+            Self::OwnCertificate(error) => error.fmt(f),
             Self::NoCa => f.write_str("no CA certificates"),
             Self::Pin(error) => write!(f, "{error}"),
             Self::Place(error) => write!(f, "{error}"),
@@ -199,7 +209,9 @@ impl std::error::Error for ConnectError {
             Self::Place(error) => Some(error),
             Self::Resolve(error) => Some(error),
             Self::Dns(error) => Some(error),
+            Self::OwnCertificate(error) => Some(error),
             Self::CaFile(_, error)
+            | Self::CertificateFile(_, error)
             | Self::Connect(error)
             | Self::Tls(error)
             | Self::NotTls(error)

@@ -49,6 +49,7 @@ mod event;
 pub mod ext;
 mod guest;
 mod handlers;
+mod identity;
 mod limits;
 mod listener;
 mod mailbox;
@@ -71,6 +72,7 @@ pub use error::{Closed, ConnectError, IqError, NotAcked, NotAckedReason, Step};
 pub use event::{Callback, Event, Events};
 pub use guest::Guest;
 pub use handlers::{IqAnswer, IqHandler};
+pub use identity::OwnCertificateError;
 pub use limits::Limits;
 pub use pins::Pins;
 pub use protocol::{

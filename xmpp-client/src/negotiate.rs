@@ -28,7 +28,9 @@ pub(crate) struct Target {
     /// Trust, and ALPN where it is direct.
     pub(crate) tls: Arc<ClientConfig>,
     /// Asked for before connecting: a server waits only so long.
-    pub(crate) password: Arc<Password>,
+    pub(crate) password: Option<Arc<Password>>,
+    /// Our certificate names several accounts: which is meant is said.
+    pub(crate) name_account: bool,
     /// When the whole way to the bound stream has taken too long.
     pub(crate) deadline: Instant,
 }
@@ -71,7 +73,8 @@ pub(crate) async fn negotiate(
     settings: &Settings,
     resume: Option<&Resume>,
 ) -> Result<Bound, ConnectError> {
-    let password = Password(target.password.0.clone());
+    let password = target.password.as_deref();
+    let password = password.map(|password| Password(password.0.clone()));
     let machine = initiator(settings, &target, password, resume)?;
     let mut negotiation = Negotiation {
         driver: Driver::new(machine, transport),
@@ -96,7 +99,7 @@ pub(crate) async fn negotiate(
 fn initiator(
     settings: &Settings,
     target: &Target,
-    password: Password,
+    password: Option<Password>,
     resume: Option<&Resume>,
 ) -> Result<Initiator, ConnectError> {
     SystemRandom::new()
@@ -130,6 +133,7 @@ fn initiator(
     let config = InitiatorConfig {
         account: settings.jid.to_bare(),
         password,
+        name_account: target.name_account,
         resource: settings.jid.resource().map(Into::into),
         lang: settings.lang.clone(),
         tls: match target.direct_tls {

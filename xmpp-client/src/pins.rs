@@ -48,9 +48,12 @@ impl Pins {
             .unwrap_or_default()
     }
 
-    /// The server has accepted this, and proven itself where it can.
+    /// The server has accepted this, and proven itself where it can. What a certificate asks for later
+    /// is less than what binding does.
     pub(crate) fn remember(&self, jid: &Jid, mechanism: &str) {
-        self.lock().insert(jid.to_bare(), mechanism.into());
+        if Strength::of(mechanism).is_some_and(|strength| strength >= self.least(jid)) {
+            self.lock().insert(jid.to_bare(), mechanism.into());
+        }
     }
 
     fn lock(&self) -> MutexGuard<'_, BTreeMap<BareJid, Box<str>>> {
@@ -93,6 +96,18 @@ mod tests {
         assert_eq!(read.to_string(), stored);
         read.forget(&ann.to_bare());
         assert_eq!(read.least(&ann), Strength::Plain);
+    }
+
+    #[test]
+    fn co_05_a_certificate_takes_no_pin_away() {
+        let pins = Pins::default();
+        let ann = Jid::parse("ann@a.test/x").unwrap();
+        pins.remember(&ann, "EXTERNAL");
+        assert_eq!(pins.least(&ann), Strength::Scram);
+        pins.remember(&ann, "SCRAM-SHA-1-PLUS");
+        assert_eq!(pins.least(&ann), Strength::Bound);
+        pins.remember(&ann, "EXTERNAL");
+        assert_eq!(pins.least(&ann), Strength::Bound);
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 use crate::config::Builder;
 use crate::error::ConnectError;
+use crate::identity::Source;
 use crate::trust::{Pin, PinError, Trust};
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -14,6 +15,7 @@ use xmpp_stream::resolve::{Candidate, Dns, NameServers, Place, PlaceError, Resol
 /// What the builder was told.
 pub(crate) struct Wishes {
     trust: Trust,
+    pub(crate) identity: Option<Source>,
     pins: Vec<Result<Pin, PinError>>,
     connect_to: Option<Result<Place, PlaceError>>,
     overrides: Vec<(String, Result<Place, PlaceError>, bool)>,
@@ -31,6 +33,7 @@ impl Default for Wishes {
     fn default() -> Self {
         Self {
             trust: Trust::System,
+            identity: None,
             pins: Vec::new(),
             connect_to: None,
             overrides: Vec::new(),
@@ -49,6 +52,8 @@ impl Default for Wishes {
 /// What every connection of one client needs to get to its server.
 pub(crate) struct Route {
     pub(crate) trust: Trust,
+    /// What is shown to a server that asks who we are.
+    pub(crate) identity: Option<Source>,
     pub(crate) resolver: Resolver,
     pub(crate) dialer: Dialer,
     /// Direct TLS and nothing else.
@@ -90,6 +95,7 @@ impl Wishes {
                 true => self.trust,
                 false => Trust::Pins(pins),
             },
+            identity: self.identity,
             resolver,
             dialer: self.dialer,
             direct_tls: self.direct_tls,

@@ -22,6 +22,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::time::Instant;
 use xmpp_stream::tls;
+use xmpp_stream::tls::c2s::Identity;
 
 /// How long the system's anchors are taken for known. To read them is most of the work of a
 /// connection (160 files on Debian), and a store of them holds 80 KiB: clients share it.
@@ -47,11 +48,17 @@ pub(crate) struct Handshakes {
 impl Trust {
     /// Reads what there is to read: a file anew for each connection, so that a changed one holds;
     /// the system's anchors every five minutes.
-    pub(crate) fn handshakes(&self) -> Result<Handshakes, ConnectError> {
-        let starttls = match self {
+    pub(crate) fn handshakes(
+        &self,
+        identity: Option<&Identity>,
+    ) -> Result<Handshakes, ConnectError> {
+        let mut starttls = match self {
             Self::Pins(pins) => pinned(pins)?,
             _ => tls::client_config(self.roots()?, false).map_err(|_| ConnectError::NoCa)?,
         };
+        if let Some(identity) = identity {
+            identity.show(Arc::make_mut(&mut starttls));
+        }
         let mut direct_tls = ClientConfig::clone(&starttls);
         direct_tls.alpn_protocols = vec![tls::ALPN_CLIENT.to_vec()];
         Ok(Handshakes {

@@ -135,6 +135,21 @@ impl Core {
         }
     }
 
+    /// May this account sign in, for which a certificate has spoken? Who holds that learns nothing by
+    /// the time it takes.
+    pub async fn check_account(&self, account: &BareJid) -> Verdict {
+        let now = self.clock.now();
+        match self.registry.load(&self.store, account, now).await {
+            Ok(Some(account)) if account.record().banned.is_some() => Verdict::Disabled,
+            Ok(Some(_)) => Verdict::Allow,
+            Ok(None) => Verdict::Deny,
+            Err(error) => {
+                tracing::error!(%error, jid = %account, "account not loaded");
+                Verdict::TryLater
+            }
+        }
+    }
+
     /// Salted keys of a password for every hash we offer, off the task and at most one per core.
     pub async fn derive_keys(&self, password: String) -> Vec<StoredKeys> {
         let iterations = self.settings().config.sasl.scram_iterations;
@@ -199,8 +214,10 @@ impl Core {
             later: Default::default(),
             pause: Default::default(),
             lost: Default::default(),
+            farewell: Default::default(),
             owed: Default::default(),
             recipients: Default::default(),
+            rates: Default::default(),
             resends: Default::default(),
         })
     }

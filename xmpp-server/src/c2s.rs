@@ -33,7 +33,7 @@ use xmpp_stream::error::{StanzaError, StreamCondition, StreamError};
 use xmpp_stream::jid::BareJid;
 use xmpp_stream::stanza::Stanza;
 use xmpp_stream::stream::{
-    CloseReason, Machine, NotResumed, Output, Responder, ResponderConfig, SmRequest, TlsRule,
+    Machine, NotResumed, Output, Responder, ResponderConfig, SmRequest, TlsRule,
 };
 use xmpp_stream::xml::Refused;
 
@@ -78,7 +78,7 @@ pub async fn serve(
             (false, false) => TlsRule::Optional,
         };
         let hosts = PeerHosts {
-            core: Arc::clone(&shared.core),
+            shared: Arc::clone(&shared),
             peer,
         };
         let config = ResponderConfig {
@@ -139,6 +139,8 @@ enum Next {
     Closed,
     /// The transport is gone without a word.
     Lost,
+    /// The client has to sign in anew (row lm-08); its session waits for that.
+    Reset,
     /// The client wants to go on with an earlier stream.
     Resume {
         account: BareJid,
@@ -177,8 +179,14 @@ impl<F: FnOnce() + Send> Connection<F> {
                     replaced(self.driver, &self.shared.core);
                     Some((live, handover))
                 }
-                (_, Some(live)) if live.is_resumable() => {
-                    drop(self.driver);
+                (next, Some(live)) if live.is_resumable() => {
+                    let mut driver = self.driver;
+                    match next {
+                        Next::Reset => {
+                            drop(tokio::spawn(async move { driver.finish(FLUSH).await }))
+                        }
+                        _ => drop(driver),
+                    }
                     Box::pin(live.hibernate(&self.shared)).await
                 }
                 (_, Some(live)) => {
@@ -403,6 +411,7 @@ impl<F: FnOnce() + Send> Connection<F> {
                 let verdict = core.check_password(&account, password).await;
                 self.driver.machine.verdict(verdict, core.clock.now());
             }
+            Output::CheckAccount { account } => Box::pin(self.check_account(&account)).await,
             Output::Guest(stanza) => Box::pin(self.guest(stanza)).await,
             Output::Bind { account, resource } => {
                 self.link.since = core.clock.unix_secs();
@@ -459,24 +468,7 @@ impl<F: FnOnce() + Send> Connection<F> {
                 self.driver.machine.finish_close(h);
             }
             Output::Note(note) => self.note(&note),
-            Output::Closed(reason) => {
-                if let CloseReason::Ours(error) = &reason {
-                    let at = error.condition as usize;
-                    core.tap.metrics.stream_errors.count_at(at);
-                }
-                log_close(&reason);
-                return match reason {
-                    CloseReason::Eof => Next::Lost,
-                    CloseReason::Ours(error)
-                        if error.condition == StreamCondition::ConnectionTimeout =>
-                    {
-                        // The peer is told, in case it hears us; the session goes on without it.
-                        self.driver.flush_within(FLUSH).await;
-                        Next::Lost
-                    }
-                    _ => Next::Closed,
-                };
-            }
+            Output::Closed(reason) => return Box::pin(self.closed(&reason)).await,
         }
         Next::Go
     }
@@ -579,21 +571,5 @@ fn replaced(mut driver: Box<Driver<Responder>>, core: &Core) {
 async fn down(shutdown: &mut watch::Receiver<bool>) {
     if shutdown.wait_for(|down| *down).await.is_err() {
         std::future::pending().await
-    }
-}
-
-fn log_close(reason: &CloseReason) {
-    match reason {
-        CloseReason::Ours(error) => {
-            warn!(condition = %error.condition, reason = error.text.as_deref(), "stream closed by us");
-        }
-        CloseReason::Theirs(error) => {
-            info!(condition = %error.condition, "stream closed by the peer with an error");
-        }
-        CloseReason::Eof => info!("connection ended without a closing tag"),
-        CloseReason::Clean => info!("stream closed"),
-        CloseReason::CloseTimeout => info!(reason = "no closing tag in time", "stream closed"),
-        CloseReason::TlsFailed => info!(reason = "TLS did not come about", "stream closed"),
-        _ => info!("stream closed"),
     }
 }

@@ -1,5 +1,5 @@
-//! Certificates of the served domains: from configured files, else from the development CA; and
-//! whether they changed since they were read.
+//! Certificates of the served domains: from configured files, else from the development CA; the
+//! authorities of their clients; and whether they changed since they were read.
 //!
 //! DESIGN 1. A pair is taken when it parses and the key belongs to it; until then the one in use
 //! stays. Nothing here replaces what is in use: `server.rs` and `reload.rs` do.
@@ -9,6 +9,7 @@ use crate::check::certificates::{Pair, service_hosts};
 use crate::config::{CertificateFiles, Config, DomainConfig};
 use crate::listener::{DomainTls, ServerTls};
 use crate::server::StartError;
+use rustls::RootCertStore;
 use std::collections::HashMap;
 use std::fs::File;
 use std::io::{self, Read as _};
@@ -17,7 +18,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::SystemTime;
 use tracing::warn;
-use xmpp_certs::DevCa;
+use xmpp_certs::{DevCa, Leaf};
 use xmpp_stream::tls;
 
 /// Bytes of a certificate with its chain, or of a key: a hundred times what these have.
@@ -34,18 +35,34 @@ pub(crate) struct Source {
     read: HashMap<Box<str>, Read>,
 }
 
-/// The certificate of a domain as it was read.
+/// The certificate of a domain as it was read, and whose it believes of clients.
 struct Read {
     tls: Arc<DomainTls>,
-    /// `None`: issued in memory.
-    files: Option<CertificateFiles>,
+    from: Origin,
     stamp: Stamp,
     /// A newer pair that does not fit, so that it is told once.
     refused: Option<Stamp>,
 }
 
-/// When two are the same, neither file was written in between.
-type Stamp = [Option<(u64, u64, i64, i64)>; 2];
+/// Where a certificate came from.
+enum Origin {
+    /// Files, and those of the authorities of clients.
+    Files(CertificateFiles, Vec<PathBuf>),
+    /// Issued in memory.
+    Memory(Leaf),
+}
+
+/// When two are the same, no file was written in between.
+type Stamp = Vec<Option<(u64, u64, i64, i64)>>;
+
+impl Read {
+    fn files(&self) -> Option<(&CertificateFiles, &[PathBuf])> {
+        match &self.from {
+            Origin::Files(files, client_ca) => Some((files, client_ca)),
+            Origin::Memory(_) => None,
+        }
+    }
+}
 
 impl Source {
     /// Where an authority is given, the directory has none.
@@ -64,7 +81,7 @@ impl Source {
 
     /// False when all was issued in memory: then nothing can change.
     pub(crate) fn has_files(&self) -> bool {
-        self.read.values().any(|one| one.files.is_some())
+        self.read.values().any(|one| one.files().is_some())
     }
 
     /// Reads or issues the certificates of all domains. After an error everything is as before.
@@ -77,11 +94,12 @@ impl Source {
         for domain in &config.domains {
             let one = match self.files(domain, now)? {
                 Some(files) => {
-                    let one = read_pair(&domain.name, files, config.s2s.enabled)?;
+                    let client_ca = domain.client_ca.clone();
+                    let one = read_pair(&domain.name, files, client_ca, config.s2s.enabled)?;
                     report(config, &domain.name, &one, now);
                     one
                 }
-                None => self.in_memory(&domain.name, config.s2s.enabled, now)?,
+                None => self.in_memory(domain, config.s2s.enabled, now)?,
             };
             read.insert(Box::from(domain.name.as_str()), one);
         }
@@ -96,18 +114,21 @@ impl Source {
     pub(crate) fn changed(&mut self, config: &Config, now: SystemTime) -> ByDomain {
         let mut changed = ByDomain::new();
         for (domain, one) in &mut self.read {
-            let Some(files) = &one.files else { continue };
-            let stamp = stamp_of(files);
+            let Some((files, client_ca)) = one.files() else {
+                continue;
+            };
+            let stamp = stamp_of(files, client_ca);
             if stamp == one.stamp {
                 continue;
             }
-            match read_pair(domain, files.clone(), config.s2s.enabled) {
+            let (files, client_ca) = (files.clone(), client_ca.to_vec());
+            match read_pair(domain, files, client_ca, config.s2s.enabled) {
                 Ok(new) => {
                     report(config, domain, &new, now);
                     changed.insert(domain.clone(), Arc::clone(&new.tls));
                     *one = new;
                 }
-                Err(error) if one.refused != Some(stamp) => {
+                Err(error) if one.refused.as_ref() != Some(&stamp) => {
                     warn!(%error, "certificate changed, but is not usable; the old one stays");
                     one.refused = Some(stamp);
                 }
@@ -139,40 +160,63 @@ impl Source {
         }))
     }
 
-    fn in_memory(&mut self, domain: &str, s2s: bool, now: SystemTime) -> Result<Read, StartError> {
+    fn in_memory(
+        &mut self,
+        domain: &DomainConfig,
+        s2s: bool,
+        now: SystemTime,
+    ) -> Result<Read, StartError> {
         if self.ca.is_none() {
             let ca = DevCa::new(now).map_err(StartError::Certificate)?;
             self.ca = Some(Arc::new(ca));
         }
-        let issued = self.read.get(domain).filter(|one| one.files.is_none());
-        let tls = match (issued, &self.ca) {
-            (Some(one), _) => Arc::clone(&one.tls),
-            (None, Some(ca)) => {
-                let leaf = ca.issue_for_domain(domain, now);
-                let leaf = leaf.map_err(StartError::Certificate)?;
-                Arc::new(domain_tls(domain, &leaf.chain_pem, &leaf.key_pem, s2s)?)
+        let issued = self.read.get(domain.name.as_str()).map(|one| &one.from);
+        let leaf = match (issued, &self.ca) {
+            (Some(Origin::Memory(leaf)), _) => leaf.clone(),
+            (_, Some(ca)) => {
+                let leaf = ca.issue_for_domain(&domain.name, now);
+                leaf.map_err(StartError::Certificate)?
             }
-            (None, None) => return Err(StartError::Certificate(xmpp_certs::CertError::Sign)),
+            (_, None) => return Err(StartError::Certificate(xmpp_certs::CertError::Sign)),
         };
+        let clients = authorities(&domain.client_ca)?;
+        let tls = domain_tls(&domain.name, (&leaf.chain_pem, &leaf.key_pem), s2s, clients)?;
         Ok(Read {
-            tls,
-            files: None,
-            stamp: [None, None],
+            tls: Arc::new(tls),
+            from: Origin::Memory(leaf),
+            stamp: Stamp::new(),
             refused: None,
         })
     }
 }
 
-fn read_pair(domain: &str, files: CertificateFiles, s2s: bool) -> Result<Read, StartError> {
+fn read_pair(
+    domain: &str,
+    files: CertificateFiles,
+    client_ca: Vec<PathBuf>,
+    s2s: bool,
+) -> Result<Read, StartError> {
     // Before the reading: what is written meanwhile is read again.
-    let stamp = stamp_of(&files);
+    let stamp = stamp_of(&files, &client_ca);
     let (chain, key) = (text(&files.certificate)?, text(&files.key)?);
+    let clients = authorities(&client_ca)?;
     Ok(Read {
-        tls: Arc::new(domain_tls(domain, &chain, &key, s2s)?),
-        files: Some(files),
+        tls: Arc::new(domain_tls(domain, (&chain, &key), s2s, clients)?),
+        from: Origin::Files(files, client_ca),
         stamp,
         refused: None,
     })
+}
+
+/// Who issues the certificates of clients; `None`: clients have none.
+fn authorities(files: &[PathBuf]) -> Result<Option<Arc<RootCertStore>>, StartError> {
+    let mut all = RootCertStore::empty();
+    for path in files {
+        let some = tls::roots(&text(path)?);
+        let some = some.map_err(|error| StartError::ClientCa(path.clone(), error))?;
+        all.extend(some.roots);
+    }
+    Ok((!files.is_empty()).then(|| Arc::new(all)))
 }
 
 fn text(path: &Path) -> Result<String, StartError> {
@@ -195,25 +239,34 @@ pub(crate) fn read_pem(path: &Path) -> io::Result<String> {
     Ok(text)
 }
 
-fn stamp_of(files: &CertificateFiles) -> Stamp {
-    [&files.certificate, &files.key].map(|path| {
+fn stamp_of(files: &CertificateFiles, client_ca: &[PathBuf]) -> Stamp {
+    let all = [&files.certificate, &files.key]
+        .into_iter()
+        .chain(client_ca);
+    all.map(|path| {
         let data = std::fs::metadata(path).ok()?;
         Some((data.ino(), data.len(), data.mtime(), data.mtime_nsec()))
     })
+    .collect()
 }
 
+/// `clients`: who issues certificates of clients, which are then asked for them.
 pub(crate) fn domain_tls(
     domain: &str,
-    chain: &str,
-    key: &str,
+    (chain, key): (&str, &str),
     s2s: bool,
+    clients: Option<Arc<RootCertStore>>,
 ) -> Result<DomainTls, StartError> {
     let error = |error| StartError::Tls {
         domain: domain.into(),
         error,
     };
-    let (starttls, leaf) = tls::server_config(chain, key, false).map_err(error)?;
-    let (direct, _) = tls::server_config(chain, key, true).map_err(error)?;
+    let (mut starttls, leaf) = tls::server_config(chain, key, false).map_err(error)?;
+    let (mut direct, _) = tls::server_config(chain, key, true).map_err(error)?;
+    if let Some(clients) = &clients {
+        starttls = tls::c2s::ask(&starttls, clients).map_err(error)?;
+        direct = tls::c2s::ask(&direct, clients).map_err(error)?;
+    }
     let between = || {
         let accept = |direct| Ok(tls::s2s::server_config(chain, key, direct)?.0);
         let call = |direct| tls::s2s::client_config(chain, key, direct);
@@ -226,13 +279,16 @@ pub(crate) fn domain_tls(
         starttls,
         direct,
         leaf,
+        clients,
         s2s: s2s.then(between).transpose().map_err(error)?,
     })
 }
 
 /// It is used all the same, but clients will not like it.
 fn report(config: &Config, domain: &str, one: &Read, now: SystemTime) {
-    let Some(files) = &one.files else { return };
+    let Some((files, _)) = one.files() else {
+        return;
+    };
     let (Ok(chain), Ok(key)) = (text(&files.certificate), text(&files.key)) else {
         return;
     };

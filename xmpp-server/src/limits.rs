@@ -111,6 +111,12 @@ limits! {
     /// Addresses that one session writes to in a minute, its own account and answers apart: nobody
     /// has so many contacts to greet, and a spammer has.
     recipients_max: Count = 2000,
+    /// Presences to all contacts that one session sends in a minute: two a second are no person's
+    /// mood, and each goes to every device of every contact.
+    broadcasts_max: Count = 120,
+    /// Subscription requests that one session sends in a minute: more than a person asks for by hand,
+    /// and a program that moves a roster goes on in the next one.
+    subscribes_max: Count = 100,
     /// Bytes read from one socket before its task yields: four TLS records.
     turn_bytes_max: Bytes = 64 * KIB,
     /// Received stanzas of a session whose writes are pending; then its socket is not read.
@@ -133,8 +139,6 @@ limits! {
     /// How long a session that is replaced may take over the stanza in hand: what waits for the
     /// store waits no longer.
     replace_max: Time = Duration::from_secs(10),
-    /// Free asynchronous IQs open per session.
-    iqs_free_max: Count = 16,
     /// From the signal to the end of the process.
     drain_max: Time = Duration::from_secs(10),
 
@@ -286,7 +290,7 @@ const RELOADED: &[&str] = &[
 ];
 
 /// Keys that have no effect until their feature is built.
-pub(crate) const LATER: &[&str] = &["archive_page_max", "iqs_free_max", "nodes_max", "rooms_max"];
+pub(crate) const LATER: &[&str] = &["archive_page_max", "nodes_max", "rooms_max"];
 
 fn stream_slots(stream: &mut StreamLimits) -> [(&'static str, Slot<'_>); 15] {
     [

@@ -8,7 +8,7 @@ use crate::config::Config;
 use crate::limits::Limits;
 use crate::s2s::incoming;
 use rustls::pki_types::CertificateDer;
-use rustls::{ClientConfig, ServerConfig};
+use rustls::{ClientConfig, RootCertStore, ServerConfig};
 use std::collections::HashMap;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -303,6 +303,8 @@ pub struct DomainTls {
     pub direct: Arc<ServerConfig>,
     /// The leaf, for channel binding (tls-server-end-point).
     pub leaf: CertificateDer<'static>,
+    /// Who issues the certificates of clients; `None`: they are not asked for one.
+    pub clients: Option<Arc<RootCertStore>>,
     /// Between servers; `None` where there are no links.
     pub s2s: Option<ServerTls>,
 }
@@ -332,6 +334,12 @@ impl Certificates {
         let served = self.served.read().unwrap_or_else(PoisonError::into_inner);
         let [starttls, over_tls] = &served.get(domain)?.s2s.as_ref()?.call;
         Some(Arc::clone(if direct { over_tls } else { starttls }))
+    }
+
+    /// Who issues the certificates of a domain's clients.
+    pub(crate) fn clients(&self, domain: &str) -> Option<Arc<RootCertStore>> {
+        let served = self.served.read().unwrap_or_else(PoisonError::into_inner);
+        served.by_domain.get(domain)?.clients.clone()
     }
 
     /// From the next handshake on; connections keep what they have.

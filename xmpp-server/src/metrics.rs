@@ -168,7 +168,8 @@ fn mechanisms() -> Vec<&'static str> {
     MECHANISMS.to_vec()
 }
 
-const MECHANISMS: [&str; 8] = [
+const MECHANISMS: [&str; 9] = [
+    "EXTERNAL",
     "PLAIN",
     "SCRAM-SHA-1",
     "SCRAM-SHA-1-PLUS",

@@ -65,7 +65,9 @@ impl Handle {
         key_pem: &str,
     ) -> Result<(), StartError> {
         let s2s = self.shared.core.settings().config.s2s.enabled;
-        let tls = certificates::domain_tls(domain, chain_pem, key_pem, s2s)?;
+        let clients = self.shared.certificates.clients(domain);
+        let pair = (chain_pem, key_pem);
+        let tls = certificates::domain_tls(domain, pair, s2s, clients)?;
         self.shared.certificates.renew(domain, Arc::new(tls));
         Ok(())
     }

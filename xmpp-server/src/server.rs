@@ -67,6 +67,8 @@ pub enum StartError {
     Bind(SocketAddr, io::Error),
     /// The development CA or a certificate from it.
     Certificate(CertError),
+    /// A file of `client_ca`.
+    ClientCa(PathBuf, TlsError),
     /// The configuration.
     Config(ConfigError),
     /// The data directory.
@@ -357,6 +359,7 @@ impl fmt::Display for StartError {
         match self {
             Self::Bind(address, error) => write!(f, "cannot listen on {address}: {error}"),
             Self::Certificate(error) => write!(f, "development certificate: {error}"),
+            Self::ClientCa(path, error) => write!(f, "{}: {error}", path.display()),
             Self::Config(error) => write!(f, "{error}"),
             Self::DataDir(error) => write!(f, "{error}"),
             Self::Domain(error) => write!(f, "domain name: {error}"),

@@ -19,7 +19,7 @@ const STREAM: &[Spec] = &[
     complete("RFC 7677", "2015"),
     complete("RFC 9266", "2022"),
     complete("XEP-0114", "1.6"),
-    lacks("XEP-0178", "1.2", "only between servers"),
+    complete("XEP-0178", "1.2"),
     complete("XEP-0185", "1.0"),
     complete("XEP-0198", "1.6.3"),
     complete("XEP-0220", "1.1.1"),
@@ -33,6 +33,7 @@ const STREAM: &[Spec] = &[
     complete("XEP-0440", "1.0.0"),
     complete("XEP-0474", "0.5.0"),
     complete("XEP-0478", "0.2.0"),
+    complete("XEP-0515", "0.1.0"),
 ];
 
 const fn complete(id: &'static str, version: &'static str) -> Spec {

@@ -15,6 +15,8 @@ use rustls::{
 use std::fmt;
 use std::sync::Arc;
 
+mod any_peer;
+pub mod c2s;
 pub mod s2s;
 pub(crate) mod server;
 pub mod trust;

@@ -3,7 +3,7 @@
 
 use crate::login::escaped;
 use crate::script::login::{Refused, refused, unexpected};
-use crate::script::model::{Action, Character};
+use crate::script::model::{Action, Character, Proof};
 use crate::script::peer::{Got, Peer};
 use ring::digest;
 use std::fmt::Write as _;
@@ -24,6 +24,7 @@ impl Attach<'_> {
         match what {
             Action::OpensStream => self.open().await,
             Action::Authenticates => self.handshake().await,
+            Action::Connects if self.one.proof == Proof::None => Ok(()),
             Action::Connects => {
                 self.open().await?;
                 self.handshake().await
@@ -57,7 +58,10 @@ impl Attach<'_> {
         }
         let handshake = format!("<handshake>{digits}</handshake>");
         match self.ask(&handshake, "<handshake/>").await? {
-            Got::Element(tree) if tree.is(ns::CLIENT, "handshake") => Ok(()),
+            Got::Element(tree) if tree.is(ns::CLIENT, "handshake") => {
+                self.peer.prove();
+                Ok(())
+            }
             other => Err(unexpected("<handshake/>", &other)),
         }
     }

@@ -139,10 +139,43 @@ pub struct Character {
     pub has_account: bool,
     /// TLS from the first byte.
     pub direct_tls: bool,
-    /// Of a `[Server]`: the certificate it shows; `None`: a good one.
-    pub certificate: Option<Variant>,
-    /// Of a `[Server]`: how it proves its domain.
+    /// Of a `[Server]`: the certificate it shows.
+    pub certificate: Certificate,
+    /// Of a `[Server]`: how it proves its domain; a `[Component]` does it by its secret or not at all.
     pub proof: Proof,
+    /// Of a `[Server]`: the script says what is answered to who calls it.
+    pub is_called_by_hand: bool,
+}
+
+/// What a `[Server]` shows.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub enum Certificate {
+    /// One for its domain.
+    #[default]
+    Good,
+    /// One for these names.
+    For(Vec<String>),
+    /// None, where it calls.
+    None,
+    /// One of a rare kind, for its domain or what the script names.
+    Odd(OddKind, Option<String>),
+    /// One that is to be refused.
+    Wrong(Variant),
+}
+
+/// Rare kinds of certificates.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum OddKind {
+    /// It names an XMPP address.
+    Address,
+    /// An authority's.
+    Authority,
+    /// For the calling side of TLS alone.
+    Caller,
+    /// The domain is its common name.
+    CommonName,
+    /// It names a service.
+    Service,
 }
 
 /// How a `[Server]` proves its domain.
@@ -161,6 +194,12 @@ impl Character {
     /// It is no client: it has a domain of its own.
     pub(crate) fn is_beside(&self) -> bool {
         matches!(self.kind, CharacterKind::Component | CharacterKind::Server)
+    }
+
+    /// What it sends may be anything: nothing of the stream is done for it.
+    pub(crate) fn is_by_hand(&self) -> bool {
+        let is_by_hand = self.proof == Proof::None || self.is_called_by_hand;
+        self.kind == CharacterKind::Raw || self.is_beside() && is_by_hand
     }
 
     /// Local part and password.
@@ -236,6 +275,8 @@ pub enum Action {
     ExpectsStreamError(Template),
     /// `forgets`: what has been passed over so far is not asked for any more.
     Forgets,
+    /// `is called`: takes the next connection to a `[Server]`.
+    IsCalled(Option<Duration>),
     /// `kick JID`: as an operator does.
     Kick(Template),
     /// `cut link DOMAIN` and others: the server's link to a `[Server]`.

@@ -11,6 +11,7 @@ mod tests;
 
 use crate::script::lines::{Block, Lines, Reader, error};
 use crate::script::model::{Action, At, Case, Character, Script, ScriptError, Step};
+use crate::script::run::OF_SOMEBODY;
 use crate::script::template::{Template, Value, fill};
 use crate::tree::Tree;
 use std::collections::BTreeMap;
@@ -379,14 +380,7 @@ impl Parser {
     fn is_known(&self, name: &str) -> bool {
         let of_character = |character: &Character| {
             let property = name.strip_prefix(character.name.as_str());
-            let known = [
-                "'s full JID",
-                "'s JID",
-                "'s password",
-                "'s domain",
-                "'s username",
-            ];
-            property.is_some_and(|property| known.contains(&property))
+            property.is_some_and(|property| OF_SOMEBODY.contains(&property))
         };
         self.script.cast.iter().any(of_character) || self.captured.iter().any(|one| one == name)
     }

@@ -59,8 +59,12 @@ pub(crate) struct Peer {
     ids: u32,
     /// Namespace of stanzas here; they are given as a client's.
     content: &'static str,
-    /// Of the last header received.
+    /// Of the last header received, or what it was answered with.
     stream_id: Option<String>,
+    /// The other side has called.
+    is_called: bool,
+    /// The other side takes stanzas of ours, and answers them.
+    is_proven: bool,
     /// What comes over other connections of the same peer.
     others: Option<UnboundedReceiver<Got>>,
 }
@@ -89,8 +93,15 @@ impl Peer {
             ids: 0,
             content: ns::CLIENT,
             stream_id: None,
+            is_called: false,
+            is_proven: false,
             others: None,
         }
+    }
+
+    /// Not connected, but this is received.
+    pub(crate) fn heard(calls: UnboundedReceiver<Got>) -> Self {
+        Self::gone().speaking(ns::SERVER).with_others(Some(calls))
     }
 
     /// Not connected.
@@ -108,8 +119,13 @@ impl Peer {
 
     /// The same, which receives this too.
     pub(crate) fn with_others(mut self, others: Option<UnboundedReceiver<Got>>) -> Self {
-        self.others = others;
+        self.hear(others);
         self
+    }
+
+    /// Receives this too from now on.
+    pub(crate) fn hear(&mut self, others: Option<UnboundedReceiver<Got>>) {
+        self.others = others;
     }
 
     /// Gives up what it receives over other connections.
@@ -117,9 +133,39 @@ impl Peer {
         self.others.take()
     }
 
+    /// Something may come over other connections.
+    pub(crate) fn has_others(&self) -> bool {
+        self.others.is_some()
+    }
+
     /// The id that the other side gave the stream.
     pub(crate) fn stream_id(&self) -> Option<&str> {
         self.stream_id.as_deref()
+    }
+
+    /// The same, which was called.
+    pub(crate) fn called(mut self) -> Self {
+        self.is_called = true;
+        self
+    }
+
+    pub(crate) fn is_called(&self) -> bool {
+        self.is_called
+    }
+
+    /// We have given the stream this id.
+    pub(crate) fn set_stream_id(&mut self, id: String) {
+        self.stream_id = Some(id);
+    }
+
+    /// It may send stanzas from now on.
+    pub(crate) fn prove(&mut self) {
+        self.is_proven = true;
+    }
+
+    /// It may send stanzas, and hears what is answered.
+    pub(crate) fn is_proven(&self) -> bool {
+        self.is_proven && !self.has_ended() && !self.is_dead
     }
 
     /// An id that no script writes.
@@ -350,6 +396,9 @@ impl Peer {
                         Some(Grown::Element(mut tree)) => {
                             if self.content != ns::CLIENT {
                                 tree.rename(self.content, ns::CLIENT);
+                            }
+                            if tree.is(ns::SASL, "success") {
+                                self.restart();
                             }
                             return Some(Got::Element(tree));
                         }

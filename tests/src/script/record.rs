@@ -9,7 +9,7 @@ mod notes;
 mod session;
 mod text;
 
-use crate::script::model::{At, Character, CharacterKind, Script};
+use crate::script::model::{At, Certificate, Character, CharacterKind, Script};
 use crate::script::stage::{Elsewhere, Stage, StageError};
 use notes::Notes;
 use rustls::ServerConfig;
@@ -297,7 +297,8 @@ fn character(jid: &BareJid, password: &str) -> Character {
         connect: (None, None),
         has_account: true,
         direct_tls: false,
-        certificate: None,
+        certificate: Certificate::default(),
+        is_called_by_hand: false,
         proof: crate::script::model::Proof::default(),
     }
 }

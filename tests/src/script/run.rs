@@ -1,18 +1,19 @@
 //! Plays a script step by step. Every wait has a bound; what is not as expected is a `Failure`.
 
+mod links;
 mod receive;
 
-use crate::script::component::Attach;
-use crate::script::login::{Login, Refused, refused, shown};
+use crate::lab::Arrival;
+use crate::script::login::{Login, Refused, shown};
 use crate::script::matcher::Captures;
 use crate::script::model::{Action, Case, Character, CharacterKind, Script, Step};
 use crate::script::peer::{Got, Peer};
 use crate::script::report::{Event, EventKind, Failure, Outcome, Report};
-use crate::script::server::Call;
-use crate::script::stage::{Elsewhere, Stage, StageError};
+use crate::script::stage::{Calls, Elsewhere, Stage, StageError};
 use crate::script::template::{Template, Value};
 use crate::tree::Tree;
 use std::time::Duration;
+use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::time::Instant;
 
 /// What is kept of what happened.
@@ -21,12 +22,14 @@ const EVENTS_MAX: usize = 10_000;
 const AFTERWARDS: Duration = Duration::from_millis(50);
 
 /// What is known of a character.
-const OF_SOMEBODY: [&str; 5] = [
+pub(crate) const OF_SOMEBODY: [&str; 7] = [
     "'s full JID",
     "'s JID",
     "'s password",
     "'s domain",
     "'s username",
+    "'s key",
+    "'s stream id",
 ];
 
 /// Turns that other tasks get before the clock is moved: far more than a stanza needs.
@@ -132,6 +135,8 @@ struct Playing<'a> {
     stage: Option<Stage>,
     /// One for each character; `None`: not connected.
     peers: Vec<Option<Peer>>,
+    /// Who calls those that answer by hand.
+    doors: Vec<Option<UnboundedReceiver<Arrival>>>,
     /// Full addresses, of the last login.
     jids: Vec<Option<String>>,
     /// What each has received, as shown.
@@ -157,6 +162,7 @@ impl<'a> Playing<'a> {
             play,
             stage: Some(stage),
             peers: std::iter::repeat_with(|| None).take(count).collect(),
+            doors: std::iter::repeat_with(|| None).take(count).collect(),
             jids: vec![None; count],
             received: vec![Vec::new(); count],
             captures: Captures::new(),
@@ -170,9 +176,12 @@ impl<'a> Playing<'a> {
     async fn all(&mut self) -> Option<Box<Failure>> {
         // A server hears what comes to its domain before it calls anybody.
         if let Some(Stage::Here(here)) = &mut self.stage {
-            for (one, peer) in self.script.cast.iter().zip(&mut self.peers) {
-                if one.kind == CharacterKind::Server {
-                    *peer = here.called(one);
+            let slots = self.peers.iter_mut().zip(&mut self.doors);
+            for (one, (peer, door)) in self.script.cast.iter().zip(slots) {
+                match here.calls(one) {
+                    Some(Calls::Answered(calls)) => *peer = Some(Peer::heard(calls)),
+                    Some(Calls::ByHand(arrivals)) => *door = Some(arrivals),
+                    None => {}
                 }
             }
         }
@@ -300,6 +309,7 @@ impl<'a> Playing<'a> {
                 self.peer(step, who)?.cut_at(*bytes);
                 Ok(())
             }
+            Action::IsCalled(within) => self.is_called(step, who, *within).await,
             _ => self.negotiate(step, who).await,
         }
     }
@@ -408,61 +418,6 @@ impl<'a> Playing<'a> {
         }
     }
 
-    async fn dial(&self, step: &Step, one: &Character) -> Result<Peer, Box<Failure>> {
-        let Some(stage) = &self.stage else {
-            return Err(fail(step, "there is no server"));
-        };
-        let patience = self.play.patience;
-        let mut peer = stage
-            .connect(one, patience)
-            .await
-            .map_err(|why| fail(step, why.0))?;
-        if one.direct_tls {
-            let Some(trust) = stage.trust() else {
-                return Err(fail(step, "no CA is given: use --ca FILE"));
-            };
-            let trust = trust.with_alpn("xmpp-client");
-            let done = peer.handshake(&trust, &one.domain, patience).await;
-            done.map_err(|why| fail(step, format!("the TLS handshake fails: {why}")))?;
-        }
-        Ok(peer)
-    }
-
-    /// What a server or a component does to prove its domain, all of it or a step.
-    async fn call(&self, peer: &mut Peer, one: &Character, what: &Action) -> Result<(), Refused> {
-        let patience = self.play.patience;
-        if one.kind == CharacterKind::Component {
-            let mut attach = Attach {
-                peer,
-                one,
-                patience,
-            };
-            return attach.step(what).await;
-        }
-        let speaker = match &self.stage {
-            Some(Stage::Here(here)) => here.speaker(one),
-            _ => None,
-        };
-        let Some(speaker) = speaker else {
-            return Err(refused(
-                "a [Server]",
-                "it is only with a server in this process",
-            ));
-        };
-        let mut call = Call {
-            peer,
-            speaker: &speaker,
-            one,
-            patience,
-        };
-        match what {
-            Action::OpensStream => call.open().await.map(drop),
-            Action::StartsTls => call.start_tls().await,
-            Action::Authenticates => call.authenticate().await,
-            _ => call.connect().await,
-        }
-    }
-
     async fn sign_in(&self, peer: &mut Peer, one: &Character) -> Result<String, Refused> {
         let trust = self.stage.as_ref().and_then(Stage::trust);
         let is_local = self
@@ -525,15 +480,7 @@ impl<'a> Playing<'a> {
         match sent {
             // a peer that is being thrown out may still be talking: what it receives tells
             Ok(()) => Ok(()),
-            Err(_)
-                if self
-                    .script
-                    .cast
-                    .get(who)
-                    .is_some_and(|it| it.kind == CharacterKind::Raw) =>
-            {
-                Ok(())
-            }
+            Err(_) if self.script.cast.get(who).is_some_and(Character::is_by_hand) => Ok(()),
             Err(why) => Err(fail(
                 step,
                 format!("the connection does not take it: {why}"),
@@ -597,6 +544,8 @@ impl<'a> Playing<'a> {
             "'s password" => one.password.clone()?,
             "'s domain" => one.domain.clone(),
             "'s username" => one.credentials().0.to_owned(),
+            "'s stream id" => self.stream_id(who)?.to_owned(),
+            "'s key" => self.key(who, one)?,
             _ => return None,
         };
         Some(Value::Plain(value))

@@ -1,5 +1,6 @@
 //! `[Server]`: a domain of a script's own. It calls the server under test when it connects, and takes
-//! that server's calls at any time; what comes over these is received like the rest.
+//! that server's calls at any time; what comes over these is received like the rest, unless the script
+//! answers them by hand.
 //!
 //! RFC 6120 sections 5, 6 and 13.8.2, XEP-0220. Spoken by hand, without the machines under test; TLS
 //! and the digest of dialback keys are shared with them.
@@ -7,15 +8,18 @@
 use crate::lab::{Arrival, TestLab};
 use crate::login::escaped;
 use crate::script::login::{Login, Refused, refused, unexpected};
-use crate::script::model::{Character, Proof};
+use crate::script::model::{Certificate, Character, OddKind, Proof};
 use crate::script::peer::{Got, Peer};
 use crate::script::stage::StageError;
 use crate::tree::Tree;
+use crate::trust::Trust;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
+use xmpp_certs::Odd;
 use xmpp_stream::features::dialback::Secret;
 use xmpp_stream::ns;
 use xmpp_stream::tls::s2s;
@@ -29,6 +33,8 @@ pub(crate) struct Speaker {
     secret: Secret,
     accepting: Arc<rustls::ServerConfig>,
     calling: Arc<rustls::ClientConfig>,
+    /// Streams that were called so far.
+    streams: AtomicU32,
 }
 
 impl Speaker {
@@ -36,20 +42,30 @@ impl Speaker {
     pub(crate) fn new(lab: &TestLab, one: &Character) -> Result<Self, StageError> {
         let domain = one.jid.clone().unwrap_or_default();
         let now = lab.clock().system_now();
-        let leaf = match one.certificate {
-            None => lab.authority().issue_for_domain(&domain, now),
-            Some(variant) => lab.authority().issue_variant(&domain, variant, now),
+        let authority = lab.authority();
+        let leaf = match &one.certificate {
+            Certificate::Good | Certificate::None => authority.issue_for_domain(&domain, now),
+            Certificate::For(names) => authority.issue(names, now),
+            Certificate::Odd(kind, name) => {
+                let name = name.as_deref().unwrap_or(&domain);
+                authority.issue_odd(odd(*kind, name), now)
+            }
+            Certificate::Wrong(variant) => authority.issue_variant(&domain, *variant, now),
         };
         let leaf = leaf.map_err(|why| StageError(format!("{domain}: {why}")))?;
         let (chain, key) = (&leaf.chain_pem, &leaf.key_pem);
         let wrong = |why| StageError(format!("{domain}: {why}"));
         let (accepting, _) = s2s::server_config(chain, key, false).map_err(wrong)?;
-        let calling = s2s::client_config(chain, key, false).map_err(wrong)?;
+        let calling = match one.certificate {
+            Certificate::None => anonymous(lab, one.direct_tls),
+            _ => s2s::client_config(chain, key, one.direct_tls).map_err(wrong)?,
+        };
         Ok(Self {
             secret: Secret::new(domain.as_bytes()),
             domain,
             accepting,
             calling,
+            streams: AtomicU32::new(0),
         })
     }
 
@@ -76,6 +92,53 @@ impl Speaker {
         received
     }
 
+    /// The id of a stream that nobody else has here.
+    fn new_stream(&self) -> String {
+        let number = self.streams.fetch_add(1, Ordering::Relaxed);
+        format!("{}-{number}", self.domain)
+    }
+
+    /// The key that proves our domain to another one, on the stream with this id.
+    pub(crate) fn key(&self, to: &str, id: &str) -> String {
+        self.secret.key(to, &self.domain, id)
+    }
+
+    /// A call that the script answers: their header, and ours.
+    pub(crate) async fn greet(&self, peer: &mut Peer, patience: Duration) -> Result<(), Refused> {
+        peer.restart();
+        let theirs = match next(peer, "a stream header", patience).await? {
+            Got::Header(header) => header,
+            other => return Err(unexpected("a stream header", &other)),
+        };
+        let (id, to) = (self.new_stream(), theirs.attr("from").map(escaped));
+        let header = opening(&self.domain, &to.unwrap_or_default(), Some(&id));
+        peer.set_stream_id(id);
+        say(peer, &header, patience).await
+    }
+
+    /// The same: their request for TLS, and the handshake.
+    pub(crate) async fn secure(&self, peer: &mut Peer, patience: Duration) -> Result<(), Refused> {
+        match next(peer, "<starttls/>", patience).await? {
+            Got::Element(tree) if tree.is(ns::TLS, "starttls") => {}
+            other => return Err(unexpected("<starttls/>", &other)),
+        }
+        say(peer, &format!("<proceed xmlns='{}'/>", ns::TLS), patience).await?;
+        let done = peer.accept(Arc::clone(&self.accepting), patience).await;
+        done.map_err(|error| refused("a TLS handshake", error.to_string()))
+    }
+
+    /// The TLS handshake of who calls.
+    pub(crate) async fn handshake(
+        &self,
+        peer: &mut Peer,
+        domain: &str,
+        patience: Duration,
+    ) -> Result<(), Refused> {
+        let done = peer.handshake_by(Arc::clone(&self.calling), domain, patience);
+        done.await
+            .map_err(|error| refused("a TLS handshake", error.to_string()))
+    }
+
     /// One call, from its first header to its end.
     async fn answer(&self, mut peer: Peer, received: &UnboundedSender<Got>) {
         let mut id = String::new();
@@ -84,7 +147,7 @@ impl Speaker {
         while let Some(got) = peer.next(Instant::now() + IDLE_MAX).await {
             let answer = match got {
                 Got::Header(header) => {
-                    id = peer.new_id();
+                    id = self.new_stream();
                     self.header(&header, &id, peer.is_tls(), is_proven)
                 }
                 Got::Element(tree) if tree.is(ns::TLS, "starttls") => {
@@ -167,6 +230,35 @@ impl Speaker {
     }
 }
 
+async fn next(peer: &mut Peer, wanted: &str, patience: Duration) -> Result<Got, Refused> {
+    let got = peer.next(Instant::now() + patience).await;
+    got.ok_or_else(|| refused(wanted, format!("nothing for {patience:?}")))
+}
+
+async fn say(peer: &mut Peer, text: &str, patience: Duration) -> Result<(), Refused> {
+    let said = peer.send(text.as_bytes(), patience).await;
+    said.map_err(|error| refused("an open connection", error.to_string()))
+}
+
+fn odd(kind: OddKind, name: &str) -> Odd<'_> {
+    match kind {
+        OddKind::Address => Odd::Address(name),
+        OddKind::Authority => Odd::Authority(name),
+        OddKind::Caller => Odd::Caller(name),
+        OddKind::CommonName => Odd::CommonName(name),
+        OddKind::Service => Odd::Service(name),
+    }
+}
+
+/// Who calls and shows no certificate.
+fn anonymous(lab: &TestLab, direct: bool) -> Arc<rustls::ClientConfig> {
+    let trust = Trust::pem(lab.ca_pem());
+    match direct {
+        true => trust.with_alpn("xmpp-server").config(),
+        false => trust.config(),
+    }
+}
+
 /// A stream header between servers.
 fn opening(from: &str, to: &str, id: Option<&str>) -> String {
     let id = id.map(|id| format!(" id='{id}'")).unwrap_or_default();
@@ -193,8 +285,10 @@ impl Call<'_> {
         if self.one.proof == Proof::None {
             return Ok(());
         }
-        self.open().await?;
-        self.start_tls().await?;
+        if !self.peer.is_tls() {
+            self.open().await?;
+            self.start_tls().await?;
+        }
         self.open().await?;
         self.authenticate().await
     }
@@ -207,18 +301,18 @@ impl Call<'_> {
 
     pub(crate) async fn start_tls(&mut self) -> Result<(), Refused> {
         self.login().ask_for_tls().await?;
-        let (calling, patience) = (Arc::clone(&self.speaker.calling), self.patience);
-        let done = self.peer.handshake_by(calling, &self.one.domain, patience);
-        done.await
-            .map_err(|error| refused("a TLS handshake", error.to_string()))
+        let (domain, patience) = (&self.one.domain, self.patience);
+        self.speaker.handshake(self.peer, domain, patience).await
     }
 
     /// By certificate or by dialback, as the script says.
     pub(crate) async fn authenticate(&mut self) -> Result<(), Refused> {
         match self.one.proof {
-            Proof::Certificate | Proof::None => self.external().await,
-            Proof::Dialback => self.dialback().await,
+            Proof::Certificate | Proof::None => self.external().await?,
+            Proof::Dialback => self.dialback().await?,
         }
+        self.peer.prove();
+        Ok(())
     }
 
     async fn external(&mut self) -> Result<(), Refused> {
@@ -233,7 +327,7 @@ impl Call<'_> {
     async fn dialback(&mut self) -> Result<(), Refused> {
         let (ours, theirs) = (&self.speaker.domain, &self.one.domain);
         let id = self.peer.stream_id().unwrap_or_default().to_owned();
-        let key = self.speaker.secret.key(theirs, ours, &id);
+        let key = self.speaker.key(theirs, &id);
         let result = format!(
             "<db:result from='{}' to='{}'>{key}</db:result>",
             escaped(ours),

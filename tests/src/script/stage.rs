@@ -1,12 +1,12 @@
 //! Where a script is played: a server in this process, or others that are running.
 
-use crate::lab::{LabError, Net, TestLab};
+use crate::lab::{Arrival, LabError, Net, TestLab};
 use crate::script::login::Login;
 use crate::script::model::{Character, CharacterKind, LinkFault, Script, StoreFault};
 use crate::script::peer::{Got, Peer};
 use crate::script::server::Speaker;
 use crate::trust::Trust;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::path::Path;
 use std::sync::Arc;
@@ -68,10 +68,20 @@ pub(crate) enum Stage {
 pub(crate) struct Here {
     lab: TestLab,
     domain: String,
-    /// The servers of the script, by their domains.
+    /// The servers of the script, by their names.
     speakers: BTreeMap<String, Arc<Speaker>>,
     /// What comes to them, until they are asked for it.
-    calls: BTreeMap<String, UnboundedReceiver<Got>>,
+    calls: BTreeMap<String, Calls>,
+    /// The domains of the script's servers.
+    others: BTreeSet<String>,
+}
+
+/// Who calls a `[Server]`.
+pub(crate) enum Calls {
+    /// They were answered, and this came over them.
+    Answered(UnboundedReceiver<Got>),
+    /// The script answers.
+    ByHand(UnboundedReceiver<Arrival>),
 }
 
 impl Stage {
@@ -86,7 +96,7 @@ impl Stage {
         };
         let mut domains: Vec<String> = Vec::new();
         for one in &script.cast {
-            if one.kind != CharacterKind::Component && !domains.contains(&one.domain) {
+            if !is_component(&script.cast, &one.domain) && !domains.contains(&one.domain) {
                 domains.push(one.domain.clone());
             }
         }
@@ -186,18 +196,24 @@ impl Here {
         let net = Net::default();
         let mut builder = TestLab::builder().server(names).config(change).net(&net);
         let mut called = BTreeMap::new();
-        for (name, one) in servers(cast) {
+        for (name, one) in hosts(cast) {
             let (address, arrivals) = net.listen_any();
-            if called.insert(name, (one, arrivals)).is_none() {
-                builder = builder.join(name, address);
-            }
+            called.insert(one.name.as_str(), arrivals);
+            builder = builder.join(name, address);
         }
         let lab = builder.start().await?;
+        let others = servers(cast).map(|(name, _)| name.to_owned()).collect();
         let (mut speakers, mut calls) = (BTreeMap::new(), BTreeMap::new());
-        for (name, (one, arrivals)) in called {
+        for (_, one) in servers(cast) {
             let speaker = Arc::new(Speaker::new(&lab, one)?);
-            calls.insert(name.to_owned(), Arc::clone(&speaker).listen(arrivals));
-            speakers.insert(name.to_owned(), speaker);
+            if let Some(arrivals) = called.remove(one.name.as_str()) {
+                let calls_of = match one.is_called_by_hand {
+                    true => Calls::ByHand(arrivals),
+                    false => Calls::Answered(Arc::clone(&speaker).listen(arrivals)),
+                };
+                calls.insert(one.name.clone(), calls_of);
+            }
+            speakers.insert(one.name.clone(), speaker);
         }
         let domain = domains.first().cloned().unwrap_or_default();
         Ok(Self {
@@ -205,18 +221,23 @@ impl Here {
             domain,
             speakers,
             calls,
+            others,
         })
     }
 
     /// What a `[Server]` is.
     pub(crate) fn speaker(&self, one: &Character) -> Option<Arc<Speaker>> {
-        self.speakers.get(one.jid.as_deref()?).cloned()
+        self.speakers.get(&one.name).cloned()
     }
 
-    /// A `[Server]` that has not called anybody: it receives what comes to its domain.
-    pub(crate) fn called(&mut self, one: &Character) -> Option<Peer> {
-        let calls = self.calls.remove(one.jid.as_deref()?)?;
-        Some(Peer::gone().speaking(ns::SERVER).with_others(Some(calls)))
+    /// Who calls a `[Server]`, told once.
+    pub(crate) fn calls(&mut self, one: &Character) -> Option<Calls> {
+        self.calls.remove(&one.name)
+    }
+
+    /// The first domain that is served.
+    pub(crate) fn domain(&self) -> &str {
+        &self.domain
     }
 
     fn users(&self) -> Users {
@@ -245,7 +266,7 @@ impl Here {
     fn connect(&self, one: &Character) -> Peer {
         match one.kind {
             CharacterKind::Server => {
-                let stream = self.lab.connect_server(&one.domain, one.direct_tls);
+                let stream = self.lab.connect_server(&self.domain, one.direct_tls);
                 Peer::over(stream).speaking(ns::SERVER)
             }
             CharacterKind::Component => {
@@ -267,7 +288,7 @@ impl Here {
 
     /// What happens to the server's own link to a `[Server]`.
     pub(crate) fn link(&self, fault: LinkFault, domain: &str) -> Result<(), StageError> {
-        if !self.speakers.contains_key(domain) {
+        if !self.others.contains(domain) {
             return Err(StageError(format!("{domain} is no [Server]'s")));
         }
         let link = self.lab.link(&self.domain, domain);
@@ -316,10 +337,31 @@ impl Here {
     }
 }
 
+/// True for the domain of a component, which is nobody else's.
+fn is_component(cast: &[Character], domain: &str) -> bool {
+    let mut components = cast
+        .iter()
+        .filter(|one| one.kind == CharacterKind::Component);
+    components.any(|one| one.domain == domain)
+}
+
 /// Those that are servers, by their domains.
 fn servers(cast: &[Character]) -> impl Iterator<Item = (&str, &Character)> {
     let servers = cast.iter().filter(|one| one.kind == CharacterKind::Server);
     servers.filter_map(|one| Some((one.jid.as_deref()?, one)))
+}
+
+/// Those of them that are called: of several with one domain the one that does it by hand, else the
+/// first.
+fn hosts(cast: &[Character]) -> BTreeMap<&str, &Character> {
+    let mut hosts: BTreeMap<&str, &Character> = BTreeMap::new();
+    for (name, one) in servers(cast) {
+        let host = hosts.entry(name).or_insert(one);
+        if one.is_called_by_hand && !host.is_called_by_hand {
+            *host = one;
+        }
+    }
+    hosts
 }
 
 /// Those that are components, each domain once: the first secret is the right one.

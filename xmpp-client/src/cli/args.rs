@@ -89,6 +89,13 @@ pub(crate) struct Options {
     /// Trust the certificate, or the key, of this SHA-256 fingerprint and no other
     #[arg(long, global = true, value_name = "HEX", conflicts_with = "ca", value_parser = pin)]
     pub(crate) pin: Option<String>,
+    /// Sign in by the certificate in this PEM file; no password is asked for then, but
+    /// --password-stdin gives one for a server that does not take it
+    #[arg(long, global = true, value_name = "FILE", requires = "key")]
+    pub(crate) cert: Option<PathBuf>,
+    /// The key of that certificate, a PEM file
+    #[arg(long, global = true, value_name = "FILE", requires = "cert")]
+    pub(crate) key: Option<PathBuf>,
     /// Connect here instead of asking DNS where the server is
     #[arg(long, global = true, value_name = "HOST:PORT", value_parser = place)]
     pub(crate) connect: Option<Place>,
@@ -454,6 +461,8 @@ mod tests {
         check("--jid a@b.test --connect x:y ping", "HOST:PORT");
         check("--jid a@b.test --pin 12 ping", "64 hex digits");
         check("--jid a@b.test --dns x ping", "not an IP address");
+        check("--jid a@b.test --cert a.pem ping", "--key");
+        check("--jid a@b.test ping --key a.key", "--cert");
         check("--jid a@b.test --password secret ping", "--password");
         check("--jid a@b.test history --export --limit 5", "--limit");
         check(

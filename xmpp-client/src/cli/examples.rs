@@ -28,6 +28,7 @@ Examples:
 pub(super) const PING: &str = "\
 Examples:
   xmpp-client --jid alice@example.org ping
+  xmpp-client --jid alice@example.org --cert alice.pem --key alice.key ping
   xmpp-client --jid alice@example.org ping example.net
   xmpp-client --jid alice@localhost --ca xmpp-data/ca/ca.pem ping";
 

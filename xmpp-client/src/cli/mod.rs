@@ -109,8 +109,10 @@ async fn connect(
     input: &mut Input,
     reconnect: Reconnect,
 ) -> Result<XmppClient, CliError> {
-    let password = input.password(options)?;
-    let builder = builder(options).password(&password).reconnect(reconnect);
+    let mut builder = builder(options).reconnect(reconnect);
+    if options.cert.is_none() || options.password_stdin {
+        builder = builder.password(&input.password(options)?);
+    }
     builder.connect().await.map_err(CliError::Connect)
 }
 
@@ -123,6 +125,9 @@ fn builder(options: &Options) -> Builder {
     }
     if let Some(pin) = &options.pin {
         builder = builder.pin(pin);
+    }
+    if let (Some(cert), Some(key)) = (&options.cert, &options.key) {
+        builder = builder.certificate_files(cert, key);
     }
     if let Some(place) = &options.connect {
         builder = builder.connect_to(&place.to_string());

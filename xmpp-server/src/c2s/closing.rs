@@ -3,8 +3,8 @@
 //! RFC 6120 section 4.4: the other side may finish what it was sending. Answers that are queued, and
 //! errors of writes under way, are written; then the machine says what was handled and closes.
 
-use super::WRITE_BYTES;
 use super::live::Live;
+use super::{Connection, FLUSH, Next, WRITE_BYTES};
 use crate::core::Core;
 use crate::effect::Effect;
 use crate::im;
@@ -13,10 +13,11 @@ use crate::session::outbox::{Class, OutItem};
 use std::collections::VecDeque;
 use std::future::poll_fn;
 use std::sync::Arc;
+use tracing::{info, warn};
 use xmpp_stream::driver::{Driver, Turn};
-use xmpp_stream::error::StanzaError;
+use xmpp_stream::error::{StanzaError, StreamCondition};
 use xmpp_stream::stanza::{Item, Stanza};
-use xmpp_stream::stream::{Machine, Responder};
+use xmpp_stream::stream::{CloseReason, Machine, Responder};
 
 impl Live {
     /// Finishes what came, as long as a ticket lasts, and writes meanwhile what is queued, which may
@@ -137,4 +138,47 @@ fn request(item: &OutItem) -> Option<&Stanza> {
 
 fn is_message(item: &OutItem) -> bool {
     matches!(item, Item::Shared(_, rendered, _) if rendered.class() == Class::Message)
+}
+
+impl<F: FnOnce() + Send> Connection<F> {
+    /// The stream is over: what follows.
+    pub(super) async fn closed(&mut self, reason: &CloseReason) -> Next {
+        if let CloseReason::Ours(error) = reason {
+            let at = error.condition as usize;
+            self.shared.core.tap.metrics.stream_errors.count_at(at);
+        }
+        log(reason);
+        let condition = match reason {
+            CloseReason::Eof => return Next::Lost,
+            CloseReason::Ours(error) => error.condition,
+            _ => return Next::Closed,
+        };
+        let is_resumable = || self.live.as_ref().is_some_and(|live| live.is_resumable());
+        match condition {
+            StreamCondition::ConnectionTimeout => {
+                // The peer is told, in case it hears us; the session goes on without it.
+                self.driver.flush_within(FLUSH).await;
+                Next::Lost
+            }
+            StreamCondition::Reset if is_resumable() => Next::Reset,
+            _ => Next::Closed,
+        }
+    }
+}
+
+/// Why a stream has ended.
+fn log(reason: &CloseReason) {
+    match reason {
+        CloseReason::Ours(error) => {
+            warn!(condition = %error.condition, reason = error.text.as_deref(), "stream closed by us");
+        }
+        CloseReason::Theirs(error) => {
+            info!(condition = %error.condition, "stream closed by the peer with an error");
+        }
+        CloseReason::Eof => info!("connection ended without a closing tag"),
+        CloseReason::Clean => info!("stream closed"),
+        CloseReason::CloseTimeout => info!(reason = "no closing tag in time", "stream closed"),
+        CloseReason::TlsFailed => info!(reason = "TLS did not come about", "stream closed"),
+        _ => info!("stream closed"),
+    }
 }

@@ -460,6 +460,7 @@ impl Live {
         if let (Ok(()), false) = (&acknowledged, ended) {
             self.session.outbox.rewind();
             self.session.lost.store(false, Ordering::Relaxed);
+            self.session.farewell.store(false, Ordering::Relaxed);
             let known = {
                 let mut state = self.session.account.lock();
                 state.session_mut(self.session.sid).is_some_and(|entry| {

@@ -48,6 +48,15 @@ impl<F: FnOnce() + Send> Connection<F> {
         false
     }
 
+    /// A certificate has spoken for this account.
+    pub(super) async fn check_account(&mut self, account: &BareJid) {
+        if self.hold_login(account).await {
+            let core = Arc::clone(&self.shared.core);
+            let verdict = core.check_account(account).await;
+            self.driver.machine.verdict(verdict, core.clock.now());
+        }
+    }
+
     pub(super) fn note(&mut self, note: &Note) {
         let loud = self.is_worth_a_warning(note);
         log(note, loud);

@@ -168,9 +168,14 @@ pub(super) fn put_aside(
             managed.ask(upto, core.clock.now() + core.limits.sm_ack_wait);
             continue;
         }
-        if matches!(output, Output::Closed(_) | Output::PeerClosing) {
+        let over = match output {
+            Output::Closed(_) => Some(&session.lost),
+            Output::PeerClosing => Some(&session.farewell),
+            _ => None,
+        };
+        if let Some(over) = over {
             *aside.closing = true;
-            session.lost.store(true, Ordering::Relaxed);
+            over.store(true, Ordering::Relaxed);
         }
         aside.postponed.push(output);
     }

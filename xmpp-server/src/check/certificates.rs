@@ -23,6 +23,25 @@ const DAY: i64 = 24 * 60 * 60;
 
 /// What a start with this configuration would find for one domain.
 pub(super) fn of_domain(config: &Config, domain: &DomainConfig, now: SystemTime) -> Vec<Finding> {
+    let mut findings = own(config, domain, now);
+    for path in &domain.client_ca {
+        let anchors = read(path).and_then(|text| {
+            tls::roots(&text).map_err(|error| format!("{}: {error}", shown(path)))
+        });
+        let (level, text) = match anchors {
+            Ok(_) => {
+                let text = format!("clients may sign in by certificates of {}", shown(path));
+                (Level::Ok, text)
+            }
+            Err(text) => (Level::Error, format!("`client_ca`: {text}")),
+        };
+        findings.push(Finding::new(level, Topic::Certificate, &*domain.name, text));
+    }
+    findings
+}
+
+/// The one that the domain shows.
+fn own(config: &Config, domain: &DomainConfig, now: SystemTime) -> Vec<Finding> {
     let finding =
         |level, text: String| Finding::new(level, Topic::Certificate, &*domain.name, text);
     let (files, ours) = match &domain.certificate {

@@ -141,6 +141,7 @@ fn read_domain(r: &Reader<'_>, key: &str, value: &Value<'_>) -> Result<DomainCon
             ),
             ("certificate", Slot::Path(&mut certificate)),
             ("key", Slot::Path(&mut private_key)),
+            ("client_ca", Slot::Paths(&mut domain.client_ca)),
             ("registration", Slot::Choice(&mut domain.registration)),
             ("admins", Slot::Jids(&mut domain.admins)),
             ("anonymous", Slot::Flag(&mut domain.anonymous)),

@@ -70,6 +70,8 @@ pub struct DomainConfig {
     pub name: String,
     /// Certificate chain and key; without: issued by the development CA.
     pub certificate: Option<CertificateFiles>,
+    /// PEM files of who issues the certificates of its clients; empty: they are not asked for one.
+    pub client_ca: Vec<PathBuf>,
     /// Who may register in-band.
     pub registration: Registration,
     /// Accounts that may administer the domain.
@@ -479,6 +481,7 @@ impl DomainConfig {
         Self {
             name: "localhost".into(),
             certificate: None,
+            client_ca: Vec::new(),
             registration,
             admins: Vec::new(),
             anonymous: false,

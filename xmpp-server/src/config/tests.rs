@@ -112,6 +112,7 @@ fn every_key_of_the_page_is_read() {
         [[domain]]
         name = "Example.ORG"
         certificate = "/etc/ssl/example.org.pem"
+        client_ca = ["clients.pem"]
         key = "keys/example.org.key"
         registration = "open"
         admins = ["alice@example.org"]
@@ -164,6 +165,11 @@ fn every_key_of_the_page_is_read() {
     let domain = config.domain("example.org").unwrap();
     let files = domain.certificate.clone().unwrap();
     assert_eq!(files.certificate, Path::new("/etc/ssl/example.org.pem"));
+    let clients = &domain.client_ca;
+    assert!(
+        clients.len() == 1 && clients[0].ends_with("clients.pem"),
+        "{clients:?}"
+    );
     assert_eq!(files.key, Path::new("/etc/xmpp/keys/example.org.key"));
     assert_eq!(domain.registration, Registration::Open);
     assert_eq!(

@@ -225,6 +225,9 @@ impl Core {
         if let Err(error) = session.recipients.admit(stanza, own, now, &self.limits) {
             return Flow::Refuse(error);
         }
+        if let Err(error) = session.rates.admit(stanza, now, &self.limits) {
+            return Flow::Refuse(error);
+        }
         let modules = session.host.modules();
         if SENDER
             .iter()
@@ -464,7 +467,7 @@ impl Core {
     /// Waits until a session has taken all that is queued for it, for a while.
     async fn all_taken(&self, session: &Session) {
         let taken = poll_fn(|_| match session.outbox.is_all_sent() {
-            false if session.is_waited_on() => Poll::Pending,
+            false if session.is_heard() => Poll::Pending,
             _ => Poll::Ready(()),
         });
         let _ = tokio::time::timeout(self.limits.stream.close_max, taken).await;

@@ -6,6 +6,7 @@ pub mod ended;
 pub mod feed;
 pub mod inbound;
 pub mod outbox;
+pub mod rates;
 pub mod recipients;
 pub mod registry;
 pub mod roster;
@@ -19,6 +20,7 @@ use crate::watch::Tap;
 use account::Account;
 use inbound::Owed;
 use outbox::Outbox;
+use rates::Rates;
 use recipients::Recipients;
 use smallvec::SmallVec;
 use std::collections::HashSet;
@@ -55,10 +57,14 @@ pub struct Session {
     pub pause: AtomicBool,
     /// Its stream ended while a stanza was in hand: nothing is taken until another goes on with it.
     pub lost: AtomicBool,
+    /// Its client has closed its stream: it hears, and acknowledges nothing.
+    pub farewell: AtomicBool,
     /// Submits that the stanza in hand has to wait for.
     pub owed: Mutex<SmallVec<[Owed; 1]>>,
     /// Whom its client has written to lately.
     pub recipients: Recipients,
+    /// What its client has sent lately of the kinds that cost most.
+    pub rates: Rates,
     /// With stream management: what its client may send again (rule 21).
     pub resends: Mutex<Resends>,
 }
@@ -80,6 +86,11 @@ impl Session {
 
     /// Its client may take something yet, and nobody wants the stanza in hand to be over.
     pub(crate) fn is_waited_on(&self) -> bool {
+        !self.farewell.load(Ordering::Relaxed) && self.is_heard()
+    }
+
+    /// The same of a client that may have closed: it hears what its stanzas have brought about.
+    pub(crate) fn is_heard(&self) -> bool {
         let outbox = &self.outbox;
         !self.lost.load(Ordering::Relaxed) && !outbox.is_closed() && !outbox.is_visited()
     }

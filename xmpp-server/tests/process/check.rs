@@ -79,6 +79,26 @@ fn nothing_is_wrong_and_nothing_is_made() {
 }
 
 #[test]
+fn the_authorities_of_clients_are_read() {
+    let temp = Temp::new();
+    let leaf = leaf_of(&["own.test"]);
+    write_pair(&temp, &leaf.chain_pem, &leaf.key_pem);
+    let file = |path: &str| file("own.test", &format!("client_ca = [\"{path}\"]\n"));
+    temp.write("clients.pem", DevCa::new(today()).unwrap().pem());
+    let ended = check(&temp, &file("clients.pem"));
+    well(&ended);
+    assert!(ended.stdout.contains("certificates of "), "{ended:?}");
+    temp.write("bad.pem", "no certificate");
+    let bad = check(&temp, &file("bad.pem"));
+    found(
+        &bad,
+        &["certificate own.test", "client_ca", "bad.pem: no readable"],
+    );
+    let none = check(&temp, &file("none.pem"));
+    found(&none, &["client_ca", "none.pem", "No such file"]);
+}
+
+#[test]
 fn what_is_wrong_with_a_certificate() {
     let temp = Temp::new();
     let ca = DevCa::new(today()).unwrap();

@@ -92,7 +92,8 @@ fn responder(transport: Box<dyn Transport>, tls: TlsRule) -> Driver<Responder> {
 fn initiator(transport: Box<dyn Transport>, tls: TlsRule) -> Driver<Initiator> {
     let config = InitiatorConfig {
         account: BareJid::parse("alice@d.test").unwrap(),
-        password: Password("pencil".to_owned()),
+        password: Some(Password("pencil".to_owned())),
+        name_account: false,
         resource: None,
         lang: None,
         tls,

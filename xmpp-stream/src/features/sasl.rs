@@ -1,8 +1,9 @@
 //! SASL as a stream feature (RFC 6120 section 6): what is offered, its elements, why it fails.
 //!
-//! The mechanisms stand in scram.rs and plain.rs; channel-binding types are announced by XEP-0440.
+//! The mechanisms stand in external.rs, scram.rs and plain.rs; channel-binding types are announced by
+//! XEP-0440.
 
-use super::scram;
+use super::{external, scram};
 use crate::error::SaslCondition;
 use crate::ns;
 use crate::stream::{HostView, ScramHash, TlsInfo};
@@ -19,6 +20,8 @@ pub(crate) const END_POINT: &str = "tls-server-end-point";
 /// A mechanism that we have.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Mechanism {
+    /// The certificate of TLS is the proof.
+    External,
     /// SCRAM; `plus`: with channel binding.
     Scram {
         hash: ScramHash,
@@ -28,17 +31,19 @@ pub(crate) enum Mechanism {
 }
 
 impl Mechanism {
-    /// All of them, strongest first.
+    /// All of them, in the order in which they are preferred (RFC 6120 sections 6.3.4 and 13.8.3).
     pub(crate) fn all() -> impl Iterator<Item = Self> {
         let scram = |plus| ScramHash::ALL.map(move |hash| Self::Scram { hash, plus });
-        scram(true)
+        [Self::External]
             .into_iter()
+            .chain(scram(true))
             .chain(scram(false))
             .chain([Self::Plain])
     }
 
     pub(crate) fn name(self) -> &'static str {
         match self {
+            Self::External => external::NAME,
             Self::Scram { hash, plus } => hash.mechanism(plus),
             Self::Plain => "PLAIN",
         }
@@ -97,10 +102,12 @@ pub(crate) struct Offer {
 }
 
 impl Offer {
-    /// What a host offers; in clear SCRAM alone (row sa-02).
-    pub(crate) fn of(host: &HostView, tls: Option<&TlsInfo>) -> Self {
+    /// What a host offers; in clear SCRAM alone (row sa-02), and EXTERNAL where a usable certificate
+    /// was shown (row sa-03).
+    pub(crate) fn of(host: &HostView, tls: Option<&TlsInfo>, external: bool) -> Self {
         let bindings = Bindings::of(tls);
         let mechanisms = Mechanism::all().filter(|mechanism| match mechanism {
+            Mechanism::External => external,
             Mechanism::Scram { hash, plus } => {
                 host.hashes.contains(hash) && (!plus || !bindings.is_empty())
             }
@@ -197,6 +204,23 @@ impl Refusal {
         }
     }
 
+    /// One was shown, and it is not good, or names no address of the domain (row ce-11).
+    pub(crate) const fn no_certificate() -> Self {
+        Self::form(
+            SaslCondition::NotAuthorized,
+            "the certificate is of no use here",
+        )
+    }
+
+    /// Who signs in has proven to be somebody, but nobody of ours.
+    pub(crate) const fn no_account() -> Self {
+        Self {
+            condition: SaslCondition::NotAuthorized,
+            reason: "the certificate's address is no account",
+            wrong_password: true,
+        }
+    }
+
     pub(crate) const fn wrong_password() -> Self {
         Self {
             condition: SaslCondition::NotAuthorized,
@@ -287,7 +311,8 @@ mod tests {
     #[test]
     fn mechanisms_are_ordered_and_named() {
         let names: Vec<_> = Mechanism::all().map(Mechanism::name).collect();
-        assert_eq!(names.first(), Some(&"SCRAM-SHA-512-PLUS"));
+        assert_eq!(names.first(), Some(&"EXTERNAL"));
+        assert_eq!(names.get(1), Some(&"SCRAM-SHA-512-PLUS"));
         assert_eq!(names.last(), Some(&"PLAIN"));
         assert!(names.iter().all(|name| Mechanism::of(name).is_some()));
         assert_eq!(Mechanism::of("scram-sha-1"), None);

@@ -1,6 +1,6 @@
 //! SCRAM-SHA-1, -SHA-256 and -SHA-512, each with -PLUS: both roles, as values without I/O.
 //!
-//! RFC 5802, RFC 7677; downgrade protection by XEP-0474. The messages are kept as received, so
+//! RFC 5802, RFC 7677; downgrade protection by XEP-0474 and XEP-0515. The messages are kept as received, so
 //! that whatever a peer signs over is signed over. The driver fetches keys between two messages.
 
 mod client;
@@ -10,7 +10,7 @@ mod server;
 mod tests;
 
 use super::sasl;
-use crate::stream::{ScramHash, StoredKeys};
+use crate::stream::{ScramHash, StoredKeys, TlsInfo};
 pub(crate) use client::{Client, ClientFinal, Flag, ServerFault};
 pub use client::{ITERATIONS_MAX, ITERATIONS_MIN};
 use ring::{digest, hmac, pbkdf2};
@@ -106,6 +106,15 @@ pub(crate) fn announcement_hash(
         text.push_str(&sorted(bindings).join("\u{1e}"));
     }
     sasl::base64(digest::digest(hash.digest(), text.as_bytes()).as_ref())
+}
+
+/// The version of TLS as XEP-0515 section 4.1 writes it; nothing in clear.
+pub(crate) fn tls_version(tls: Option<&TlsInfo>) -> Option<&'static str> {
+    match tls?.version {
+        "TLSv1.3" => Some("0304"),
+        "TLSv1.2" => Some("0303"),
+        _ => None,
+    }
 }
 
 fn sorted<'a>(names: &[&'a str]) -> Vec<&'a str> {

@@ -5,25 +5,23 @@
 //! told by step (`Failure`).
 
 mod failure;
+mod login;
 mod manage;
 mod offer;
 pub use failure::Failure;
 pub use manage::Manage;
 pub use offer::Strength;
 
+use self::login::Scram;
 use self::manage::Managed;
 use self::offer::Announced;
 use super::header::{self, Version};
 use super::open::{Open, Side, Step};
 use super::wire::Wire;
-use super::{
-    CloseReason, Established, Machine, Note, Output, Password, RandomSource, TlsInfo, TlsRule,
-};
+use super::{CloseReason, Established, Machine, Output, Password, RandomSource, TlsInfo, TlsRule};
 use crate::error::{StanzaError, StreamCondition, StreamError};
-use crate::features::plain::Plain;
-use crate::features::sasl::{self, Bindings, Mechanism};
-use crate::features::scram::{self, Flag, ServerFault};
-use crate::features::{bind, csi, starttls};
+use crate::features::sasl::Mechanism;
+use crate::features::{bind, csi, scram, starttls};
 use crate::jid::{BareJid, Jid};
 use crate::limits::Limits;
 use crate::ns;
@@ -38,8 +36,11 @@ pub struct InitiatorConfig {
     /// Who signs in; the domain is the header's `to` and what the certificate has to be good for.
     /// Without a local part nobody does: the stream is established, as a guest's, when it is secure.
     pub account: BareJid,
-    /// The password.
-    pub password: Password,
+    /// The password; without one only a certificate signs in.
+    pub password: Option<Password>,
+    /// With EXTERNAL the account is named: the certificate that TLS shows names several (XEP-0178
+    /// section 2).
+    pub name_account: bool,
     /// The wanted resource; `None`: the server makes one.
     pub resource: Option<Box<str>>,
     /// Language of texts for people.
@@ -62,7 +63,7 @@ pub struct InitiatorConfig {
 ///      ┌──────── after TLS, after login ──────┐
 ///      ▼                                      │
 /// AwaitHeader ──► AwaitFeatures ──► AwaitProceed ──► AwaitTls
-///                   │       └──► AwaitChallenge ──► AwaitSuccess
+///                   │       └──► (AwaitVerdict) ──► AwaitChallenge ──► AwaitSuccess
 ///                   ▼
 ///            (AwaitResumed) ──► AwaitBound ──► (AwaitSession) ──► Open ──► Closing ──► Closed
 /// ```
@@ -101,6 +102,8 @@ enum State {
     AwaitFeatures,
     AwaitProceed,
     AwaitTls,
+    /// The verdict on our certificate; the offer, for another way.
+    AwaitVerdict(Box<Announced>),
     /// The server's first SCRAM message.
     AwaitChallenge(Box<Scram>),
     /// The verdict; for SCRAM with what its signature has to be.
@@ -118,12 +121,6 @@ enum State {
     Open(Box<Open>),
     Closing(Option<Box<Open>>, Option<Instant>),
     Closed,
-}
-
-struct Scram {
-    client: scram::Client,
-    /// The `h` of XEP-0474 over what we saw.
-    announced: String,
 }
 
 /// Why a step ends the stream.
@@ -328,6 +325,9 @@ impl Initiator {
             (State::AwaitError, _) => Err(End::Failed(Failure::Header)),
             (State::AwaitFeatures, Frame::Nonza(element)) => self.features(&element, now),
             (State::AwaitProceed, Frame::Nonza(element)) => self.proceed(&element, more),
+            (State::AwaitVerdict(announced), Frame::Nonza(element)) => {
+                self.external_verdict(announced, &element)
+            }
             (State::AwaitChallenge(scram), Frame::Nonza(element)) => {
                 self.challenge(&scram, &element)
             }
@@ -405,7 +405,7 @@ impl Initiator {
         }
         match self.is_guest() {
             true => self.guest(now),
-            false => self.login(features),
+            false => self.login(Announced::read(features)),
         }
     }
 
@@ -432,90 +432,6 @@ impl Initiator {
             to: self.config.account.domain().into(),
         });
         Ok(State::AwaitTls)
-    }
-
-    /// Chooses a mechanism and sends its first message.
-    fn login(&mut self, features: &Element) -> Result<State, End> {
-        let announced = Announced::read(features);
-        let bindings = Bindings::of(self.tls.as_ref());
-        let username = self.config.account.local().unwrap_or_default();
-        let plain = self.tls.is_some() && self.config.plain;
-        let choice = announced.choose(&bindings, plain, self.config.least);
-        let (mechanism, flag) = choice.map_err(End::Failed)?;
-        let binding = match flag {
-            Flag::Bound(name) => Some(name),
-            Flag::Unable | Flag::NotOffered => None,
-        };
-        self.login = Some((mechanism, binding));
-        match mechanism {
-            Mechanism::Scram { hash, .. } => {
-                let nonce = self.wire.token();
-                let (client, first) = scram::Client::begin(hash, username, &nonce, flag, &bindings);
-                sasl::write_auth(&mut self.wire.out, mechanism, first.as_bytes());
-                let announced = announced.hash(hash);
-                Ok(State::AwaitChallenge(Box::new(Scram { client, announced })))
-            }
-            Mechanism::Plain => {
-                let message = Plain::message(username, &self.config.password.0);
-                sasl::write_auth(&mut self.wire.out, mechanism, message.as_bytes());
-                Ok(State::AwaitSuccess(None))
-            }
-        }
-    }
-
-    fn challenge(&mut self, scram: &Scram, element: &Element) -> Result<State, End> {
-        let data = sasl_data(element, "challenge")?;
-        let password = &self.config.password.0;
-        let (last, response) = scram
-            .client
-            .respond(&data, password, &scram.announced)
-            .map_err(|fault| self.distrust(fault))?;
-        sasl::write_step(&mut self.wire.out, "response", response.as_bytes());
-        Ok(State::AwaitSuccess(Some(Box::new(last))))
-    }
-
-    fn distrust(&mut self, fault: ServerFault) -> End {
-        sasl::write_step(&mut self.wire.out, "abort", b"");
-        End::Failed(match fault {
-            ServerFault::Malformed => Failure::Unexpected,
-            ServerFault::Nonce | ServerFault::Signature => Failure::ServerNotProven,
-            ServerFault::Iterations => Failure::Iterations,
-            ServerFault::Downgrade => Failure::Downgrade,
-        })
-    }
-
-    fn success(
-        &mut self,
-        last: Option<Box<scram::ClientFinal>>,
-        element: &Element,
-    ) -> Result<State, End> {
-        // Row sa-11: the signature may come as a challenge, which is answered with nothing.
-        if let Some(last) = &last
-            && element.is(ns::SASL, "challenge")
-        {
-            let data = sasl_data(element, "challenge")?;
-            last.verify(&data).map_err(|fault| self.distrust(fault))?;
-            sasl::write_step(&mut self.wire.out, "response", b"");
-            return Ok(State::AwaitSuccess(None));
-        }
-        let data = sasl_data(element, "success")?;
-        if let Some(last) = last
-            && last.verify(&data).is_err()
-        {
-            // Row sc-11: a success that proves nothing is none.
-            return Err(End::Failed(Failure::ServerNotProven));
-        }
-        self.signed_in = true;
-        if let Some((mechanism, channel_binding)) = self.login {
-            self.wire.tell(Output::Note(Note::LoggedIn {
-                mechanism: mechanism.name(),
-                account: self.config.account.clone(),
-                channel_binding,
-            }));
-        }
-        self.wire.restart(self.config.limits.after_auth);
-        self.open();
-        Ok(State::AwaitHeader)
     }
 
     fn session_features(&mut self, features: &Element) -> Result<State, End> {
@@ -610,24 +526,6 @@ impl Initiator {
         open.set_managed(self.managed.is_some());
         self.wire.tell(Output::Established(established));
         State::Open(Box::new(open))
-    }
-}
-
-/// The data of the expected element, or what a `<failure/>` says.
-fn sasl_data(element: &Element, name: &str) -> Result<Vec<u8>, End> {
-    if element.is(ns::SASL, "failure") {
-        let text = element
-            .child(ns::SASL, "text")
-            .map(|text| text.text().into());
-        let condition = sasl::failure_condition(element);
-        return Err(End::Failed(Failure::Login { condition, text }));
-    }
-    if !element.is(ns::SASL, name) {
-        return Err(End::Failed(Failure::Unexpected));
-    }
-    match sasl::decode(&element.text()) {
-        Ok(data) => Ok(data.unwrap_or_default()),
-        Err(_) => Err(End::Failed(Failure::Unexpected)),
     }
 }
 

@@ -27,7 +27,8 @@ mod tests;
 mod wire;
 pub use initiator::{Failure, Initiator, InitiatorConfig, Manage, Strength};
 pub use responder::{
-    Credentials, HostView, Hosts, NotResumed, Responder, ResponderConfig, Resumption, TlsRule,
+    ClientCertificate, Credentials, HostView, Hosts, NotResumed, Responder, ResponderConfig,
+    Resumption, TlsRule,
 };
 
 /// A source of random bytes that is handed in (the operating system's, but in tests): fills the slice.
@@ -117,6 +118,11 @@ pub enum Output {
         account: BareJid,
         /** What was sent. */
         password: Password,
+    },
+    /// A certificate has proven who signs in: is there such an account? Answer with `verdict`.
+    CheckAccount {
+        /** Who signs in. */
+        account: BareJid,
     },
     /// An iq to the host before login, in a namespace that the host lets guests use; answer with `guest_reply`.
     Guest(Stanza),
@@ -210,7 +216,7 @@ pub enum CloseReason {
     TlsFailed,
 }
 
-/// The caller's answer to `CheckPassword`.
+/// The caller's answer to `CheckPassword` and `CheckAccount`.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 #[allow(missing_docs)]
 pub enum Verdict {

@@ -22,10 +22,12 @@ use bytes::Bytes;
 use std::sync::Arc;
 use std::time::Instant;
 
+mod certificate;
 mod early;
 mod login;
 mod resume;
 
+pub use certificate::ClientCertificate;
 pub use resume::{NotResumed, Resumption};
 
 /// When TLS must be there.
@@ -63,6 +65,11 @@ pub trait Hosts: Send + Sync {
     fn host(&self, domain: &str) -> Option<HostView>;
     /// What `from` says when `to` names nothing we serve.
     fn fallback(&self) -> Box<str>;
+    /// What the certificate that a client has shown (DER, its own first) is worth to a domain; `None`:
+    /// clients do not sign in by certificate there.
+    fn certificate(&self, _domain: &str, _chain: &[Box<[u8]>]) -> Option<ClientCertificate> {
+        None
+    }
 }
 
 /// Fixed facts of an accepted stream.
@@ -74,7 +81,7 @@ pub struct ResponderConfig {
     pub limits: Arc<Limits>,
     /// TLS policy.
     pub tls: TlsRule,
-    /// SCRAM tells what was announced (XEP-0474).
+    /// SCRAM tells what was announced (XEP-0474), and over which TLS (XEP-0515).
     pub downgrade_protection: bool,
     /// Stream management is offered (XEP-0198).
     pub manage: bool,
@@ -124,6 +131,8 @@ pub struct Responder {
     tries: Tries,
     /// Until when the stream has to be established.
     deadline: Option<Instant>,
+    /// Until when the certificate is good by which the client has signed in.
+    good_until: Option<Instant>,
 }
 
 /// What this connection has used of its limits.
@@ -165,6 +174,8 @@ struct Stage {
     from: Option<Jid>,
     lang: Option<Box<str>>,
     offer: Offer,
+    /// What the certificate that the client has shown is worth here.
+    certificate: Option<ClientCertificate>,
     /// The mechanism of the last `<auth/>`, for the log.
     tried: Option<Mechanism>,
 }
@@ -176,6 +187,8 @@ struct Login {
     /// False when the name cannot be an account: the attempt fails like a wrong password.
     is_name: bool,
     binding: Option<&'static str>,
+    /// Until when the proof is good.
+    good_until: Option<Instant>,
 }
 
 enum Exchange {
@@ -209,6 +222,7 @@ impl Responder {
             account: None,
             tries,
             deadline,
+            good_until: None,
         }
     }
 
@@ -229,7 +243,13 @@ impl Responder {
         match self.take_state() {
             State::AwaitVerdict(stage, login) => {
                 let state = match verdict {
-                    Verdict::Allow if login.is_name => Ok(self.signed_in(login, b"")),
+                    Verdict::Allow if login.is_name => {
+                        self.good_until = login.good_until;
+                        Ok(self.signed_in(login, b""))
+                    }
+                    Verdict::Deny if login.mechanism == Mechanism::External => {
+                        self.refuse(stage, Some(login), Refusal::no_account())
+                    }
                     Verdict::Disabled if login.is_name => {
                         self.refuse(stage, Some(login), Refusal::disabled())
                     }
@@ -335,6 +355,12 @@ impl Responder {
     /// True while `close` would still say something to the peer.
     pub fn accepts_close(&self) -> bool {
         !matches!(self.state, State::Closing(..) | State::Closed)
+    }
+
+    /// TLS is up.
+    #[cfg(test)]
+    pub(super) fn is_secured(&self) -> bool {
+        self.tls.is_some()
     }
 
     fn recipient(&self) -> Option<FullJid> {
@@ -501,13 +527,16 @@ impl Responder {
         };
         self.check_account(&host, from.as_ref())?;
         self.wire.set_default_lang(header.lang.as_deref());
-        let offer = Offer::of(&host, self.tls.as_ref());
+        let certificate = self.certificate(&host);
+        let is_usable = certificate.as_ref().is_some_and(|shown| shown.is_usable());
+        let offer = Offer::of(&host, self.tls.as_ref(), is_usable);
         let lang = header.lang.as_deref().map(Into::into);
         let stage = Box::new(Stage {
             host,
             from,
             lang,
             offer,
+            certificate,
             tried: None,
         });
         self.features(&stage);
@@ -650,6 +679,10 @@ impl Machine for Responder {
         let is_over = |deadline: Option<Instant>| deadline.is_some_and(|due| due <= now);
         match &mut self.state {
             State::Closed => {}
+            // Row lm-08.
+            State::Open(_) if is_over(self.good_until) => {
+                self.fail(StreamError::new(StreamCondition::Reset));
+            }
             State::Open(open) => {
                 if let Err(error) = open.timeout(&mut self.wire, now) {
                     self.fail(error);
@@ -683,7 +716,7 @@ impl Machine for Responder {
     fn poll_timeout(&self) -> Option<Instant> {
         match &self.state {
             State::Closed => None,
-            State::Open(open) => open.deadline(),
+            State::Open(open) => open.deadline().into_iter().chain(self.good_until).min(),
             State::Closing(_, until) => *until,
             _ => self.deadline,
         }
@@ -691,7 +724,7 @@ impl Machine for Responder {
 
     fn poll_timeout_unread(&self) -> Option<Instant> {
         match &self.state {
-            State::Open(_) => None,
+            State::Open(_) => self.good_until,
             _ => self.poll_timeout(),
         }
     }

@@ -12,7 +12,8 @@ use rustls::crypto::tls13::OkmBlock;
 use rustls::server::{Acceptor, ServerConnectionData, UnbufferedServerConnection};
 use rustls::unbuffered::UnbufferedStatus;
 use rustls::unbuffered::{ConnectionState, EncodeError, EncodeTlsData, EncryptError};
-use rustls::{KeyLog, ProtocolVersion, ServerConfig, SupportedCipherSuite, Tls13CipherSuite};
+use rustls::{ContentType, KeyLog, ProtocolVersion, ServerConfig};
+use rustls::{SupportedCipherSuite, Tls13CipherSuite};
 use std::cell::RefCell;
 use std::future::poll_fn;
 use std::io;
@@ -188,6 +189,11 @@ impl ServerTls {
     /// Takes what is whole of these records, and tells how many bytes that was. What does not fit
     /// into `text` goes to `self.text`, answers to `unsent`.
     fn take(&mut self, records: &mut [u8], text: &mut ReadBuf<'_>) -> io::Result<usize> {
+        let is_1_2 = self.connection.protocol_version() == Some(ProtocolVersion::TLSv1_2);
+        if is_1_2 && !self.connection.is_handshaking() && renegotiates(records) {
+            let error = io::Error::new(io::ErrorKind::InvalidData, "TLS renegotiation");
+            return Err(self.fail(error));
+        }
         let mut used = 0;
         loop {
             let rest = records.get_mut(used..).unwrap_or_default();
@@ -339,6 +345,21 @@ impl ServerTls {
             Err(error) => Err(invalid(&error)),
         }
     }
+}
+
+/// Row tl-09: the connection ends without a word (RFC 6120 section 5.3.5), where rustls would refuse
+/// once and go on. The kind of a record stands in clear in TLS 1.2, and behind a handshake one of that
+/// kind can only begin another.
+fn renegotiates(records: &[u8]) -> bool {
+    let mut rest = records;
+    while let [kind, _, _, high, low, records @ ..] = rest {
+        if *kind == u8::from(ContentType::Handshake) {
+            return true;
+        }
+        let len = usize::from(u16::from_be_bytes([*high, *low]));
+        rest = records.get(len..).unwrap_or_default();
+    }
+    false
 }
 
 /// As much as there is room for, the rest behind it.

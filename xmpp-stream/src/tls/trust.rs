@@ -1,5 +1,5 @@
-//! The decision whether a server's certificate is good for its domain: one function for both roles,
-//! called after the handshake, which lets anything pass.
+//! The decision what a certificate is worth, a server's for its domain and a client's for its accounts:
+//! made after the handshake, which lets anything pass.
 //!
 //! Chain to an anchor, time, purpose, name: RFC 5280, RFC 6120 section 13.7, RFC 9525. A certificate
 //! for TLS servers is good for a server that calls too: public authorities issue no others. Revocation
@@ -17,6 +17,9 @@ use rustls::{CertificateError, Error, RootCertStore};
 use std::sync::Arc;
 use std::time::Duration;
 use x509_parser::prelude::{FromDer, X509Certificate};
+
+/// Certificates of a chain whose end is looked at: real chains have three.
+const ENDS_MAX: usize = 8;
 
 /// What can be told of a certificate without judging it.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -51,6 +54,11 @@ pub fn ends(chain: &[Box<[u8]>], now: u64) -> Option<u64> {
     ends.filter(|end| *end >= now).min()
 }
 
+/// Addresses of XMPP that a certificate (DER) names, without judging it.
+pub(crate) fn addresses(certificate: &[u8]) -> Vec<Box<str>> {
+    names::addresses(certificate)
+}
+
 /// Is this chain (the peer's own certificate first, DER) good for a server of `domain`, at `now`
 /// (seconds since 1970)? Where more than one thing is wrong, the first of: unreadable, an authority's,
 /// time, issuer, purpose, name.
@@ -69,6 +77,49 @@ pub fn judge(
     check_time(&parsed, now)?;
     check_chain(leaf, others, anchors, now).map_err(|error| distrust(&error, &parsed))?;
     check_name(&parsed, domain)
+}
+
+/// Is this chain good for a client, at `now`? Gives the addresses that its certificate names, as they
+/// stand there (id-on-xmppAddr, RFC 6120 section 13.7.1.4): there may be none. The certificate was
+/// issued for TLS clients, or for no purpose in particular.
+///
+/// # Errors
+/// What is wrong.
+pub fn judge_client(
+    chain: &[Box<[u8]>],
+    anchors: &Arc<RootCertStore>,
+    now: u64,
+) -> Result<Vec<Box<str>>, Distrust> {
+    let (leaf, others) = chain.split_first().ok_or(Distrust::NoCertificate)?;
+    let (_, parsed) = X509Certificate::from_der(leaf).map_err(|_| Distrust::Invalid)?;
+    check_is_leaf(&parsed)?;
+    check_time(&parsed, now)?;
+    let (leaf, others) = certificates(leaf, others);
+    check_as_client(&leaf, &others, anchors, unix_time(now))
+        .map_err(|error| distrust(&error, &parsed))?;
+    Ok(addresses(&leaf))
+}
+
+/// The last moment (seconds since 1970) at which this chain is good, one that is so at `now`: the end
+/// of the certificate's time, or of that of an issuer in the chain (RFC 6120 section 13.7.2.3). An
+/// anchor's own time is not looked at. `None`: it is not good now, or so long that no time is found.
+#[must_use]
+pub fn good_until(chain: &[Box<[u8]>], anchors: &Arc<RootCertStore>, now: u64) -> Option<u64> {
+    let (leaf, others) = chain.split_first()?;
+    let own = not_after(leaf)?;
+    let mut ends: Vec<u64> = others.iter().filter_map(|der| not_after(der)).collect();
+    ends.push(own);
+    ends.retain(|end| (now..=own).contains(end));
+    ends.sort_unstable_by(|a, b| b.cmp(a));
+    ends.dedup();
+    // Which of the others are needed only a verification tells.
+    let is_good = |at: &u64| check_chain(leaf, others, anchors, *at).is_ok();
+    ends.into_iter().take(ENDS_MAX).find(is_good)
+}
+
+fn not_after(certificate: &[u8]) -> Option<u64> {
+    let (_, parsed) = X509Certificate::from_der(certificate).ok()?;
+    u64::try_from(parsed.validity().not_after.timestamp()).ok()
 }
 
 /// Row ce-05: what may sign certificates must not stand for a server.
@@ -104,26 +155,42 @@ fn check_chain(
     anchors: &Arc<RootCertStore>,
     now: u64,
 ) -> Result<(), Error> {
-    let leaf = CertificateDer::from_slice(leaf);
-    let others: Vec<_> = others
-        .iter()
-        .map(|der| CertificateDer::from_slice(der))
-        .collect();
-    let now = UnixTime::since_unix_epoch(Duration::from_secs(now));
+    let (leaf, others) = certificates(leaf, others);
+    let now = unix_time(now);
     let parsed = ParsedCertificate::try_from(&leaf)?;
-    let provider = ring_provider();
-    let algorithms = provider.signature_verification_algorithms.all;
+    let algorithms = ring_provider().signature_verification_algorithms.all;
     match verify_chain(&parsed, anchors, &others, now, algorithms) {
+        // Issued for TLS clients alone, which a calling server is.
         Err(Error::InvalidCertificate(error)) if is_purpose(&error) => {
-            // Issued for TLS clients alone, which a calling server is.
-            let roots = Arc::clone(anchors);
-            let verifier = WebPkiClientVerifier::builder_with_provider(roots, provider).build();
-            let verifier = verifier.map_err(|_| CertificateError::UnknownIssuer)?;
-            verifier.verify_client_cert(&leaf, &others, now)?;
-            Ok(())
+            check_as_client(&leaf, &others, anchors, now)
         }
         result => result,
     }
+}
+
+fn check_as_client(
+    leaf: &CertificateDer<'_>,
+    others: &[CertificateDer<'_>],
+    anchors: &Arc<RootCertStore>,
+    now: UnixTime,
+) -> Result<(), Error> {
+    let roots = Arc::clone(anchors);
+    let verifier = WebPkiClientVerifier::builder_with_provider(roots, ring_provider()).build();
+    let verifier = verifier.map_err(|_| CertificateError::UnknownIssuer)?;
+    verifier.verify_client_cert(leaf, others, now)?;
+    Ok(())
+}
+
+fn certificates<'a>(
+    leaf: &'a [u8],
+    others: &'a [Box<[u8]>],
+) -> (CertificateDer<'a>, Vec<CertificateDer<'a>>) {
+    let others = others.iter().map(|der| CertificateDer::from_slice(der));
+    (CertificateDer::from_slice(leaf), others.collect())
+}
+
+fn unix_time(seconds: u64) -> UnixTime {
+    UnixTime::since_unix_epoch(Duration::from_secs(seconds))
 }
 
 fn is_purpose(error: &CertificateError) -> bool {

@@ -2,7 +2,9 @@
 
 use crate::lab::Variant;
 use crate::script::lines::{Block, error};
-use crate::script::model::{At, Character, CharacterKind, Proof, ScriptError};
+use crate::script::model::{
+    At, Certificate, Character, CharacterKind, OddKind, Proof, ScriptError,
+};
 use xmpp_stream::jid::Jid;
 
 pub(super) fn character(block: &Block) -> Result<Character, ScriptError> {
@@ -45,8 +47,9 @@ pub(super) fn character(block: &Block) -> Result<Character, ScriptError> {
         connect: (None, None),
         has_account: true,
         direct_tls: false,
-        certificate: None,
+        certificate: Certificate::default(),
         proof: Proof::default(),
+        is_called_by_hand: false,
     };
     for (at, line) in &block.body {
         property(&mut one, at, line)?;
@@ -102,26 +105,19 @@ fn property(one: &mut Character, at: &At, line: &str) -> Result<(), ScriptError>
         "tls" if value == "direct" => one.direct_tls = true,
         "tls" if value == "starttls" => one.direct_tls = false,
         "certificate" => {
-            one.certificate = match value {
-                "good" => None,
-                "expired" => Some(Variant::Expired),
-                "untrusted" => Some(Variant::OtherCa),
-                "misnamed" => Some(Variant::WrongName),
-                _ => {
-                    let what = format!("{value:?}: good, expired, untrusted or misnamed");
-                    return Err(error(value_at, what));
-                }
-            }
+            one.certificate = certificate(value).map_err(|what| error(value_at, what))?;
         }
+        "calls" if value == "by hand" => one.is_called_by_hand = true,
+        "calls" if value == "answered" => one.is_called_by_hand = false,
         "proof" if value == "dialback" => one.proof = Proof::Dialback,
         "proof" if value == "none" => one.proof = Proof::None,
         "proof" if value == "certificate" => one.proof = Proof::Certificate,
-        "account" | "tls" | "proof" => {
+        "account" | "calls" | "proof" | "tls" => {
             return Err(error(value_at, format!("{value:?} is not known here")));
         }
         other => {
             let known = "jid, domain, password, resource, account, tls, certificate, proof, \
-                         connect_host, connect_port";
+                         calls, connect_host, connect_port";
             return Err(error(
                 at,
                 format!("{other:?} is no property; there are {known}"),
@@ -129,6 +125,32 @@ fn property(one: &mut Character, at: &At, line: &str) -> Result<(), ScriptError>
         }
     }
     Ok(())
+}
+
+/// What can be shown.
+const CERTIFICATES: &str = "good, none, expired, untrusted, misnamed, authority, calling, common name, \
+                            for NAME, NAME, service NAME or address NAME";
+
+/// What a server shows.
+fn certificate(value: &str) -> Result<Certificate, String> {
+    Ok(match value {
+        "good" => Certificate::Good,
+        "none" => Certificate::None,
+        "expired" => Certificate::Wrong(Variant::Expired),
+        "untrusted" => Certificate::Wrong(Variant::OtherCa),
+        "misnamed" => Certificate::Wrong(Variant::WrongName),
+        "authority" => Certificate::Odd(OddKind::Authority, None),
+        "calling" => Certificate::Odd(OddKind::Caller, None),
+        "common name" => Certificate::Odd(OddKind::CommonName, None),
+        _ => match value.split_once(' ') {
+            Some(("address", name)) => Certificate::Odd(OddKind::Address, Some(name.into())),
+            Some(("service", name)) => Certificate::Odd(OddKind::Service, Some(name.into())),
+            Some(("for", names)) => {
+                Certificate::For(names.split(',').map(|it| it.trim().into()).collect())
+            }
+            _ => return Err(format!("{value:?}: {CERTIFICATES}")),
+        },
+    })
 }
 
 fn complete(mut one: Character) -> Result<Character, ScriptError> {

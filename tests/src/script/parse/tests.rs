@@ -1,7 +1,8 @@
 //! Scripts that parse, mistakes with their places, and that no text panics or takes long.
 
 use super::*;
-use crate::script::model::Order;
+use crate::lab::Variant;
+use crate::script::model::{Certificate, OddKind, Order};
 use proptest::prelude::*;
 
 const CAST: &str = "[Client] Romeo\n\tjid: romeo@a.test/x\n\tpassword: p\n\
@@ -161,6 +162,82 @@ fn mistakes_name_their_place() {
     assert_eq!(place("Romeo sends:\n\t<a>\n\t\t<b></c>\n\t</a>\n").0, 3);
     assert_eq!(place("Romeo sends:\n\t<a>\n").0, 2);
     assert_eq!(place("Romeo sends: text\n"), (1, 18));
+}
+
+/// A server of a script, with these properties.
+fn server(properties: &str, steps: &str) -> String {
+    format!("[Server] Montague\n\tjid: b.test\n\tdomain: a.test\n{properties}{steps}")
+}
+
+#[test]
+fn servers_have_what_others_have_not() {
+    let by_hand = server("\tcalls: by hand\n", "Montague is called within 300ms\n");
+    let by_hand = parse_text("t.scs", &by_hand).expect("a script");
+    let Action::IsCalled(within) = by_hand.steps[0].action else {
+        panic!("is called");
+    };
+    assert_eq!(within, Some(Duration::from_millis(300)));
+    let shown = |value: &str| {
+        let text = server(&format!("\tcertificate: {value}\n"), "");
+        let script = parse_text("t.scs", &text).expect("a script");
+        script.cast[0].certificate.clone()
+    };
+    assert_eq!(shown("good"), Certificate::Good);
+    assert_eq!(shown("none"), Certificate::None);
+    assert_eq!(shown("misnamed"), Certificate::Wrong(Variant::WrongName));
+    let calling = Certificate::Odd(OddKind::Caller, None);
+    assert_eq!(shown("calling"), calling);
+    let service = Some("_xmpp-server.b.test".to_owned());
+    assert_eq!(
+        shown("service _xmpp-server.b.test"),
+        Certificate::Odd(OddKind::Service, service)
+    );
+    let names = ["*.b.test".to_owned(), "c.test".to_owned()];
+    assert_eq!(
+        shown("for *.b.test, c.test"),
+        Certificate::For(names.into())
+    );
+    // Who does it by hand may send what is no XML, and nobody else.
+    let header = "Montague sends:\n\t<stream:stream to='${Montague's key}'>\n";
+    for properties in ["\tcalls: by hand\n", "\tproof: none\n"] {
+        let script = parse_text("t.scs", &server(properties, header));
+        assert!(script.is_ok(), "{properties} {script:?}");
+    }
+    assert!(parse_text("t.scs", &server("", header)).is_err());
+}
+
+#[test]
+fn mistakes_about_servers_name_their_place() {
+    wrong(
+        &server("\tcertificate: odd\n", ""),
+        "t.scs:4:15: \"odd\": good, none, expired, untrusted, misnamed, authority, calling, \
+         common name, for NAME, NAME, service NAME or address NAME",
+    );
+    wrong(
+        &server("\tcalls: loudly\n", ""),
+        "t.scs:4:9: \"loudly\" is not known here",
+    );
+    wrong(
+        &server("\tcalled: by hand\n", ""),
+        "t.scs:4:2: \"called\" is no property; there are jid, domain, password, resource, account, \
+         tls, certificate, proof, calls, connect_host, connect_port",
+    );
+    wrong(
+        &server("", "Montague is called\n"),
+        "t.scs:4:10: its calls are answered for it; `calls: by hand` is missing",
+    );
+    wrong(
+        &server("\tcalls: by hand\n", "Montague is called soon\n"),
+        "t.scs:5:10: \"soon\" is not known behind `is called`; `within TIME` is",
+    );
+    wrong(
+        &server("\tcalls: by hand\n", "Montague is called within 5\n"),
+        "t.scs:5:10: \"5\" is no time; write 300ms, 2s, 5m or 1h",
+    );
+    wrong_step(
+        "Romeo is called\n",
+        "t.scs:1:7: \"is called\" is nothing that a character does",
+    );
 }
 
 #[test]

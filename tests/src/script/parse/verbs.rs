@@ -49,7 +49,8 @@ impl Parser {
         let Some(character) = self.script.cast.get(who) else {
             return Err(self.nobody(block));
         };
-        let is_raw = character.kind == CharacterKind::Raw;
+        let (is_raw, is_called_by_hand) = (character.is_by_hand(), character.is_called_by_hand);
+        let is_server = character.kind == CharacterKind::Server;
         let rest = block.text.get(character.name.len()..).unwrap_or_default();
         let skipped = rest.len() - rest.trim_start_matches([' ', ':']).len();
         let verb = rest.get(skipped..).unwrap_or_default();
@@ -75,6 +76,13 @@ impl Parser {
                 line.clone(),
                 "this statement has no lines below it".into(),
             ));
+        }
+        if let Some(rest) = after_word(verb, "is called").filter(|_| is_server) {
+            let action = match is_called_by_hand {
+                true => is_called(rest.trim()),
+                false => Err("its calls are answered for it; `calls: by hand` is missing".into()),
+            };
+            return action.map_err(|what| error(at, what));
         }
         self.simple(verb, &at)
     }
@@ -182,6 +190,17 @@ impl Parser {
                 "`never receives` takes one element".into(),
             )),
         }
+    }
+}
+
+/// `is called`, and for how long to wait for it.
+fn is_called(rest: &str) -> Result<Action, String> {
+    match rest.strip_prefix("within ") {
+        None if rest.is_empty() => Ok(Action::IsCalled(None)),
+        None => Err(format!(
+            "{rest:?} is not known behind `is called`; `within TIME` is"
+        )),
+        Some(time) => duration(time).map(|time| Action::IsCalled(Some(time))),
     }
 }
 

@@ -1,19 +1,21 @@
 //! What characters receive, and what they must not.
 
 use super::{EVENTS_MAX, Playing, fail};
+use crate::login::escaped;
 use crate::script::diff;
 use crate::script::login::{condition, shown};
 use crate::script::matcher::{compare, score};
 use crate::script::model::{Expectation, Order, Step};
-use crate::script::peer::Got;
+use crate::script::peer::{Got, Peer};
 use crate::script::report::{EventKind, Failure};
 use crate::script::template::Template;
 use crate::tree::Tree;
 use std::time::Duration;
+use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::time::Instant;
 use xmpp_stream::ns;
 
-/// How long a raw peer, which cannot ask the server, must receive nothing.
+/// How long somebody who cannot ask the server must receive nothing.
 const SILENCE: Duration = Duration::from_millis(200);
 /// Candidates shown beside the nearest.
 const CANDIDATES_MAX: usize = 2;
@@ -249,18 +251,20 @@ impl Playing<'_> {
         who: usize,
     ) -> Result<Vec<Got>, Box<Failure>> {
         let patience = self.play.patience;
-        let online = self.jids.get(who).is_some_and(Option::is_some);
-        let domain = self.one(step, who)?.domain.clone();
+        let asks = self.asks(who);
         let Some(peer) = self.peers.get_mut(who).and_then(Option::as_mut) else {
             return Ok(Vec::new());
         };
         let id = peer.new_id();
-        let online = online && !peer.has_ended() && !peer.is_dead();
+        let online = asks.is_some();
         let until = Instant::now() + if online { patience } else { SILENCE };
-        if online {
-            let (domain, ping) = (crate::login::escaped(&domain), ns::PING);
-            let ping =
-                format!("<iq type='get' id='{id}' to='{domain}'><ping xmlns='{ping}'/></iq>");
+        if let Some((from, to)) = asks {
+            let from = from.map(|from| format!(" from='{}'", escaped(&from)));
+            let (from, to) = (from.unwrap_or_default(), escaped(&to));
+            let ping = format!(
+                "<iq type='get' id='{id}'{from} to='{to}'><ping xmlns='{}'/></iq>",
+                ns::PING
+            );
             let _ = peer.send(ping.as_bytes(), patience).await;
         }
         let (mut seen, mut fresh) = (Vec::new(), Vec::new());
@@ -300,6 +304,18 @@ impl Playing<'_> {
         who: usize,
         wanted: &str,
     ) -> Result<(), Box<Failure>> {
+        let others = self.leave_others(who);
+        let ended = self.ends_in_error(step, who, wanted).await;
+        self.gone(who, ended.is_ok(), others);
+        ended
+    }
+
+    async fn ends_in_error(
+        &mut self,
+        step: &Step,
+        who: usize,
+        wanted: &str,
+    ) -> Result<(), Box<Failure>> {
         let until = Instant::now() + self.play.patience;
         match self.take(step, who, until).await? {
             Some(Got::Element(tree))
@@ -322,14 +338,15 @@ impl Playing<'_> {
 
     /// `expects end`: the closing tag or not, and the end of the connection.
     pub(super) async fn end(&mut self, step: &Step, who: usize) -> Result<(), Box<Failure>> {
+        let others = self.leave_others(who);
         let until = Instant::now() + self.play.patience;
-        match self.take(step, who, until).await? {
-            Some(Got::End) => {}
-            Some(Got::Footer) => return self.closed(step, who, until).await,
-            other => return Err(instead(step, "the end of the stream", other.as_ref())),
-        }
-        self.gone(who);
-        Ok(())
+        let ended = match self.take(step, who, until).await? {
+            Some(Got::End) => Ok(()),
+            Some(Got::Footer) => self.closed(step, who, until).await,
+            other => Err(instead(step, "the end of the stream", other.as_ref())),
+        };
+        self.gone(who, ended.is_ok(), others);
+        ended
     }
 
     async fn closed(
@@ -339,17 +356,24 @@ impl Playing<'_> {
         until: Instant,
     ) -> Result<(), Box<Failure>> {
         match self.take(step, who, until).await? {
-            Some(Got::End) => {
-                self.gone(who);
-                Ok(())
-            }
+            Some(Got::End) => Ok(()),
             other => Err(instead(step, "the end of the connection", other.as_ref())),
         }
     }
 
-    fn gone(&mut self, who: usize) {
-        if let Some(peer) = self.peers.get_mut(who) {
-            *peer = None;
+    /// What comes over other connections of the same peer waits for a while.
+    fn leave_others(&mut self, who: usize) -> Option<UnboundedReceiver<Got>> {
+        self.peers.get_mut(who)?.as_mut()?.leave_others()
+    }
+
+    /// The connection has ended, or not; what comes over others does not end with it.
+    fn gone(&mut self, who: usize, is_gone: bool, others: Option<UnboundedReceiver<Got>>) {
+        let Some(slot) = self.peers.get_mut(who) else {
+            return;
+        };
+        match slot {
+            Some(peer) if !is_gone => peer.hear(others),
+            _ => *slot = others.map(Peer::heard),
         }
     }
 }

@@ -20,7 +20,8 @@ pub(crate) enum ServerFault {
     Nonce,
     /// Fewer iterations than is safe, or absurdly many.
     Iterations,
-    /// The announcement that we saw is not the one that was made (XEP-0474).
+    /// The announcement that we saw is not the one that was made (XEP-0474), or its TLS is not ours
+    /// (XEP-0515).
     Downgrade,
     /// The server does not know the password.
     Signature,
@@ -84,12 +85,14 @@ impl Client {
         )
     }
 
-    /// Answers the server's first message. `announced` is our own `h` of XEP-0474.
+    /// Answers the server's first message. `announced` is our own `h` of XEP-0474, `tls` our own `t` of
+    /// XEP-0515.
     pub(crate) fn respond(
         &self,
         raw: &[u8],
         password: &str,
         announced: &str,
+        tls: Option<&str>,
     ) -> Result<(ClientFinal, String), ServerFault> {
         let text = std::str::from_utf8(raw).map_err(|_| ServerFault::Malformed)?;
         let server = ServerFirst::parse(text).ok_or(ServerFault::Malformed)?;
@@ -100,6 +103,9 @@ impl Client {
             return Err(ServerFault::Iterations);
         }
         if server.announced.is_some_and(|theirs| theirs != announced) {
+            return Err(ServerFault::Downgrade);
+        }
+        if server.tls.is_some_and(|theirs| Some(theirs) != tls) {
             return Err(ServerFault::Downgrade);
         }
         let mut c = self.gs2.clone().into_bytes();
@@ -139,6 +145,7 @@ struct ServerFirst<'a> {
     salt: Vec<u8>,
     iterations: u32,
     announced: Option<&'a str>,
+    tls: Option<&'a str>,
 }
 
 impl<'a> ServerFirst<'a> {
@@ -152,10 +159,12 @@ impl<'a> ServerFirst<'a> {
         }
         // More digits than fit are absurdly many iterations.
         let iterations = iterations.parse().unwrap_or(u32::MAX);
-        let mut announced = None;
+        let (mut announced, mut tls) = (None, None);
         while let Some((name, value)) = attributes.next().ok()? {
-            if name == 'h' {
-                announced = Some(value);
+            match name {
+                'h' => announced = Some(value),
+                't' => tls = Some(value),
+                _ => {}
             }
         }
         Some(Self {
@@ -163,6 +172,7 @@ impl<'a> ServerFirst<'a> {
             salt,
             iterations,
             announced,
+            tls,
         })
     }
 }

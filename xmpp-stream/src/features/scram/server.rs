@@ -102,13 +102,15 @@ pub(crate) struct Server {
 }
 
 impl Server {
-    /// Answers a first message. `nonce` is fresh and printable; `announced` is the `h` of XEP-0474.
+    /// Answers a first message. `nonce` is fresh and printable; `announced` is the `h` of XEP-0474,
+    /// `tls` the `t` of XEP-0515.
     pub(crate) fn begin(
         first: &ClientFirst,
         hash: ScramHash,
         credentials: Credentials,
         nonce: &str,
         announced: Option<&str>,
+        tls: Option<&str>,
     ) -> Result<(Self, String), Refusal> {
         let (keys, standing) = match credentials {
             Credentials::Keys(keys) => (keys, Standing::Good),
@@ -127,9 +129,11 @@ impl Server {
             sasl::base64(&keys.salt),
             keys.iterations
         );
-        if let Some(announced) = announced {
-            // Writing to a String cannot fail.
-            let _ = write!(message, ",h={announced}");
+        for (name, value) in [('h', announced), ('t', tls)] {
+            if let Some(value) = value {
+                // Writing to a String cannot fail.
+                let _ = write!(message, ",{name}={value}");
+            }
         }
         let signed = format!("{},{message}", first.bare);
         let expected_c = first.expected_c.clone();

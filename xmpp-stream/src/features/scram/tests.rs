@@ -47,12 +47,14 @@ fn vector(hash: ScramHash, salt: &str, nonces: (&str, &str), proof: &str, signat
     let parsed = ClientFirst::parse(first.as_bytes(), false, &offer(false)).unwrap();
     assert_eq!(parsed.username, "user");
     let (server, challenge) =
-        Server::begin(&parsed, hash, keys(hash, salt), nonces.1, None).unwrap();
+        Server::begin(&parsed, hash, keys(hash, salt), nonces.1, None, None).unwrap();
     assert_eq!(
         challenge,
         format!("r={}{},s={salt},i=4096", nonces.0, nonces.1)
     );
-    let (last, response) = client.respond(challenge.as_bytes(), "pencil", "-").unwrap();
+    let (last, response) = client
+        .respond(challenge.as_bytes(), "pencil", "-", None)
+        .unwrap();
     assert_eq!(
         response,
         format!("c=biws,r={}{},p={proof}", nonces.0, nonces.1)
@@ -189,8 +191,10 @@ fn bound(name: &'static str, tamper: bool) -> Result<String, Refusal> {
     }
     let parsed = ClientFirst::parse(first.as_bytes(), true, &offer).unwrap();
     let (server, challenge) =
-        Server::begin(&parsed, hash, keys(hash, SALT_256), "def", None).unwrap();
-    let (_, response) = client.respond(challenge.as_bytes(), "pencil", "-").unwrap();
+        Server::begin(&parsed, hash, keys(hash, SALT_256), "def", None, None).unwrap();
+    let (_, response) = client
+        .respond(challenge.as_bytes(), "pencil", "-", None)
+        .unwrap();
     server.finish(response.as_bytes())
 }
 
@@ -210,14 +214,16 @@ fn server(credentials: Credentials) -> (Client, Server, String) {
     let hash = ScramHash::Sha1;
     let (client, first) = Client::begin(hash, "user", "abc", Flag::Unable, &Bindings::default());
     let first = ClientFirst::parse(first.as_bytes(), false, &offer(false)).unwrap();
-    let (server, challenge) = Server::begin(&first, hash, credentials, "def", None).unwrap();
+    let (server, challenge) = Server::begin(&first, hash, credentials, "def", None, None).unwrap();
     (client, server, challenge)
 }
 
 #[test]
 fn ats_sc_05_06_final_messages() {
     let (client, server, challenge) = server(keys(ScramHash::Sha1, SALT_1));
-    let (_, good) = client.respond(challenge.as_bytes(), "pencil", "-").unwrap();
+    let (_, good) = client
+        .respond(challenge.as_bytes(), "pencil", "-", None)
+        .unwrap();
     assert!(server.finish(good.as_bytes()).is_ok());
     let proof = good.split_once(",p=").unwrap().1;
     let bad = [
@@ -256,10 +262,14 @@ fn ats_sc_18_an_unknown_account_looks_like_a_known_one() {
     let (client, fake_server, first) = server(fake());
     assert_eq!(first, server(fake()).2, "the same salt for each try");
     assert_eq!(first, "r=abcdef,s=BQUFBQUFBQUFBQUFBQUFBQ==,i=4096");
-    let (_, response) = client.respond(first.as_bytes(), "pencil", "-").unwrap();
+    let (_, response) = client
+        .respond(first.as_bytes(), "pencil", "-", None)
+        .unwrap();
     let refusal = fake_server.finish(response.as_bytes()).unwrap_err();
     let (client, real, first) = server(keys(ScramHash::Sha1, SALT_1));
-    let (_, response) = client.respond(first.as_bytes(), "pencils", "-").unwrap();
+    let (_, response) = client
+        .respond(first.as_bytes(), "pencils", "-", None)
+        .unwrap();
     assert_eq!(refusal, real.finish(response.as_bytes()).unwrap_err());
 }
 
@@ -269,8 +279,12 @@ fn a_disabled_account_is_told_only_to_its_owner() {
         unreachable!()
     };
     let (client, server, first) = server(Credentials::Disabled(keys));
-    let (_, right) = client.respond(first.as_bytes(), "pencil", "-").unwrap();
-    let (_, wrong) = client.respond(first.as_bytes(), "pencils", "-").unwrap();
+    let (_, right) = client
+        .respond(first.as_bytes(), "pencil", "-", None)
+        .unwrap();
+    let (_, wrong) = client
+        .respond(first.as_bytes(), "pencils", "-", None)
+        .unwrap();
     assert_eq!(
         refused(server.finish(right.as_bytes())),
         SaslCondition::AccountDisabled
@@ -328,19 +342,29 @@ fn ats_sc_05_10_what_a_client_refuses_of_a_server() {
             "r=abcdef,s=QSXCR+Q6sek8bf92,i=4096,h=AAAA",
             ServerFault::Downgrade,
         ),
+        (
+            "r=abcdef,s=QSXCR+Q6sek8bf92,i=4096,h=BBBB,t=0303",
+            ServerFault::Downgrade,
+        ),
     ];
     for (message, fault) in cases {
-        let result = client.respond(message.as_bytes(), "pencil", "BBBB");
+        let result = client.respond(message.as_bytes(), "pencil", "BBBB", Some("0304"));
         assert_eq!(result.unwrap_err(), fault, "{message}");
     }
     let fine = "r=abcdef,s=QSXCR+Q6sek8bf92,i=4096,x=later,h=BBBB,t=0304";
-    assert!(client.respond(fine.as_bytes(), "pencil", "BBBB").is_ok());
+    assert!(
+        client
+            .respond(fine.as_bytes(), "pencil", "BBBB", Some("0304"))
+            .is_ok()
+    );
 }
 
 #[test]
 fn ats_sc_11_the_servers_signature_is_checked() {
     let (client, server, first) = server(keys(ScramHash::Sha1, SALT_1));
-    let (last, response) = client.respond(first.as_bytes(), "pencil", "-").unwrap();
+    let (last, response) = client
+        .respond(first.as_bytes(), "pencil", "-", None)
+        .unwrap();
     let good = server.finish(response.as_bytes()).unwrap();
     assert_eq!(last.verify(good.as_bytes()), Ok(()));
     assert_eq!(last.verify(format!("{good},x=y").as_bytes()), Ok(()));
@@ -378,21 +402,68 @@ fn ats_dg_06_the_attribute_is_signed_over_and_does_not_disturb() {
     let hash = ScramHash::Sha256;
     let (client, first) = Client::begin(hash, "user", "abc", Flag::Unable, &Bindings::default());
     let first = ClientFirst::parse(first.as_bytes(), false, &offer(false)).unwrap();
-    let (server, challenge) =
-        Server::begin(&first, hash, keys(hash, SALT_256), "def", Some("AAAA")).unwrap();
+    let (server, challenge) = Server::begin(
+        &first,
+        hash,
+        keys(hash, SALT_256),
+        "def",
+        Some("AAAA"),
+        None,
+    )
+    .unwrap();
     assert!(challenge.ends_with(",h=AAAA"));
     let (last, response) = client
-        .respond(challenge.as_bytes(), "pencil", "AAAA")
+        .respond(challenge.as_bytes(), "pencil", "AAAA", None)
         .unwrap();
     last.verify(server.finish(response.as_bytes()).unwrap().as_bytes())
         .unwrap();
     // Cut out on the way: the client sees nothing wrong, but its proof does not fit.
     let cut = challenge.replace(",h=AAAA", "");
-    let (_, response) = client.respond(cut.as_bytes(), "pencil", "AAAA").unwrap();
+    let (_, response) = client
+        .respond(cut.as_bytes(), "pencil", "AAAA", None)
+        .unwrap();
     assert_eq!(
         refused(server.finish(response.as_bytes())),
         SaslCondition::NotAuthorized
     );
+}
+
+#[test]
+fn ats_dg_05_the_version_of_tls_is_compared_and_signed_over() {
+    let hash = ScramHash::Sha1;
+    let (client, first) = Client::begin(hash, "user", "abc", Flag::Unable, &Bindings::default());
+    let first = ClientFirst::parse(first.as_bytes(), false, &offer(false)).unwrap();
+    let keys = keys(hash, SALT_1);
+    let begun = Server::begin(&first, hash, keys, "def", Some("AAAA"), Some("0304"));
+    let (server, challenge) = begun.unwrap();
+    assert!(challenge.ends_with(",h=AAAA,t=0304"), "{challenge}");
+    // The client's own: the same, another, none at all (in clear).
+    for (tls, expected) in [(Some("0304"), true), (Some("0303"), false), (None, false)] {
+        let responded = client.respond(challenge.as_bytes(), "pencil", "AAAA", tls);
+        let responded = responded.map(|(_, message)| server.finish(message.as_bytes()).is_ok());
+        assert_eq!(responded.ok(), expected.then_some(true), "{tls:?}");
+    }
+    // Whoever changes it on the way is found by the proof, and so is whoever takes it out.
+    for changed in [",t=0303", ""] {
+        let challenge = challenge.replace(",t=0304", changed);
+        let responded = client.respond(challenge.as_bytes(), "pencil", "AAAA", Some("0303"));
+        let finished = server.finish(responded.unwrap().1.as_bytes());
+        assert_eq!(refused(finished), SaslCondition::NotAuthorized);
+    }
+}
+
+#[test]
+fn ats_dg_05_versions_are_four_digits() {
+    let of = |version| {
+        tls_version(Some(&TlsInfo {
+            version,
+            ..TlsInfo::default()
+        }))
+    };
+    assert_eq!(of("TLSv1.3"), Some("0304"));
+    assert_eq!(of("TLSv1.2"), Some("0303"));
+    assert_eq!(of(""), None);
+    assert_eq!(tls_version(None), None);
 }
 
 #[test]
@@ -404,9 +475,17 @@ fn keys_of_another_hash_are_our_own_fault() {
         keys(ScramHash::Sha1, SALT_1),
         "d",
         None,
+        None,
     );
     assert_eq!(refused(begun), SaslCondition::TemporaryAuthFailure);
-    let begun = Server::begin(&first, ScramHash::Sha1, Credentials::Unavailable, "d", None);
+    let begun = Server::begin(
+        &first,
+        ScramHash::Sha1,
+        Credentials::Unavailable,
+        "d",
+        None,
+        None,
+    );
     assert_eq!(refused(begun), SaslCondition::TemporaryAuthFailure);
 }
 

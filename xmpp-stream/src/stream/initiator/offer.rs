@@ -16,31 +16,48 @@ pub enum Strength {
     Plain,
     /// SCRAM: it is not, and the server proves that it knows it.
     Scram,
-    /// SCRAM bound to the TLS connection: nobody in between can pass it on.
+    /// Bound to the TLS connection, as SCRAM can be and a certificate is: nobody in between can pass it
+    /// on.
     Bound,
 }
 
 impl Strength {
-    /// Of a mechanism by its name; `None`: not one of ours.
+    /// What an account that has used this mechanism must not sign in below; `None`: not one of ours.
+    /// Who has used a certificate may come back with a password, but shows it to nobody (XEP-0474
+    /// section 7).
     #[must_use]
     pub fn of(mechanism: &str) -> Option<Self> {
-        Mechanism::of(mechanism).map(Self::from)
+        match Mechanism::of(mechanism)? {
+            Mechanism::External => Some(Self::Scram),
+            other => Some(other.into()),
+        }
     }
 }
 
 impl From<Mechanism> for Strength {
     fn from(mechanism: Mechanism) -> Self {
         match mechanism {
-            Mechanism::Scram { plus: true, .. } => Self::Bound,
+            Mechanism::External | Mechanism::Scram { plus: true, .. } => Self::Bound,
             Mechanism::Scram { plus: false, .. } => Self::Scram,
             Mechanism::Plain => Self::Plain,
         }
     }
 }
 
+/// What we can sign in with.
+pub(super) struct Means<'a> {
+    /// TLS has shown one, if the server asked for it.
+    pub(super) certificate: bool,
+    pub(super) password: bool,
+    /// The server may be told it.
+    pub(super) plain: bool,
+    pub(super) bindings: &'a Bindings,
+}
+
 /// What a server's features say about signing in.
 pub(super) struct Announced {
     mechanisms: Vec<String>,
+    tried: Option<Mechanism>,
     /// `None`: nothing is said about channel-binding types (XEP-0440).
     bindings: Option<Vec<String>>,
 }
@@ -65,6 +82,7 @@ impl Announced {
             });
         Self {
             mechanisms: mechanisms.collect(),
+            tried: None,
             bindings,
         }
     }
@@ -73,32 +91,39 @@ impl Announced {
         self.mechanisms.iter().any(|name| name == mechanism.name())
     }
 
+    /// It has been tried in vain.
+    pub(super) fn forget(&mut self, mechanism: Mechanism) {
+        self.tried = Some(mechanism);
+    }
+
     /// The strongest of what both have and that is not weaker than `least`. PLAIN only where no
     /// SCRAM is offered (row cl-04).
     pub(super) fn choose(
         &self,
-        ours: &Bindings,
-        plain: bool,
+        means: &Means<'_>,
         least: Strength,
     ) -> Result<(Mechanism, Flag), Failure> {
+        let ours = means.bindings;
         let binding = self.binding(ours);
         let is_plus = |offered| matches!(offered, Mechanism::Scram { plus: true, .. });
         let has_plus = Mechanism::all().any(|offered| is_plus(offered) && self.offers(offered));
-        let has_scram =
-            Mechanism::all().any(|offered| offered != Mechanism::Plain && self.offers(offered));
+        let is_scram = |offered| matches!(offered, Mechanism::Scram { .. });
+        let has_scram = Mechanism::all().any(|offered| is_scram(offered) && self.offers(offered));
         // RFC 5802 section 6: `y` says that we could bind, but saw no offer.
         let unbound = match !has_plus && !ours.is_empty() {
             true => Flag::NotOffered,
             false => Flag::Unable,
         };
         let usable = |mechanism| match (mechanism, binding) {
+            (Mechanism::External, _) => means.certificate.then_some(Flag::Unable),
+            _ if !means.password => None,
             (Mechanism::Scram { plus: true, .. }, Some(name)) => Some(Flag::Bound(name)),
             (Mechanism::Scram { plus: true, .. }, None) => None,
             (Mechanism::Scram { plus: false, .. }, _) => Some(unbound),
-            (Mechanism::Plain, _) => (plain && !has_scram).then_some(Flag::Unable),
+            (Mechanism::Plain, _) => (means.plain && !has_scram).then_some(Flag::Unable),
         };
         let (mechanism, flag) = Mechanism::all()
-            .filter(|mechanism| self.offers(*mechanism))
+            .filter(|mechanism| self.offers(*mechanism) && self.tried != Some(*mechanism))
             .find_map(|mechanism| usable(mechanism).map(|flag| (mechanism, flag)))
             .ok_or(Failure::NoMechanism)?;
         if Strength::from(mechanism) < least {

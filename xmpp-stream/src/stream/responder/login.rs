@@ -12,7 +12,7 @@ use crate::stream::{Note, Output, ScramHash};
 use crate::xml::Element;
 
 /// What a first message leads to.
-enum Next {
+pub(super) enum Next {
     Verdict(Login),
     Credentials(Box<Asked>),
 }
@@ -29,17 +29,19 @@ impl Responder {
             let refusal = Refusal::form(SaslCondition::InvalidMechanism, "unknown mechanism");
             return self.refuse(stage, None, refusal);
         };
-        let needs_tls = mechanism == Mechanism::Plain || self.config.tls == TlsRule::Required;
+        let is_scram = matches!(mechanism, Mechanism::Scram { .. });
+        let needs_tls = !is_scram || self.config.tls == TlsRule::Required;
         let refusal = if self.tls.is_none() && needs_tls {
             Some(Refusal::form(
                 SaslCondition::EncryptionRequired,
                 "no TLS yet",
             ))
         } else if !stage.offer.mechanisms.contains(&mechanism) {
-            Some(Refusal::form(
-                SaslCondition::InvalidMechanism,
-                "mechanism not offered",
-            ))
+            let is_external = mechanism == Mechanism::External;
+            Some(match stage.certificate.is_some() && is_external {
+                true => Refusal::no_certificate(),
+                false => Refusal::form(SaslCondition::InvalidMechanism, "mechanism not offered"),
+            })
         } else {
             None
         };
@@ -100,6 +102,7 @@ impl Responder {
         data: &[u8],
     ) -> Result<State, StreamError> {
         let asked = match mechanism {
+            Mechanism::External => self.ask_account(&stage, data),
             Mechanism::Plain => self.ask_password(&stage, data),
             Mechanism::Scram { hash, plus } => self.ask_keys(&stage, mechanism, hash, plus, data),
         };
@@ -154,6 +157,7 @@ impl Responder {
             account,
             is_name,
             binding,
+            good_until: None,
         };
         if let Ok(account) = BareJid::account(authcid, domain) {
             return Ok(login(account, true));
@@ -173,7 +177,7 @@ impl Responder {
     }
 
     /// The authorization identity, and the `from` of a protected header, have to be the account's.
-    fn check_names(
+    pub(super) fn check_names(
         &self,
         stage: &Stage,
         login: Login,
@@ -215,11 +219,10 @@ impl Responder {
         };
         let nonce = self.wire.token();
         let announced = stage.offer.announcement_hash(hash);
-        let announced = self
-            .config
-            .downgrade_protection
-            .then_some(announced.as_str());
-        match scram::Server::begin(&first, hash, credentials, &nonce, announced) {
+        let is_told = self.config.downgrade_protection;
+        let tls = scram::tls_version(self.tls.as_ref()).filter(|_| is_told);
+        let announced = is_told.then_some(announced.as_str());
+        match scram::Server::begin(&first, hash, credentials, &nonce, announced, tls) {
             Ok((server, message)) => {
                 sasl::write_step(&mut self.wire.out, "challenge", message.as_bytes());
                 let exchange = Box::new(Exchange::Final(login, server));

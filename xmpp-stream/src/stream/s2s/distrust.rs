@@ -61,7 +61,7 @@ impl fmt::Display for Distrust {
             Self::SelfSigned => f.write_str("certificate is self-signed"),
             Self::Revoked => f.write_str("certificate was revoked"),
             Self::Authority => f.write_str("certificate is that of an authority"),
-            Self::WrongPurpose => f.write_str("certificate is not meant for servers"),
+            Self::WrongPurpose => f.write_str("certificate was issued for another purpose"),
             Self::Invalid => f.write_str("certificate is not valid"),
         }
     }

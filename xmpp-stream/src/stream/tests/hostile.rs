@@ -108,7 +108,7 @@ proptest! {
     fn scram_messages_of_any_shape_are_only_refused(data in prop::collection::vec(any::<u8>(), 0..60)) {
         use crate::features::scram::ClientFirst;
         use crate::features::sasl::Offer;
-        let offer = Offer::of(&host_view(), Some(&tls_13()));
+        let offer = Offer::of(&host_view(), Some(&tls_13()), false);
         let _ = ClientFirst::parse(&data, false, &offer);
         let mut with_header = b"n,,n=alice,".to_vec();
         with_header.extend_from_slice(&data);

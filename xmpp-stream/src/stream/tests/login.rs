@@ -52,7 +52,11 @@ fn scram(
     let challenge = data_of("challenge", &answer);
     let announced = String::from_utf8(challenge.clone()).unwrap();
     let announced = announced.split_once(",h=").map_or("", |(_, h)| h);
-    let (last, message) = client.respond(&challenge, password, announced).unwrap();
+    let announced = announced.split_once(',').map_or(announced, |(h, _)| h);
+    let tls = talk.tls_version();
+    let (last, message) = client
+        .respond(&challenge, password, announced, tls)
+        .unwrap();
     let answer = talk.say(&response(message.as_bytes()));
     if answer.contains("<success") {
         last.verify(&data_of("success", &answer)).unwrap();
@@ -545,7 +549,7 @@ fn ats_sc_03_names_are_prepared_as_accounts() {
 }
 
 #[test]
-fn ats_dg_01_the_server_tells_what_it_announced() {
+fn ats_dg_01_dg_05_the_server_tells_what_it_announced() {
     let hash_of = |mut talk: Talk| {
         talk.open();
         let answer = talk.say(&auth("SCRAM-SHA-1", FIRST));
@@ -561,13 +565,14 @@ fn ats_dg_01_the_server_tells_what_it_announced() {
     let mut talk = Talk::new(config.clone(), usize::MAX);
     talk.machine.tls_established(tls_13(), talk.now);
     assert!(
-        hash_of(talk).ends_with(",h=G6k/rBLDqgOhRRaCuuatSDFkJ08="),
-        "the vector of the XEP"
+        hash_of(talk).ends_with(",h=G6k/rBLDqgOhRRaCuuatSDFkJ08=,t=0304"),
+        "the vectors of XEP-0474 and XEP-0515"
     );
     config.downgrade_protection = false;
     let mut talk = Talk::new(config, usize::MAX);
     talk.machine.tls_established(tls_13(), talk.now);
-    assert!(!hash_of(talk).contains(",h="));
+    let told = hash_of(talk);
+    assert!(!told.contains(",h=") && !told.contains(",t="), "{told}");
 }
 
 /// What happens between an independent client and our server.
@@ -750,7 +755,7 @@ fn our_client_signs_in_at_rsasl() {
                 Client::begin(hash, "alice", "nonce", Flag::Unable, &Bindings::default());
             let mut challenge = Vec::new();
             server.step(Some(first.as_bytes()), &mut challenge).unwrap();
-            let (last, message) = client.respond(&challenge, password, "").unwrap();
+            let (last, message) = client.respond(&challenge, password, "", None).unwrap();
             let mut end = Vec::new();
             server.step(Some(message.as_bytes()), &mut end).unwrap();
             assert_eq!(last.verify(&end).is_ok(), fine, "{hash:?} {password}");

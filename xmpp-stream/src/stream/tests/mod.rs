@@ -2,6 +2,7 @@
 //!
 //! `Talk` plays the caller of a `Responder`; every conversation is played whole and byte by byte.
 
+mod external;
 mod hostile;
 mod login;
 mod managed;
@@ -20,6 +21,9 @@ use std::time::Duration;
 
 /// Iterations of the accounts in tests: the least that a client accepts.
 const ITERATIONS: u32 = 4096;
+
+/// How long certificates in tests are good: less than a silence.
+const CERTIFIED: Duration = Duration::from_secs(100);
 
 /// Some instant to count from; the machines never ask for one.
 fn start() -> Instant {
@@ -60,6 +64,19 @@ impl Hosts for TestHosts {
 
     fn fallback(&self) -> Box<str> {
         "d.test".into()
+    }
+
+    /// In place of a certificate its addresses, with spaces in between; e.test takes none.
+    fn certificate(&self, domain: &str, chain: &[Box<[u8]>]) -> Option<ClientCertificate> {
+        let addresses = String::from_utf8(chain.first()?.to_vec()).unwrap();
+        let accounts = addresses.split(' ').filter_map(|it| it.split_once('@'));
+        let accounts = accounts.filter(|(_, of)| *of == domain);
+        (domain != "e.test").then(|| ClientCertificate {
+            accounts: accounts
+                .filter_map(|(local, domain)| BareJid::account(local, domain).ok())
+                .collect(),
+            good_until: start().checked_add(CERTIFIED),
+        })
     }
 }
 
@@ -135,6 +152,12 @@ impl Talk {
         talk
     }
 
+    /// The `t` of XEP-0515 in force: a talk in clear has none.
+    fn tls_version(&self) -> Option<&'static str> {
+        let is_secured = self.machine.is_secured();
+        crate::features::scram::tls_version(Some(&self.tls).filter(|_| is_secured))
+    }
+
     /// Says something; gives what is answered.
     fn say(&mut self, text: &str) -> String {
         self.say_bytes(text.as_bytes())
@@ -199,6 +222,16 @@ impl Talk {
                 let verdict = match account.local() {
                     Some("alice") if right => Verdict::Allow,
                     Some("banned") if right => Verdict::Disabled,
+                    Some("stuck") => Verdict::TryLater,
+                    _ => Verdict::Deny,
+                };
+                self.machine.verdict(verdict, now);
+            }
+            Output::CheckAccount { account } => {
+                self.asked.push(account.to_string());
+                let verdict = match account.local() {
+                    Some("alice" | "ann") => Verdict::Allow,
+                    Some("banned") => Verdict::Disabled,
                     Some("stuck") => Verdict::TryLater,
                     _ => Verdict::Deny,
                 };

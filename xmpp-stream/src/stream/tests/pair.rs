@@ -13,7 +13,8 @@ pub(super) fn client_config(tls: TlsRule, password: &str) -> InitiatorConfig {
     };
     InitiatorConfig {
         account: BareJid::parse("alice@d.test").unwrap(),
-        password: Password(password.to_owned()),
+        password: Some(Password(password.to_owned())),
+        name_account: false,
         resource: Some("balcony".into()),
         lang: Some("cs".into()),
         tls,
@@ -98,7 +99,7 @@ impl Caller {
 }
 
 /// Both sides against each other until both are silent; every word of the caller.
-fn converse(caller: &mut Caller, talk: &mut Talk) -> String {
+pub(super) fn converse(caller: &mut Caller, talk: &mut Talk) -> String {
     let mut all = String::new();
     loop {
         let said = caller.said();
@@ -250,7 +251,7 @@ impl Caller {
 pub(super) const HEADER: &str = "<?xml version='1.0'?><stream:stream from='d.test' id='x' version='1.0' \
     xmlns='jabber:client' xmlns:stream='http://etherx.jabber.org/streams'>";
 
-fn offer(mechanisms: &[&str], bindings: Option<&[&str]>) -> String {
+pub(super) fn offer(mechanisms: &[&str], bindings: Option<&[&str]>) -> String {
     let mechanisms: String = mechanisms
         .iter()
         .map(|name| format!("<mechanism>{name}</mechanism>"))
@@ -686,7 +687,8 @@ fn co_05_nothing_weaker_than_before() {
 fn passwords_are_not_printed() {
     let config = InitiatorConfig {
         account: BareJid::parse("alice@d.test").unwrap(),
-        password: Password("secret-word".to_owned()),
+        password: Some(Password("secret-word".to_owned())),
+        name_account: false,
         resource: None,
         lang: None,
         tls: TlsRule::Required,

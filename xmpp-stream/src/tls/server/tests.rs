@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::tls;
+use ring::aead;
 use rustls::ClientConnection;
 use rustls::pki_types::{CertificateDer, ServerName};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -253,4 +254,103 @@ async fn a_greeting_that_does_not_end_is_refused() {
     );
     assert_eq!(accepted, Err(io::ErrorKind::InvalidData));
     assert!(flooded.is_err(), "nobody reads it to its end");
+}
+
+/// A record of the handshake inside of an established connection, encrypted by its keys: no client of
+/// rustls would send it.
+fn handshake_record(client: TlsStream<DuplexStream>, message: &[u8]) -> (DuplexStream, Vec<u8>) {
+    let (stream, connection) = client.into_inner();
+    let (number, secrets) = connection.dangerous_extract_secrets().unwrap().tx;
+    let rustls::ConnectionTrafficSecrets::Chacha20Poly1305 { key, iv } = secrets else {
+        panic!("another cipher suite");
+    };
+    let key = aead::UnboundKey::new(&aead::CHACHA20_POLY1305, key.as_ref()).unwrap();
+    let mut nonce: [u8; 12] = iv.as_ref().try_into().unwrap();
+    for (byte, with) in nonce.iter_mut().skip(4).zip(number.to_be_bytes()) {
+        *byte ^= with;
+    }
+    let len = u16::try_from(message.len()).unwrap().to_be_bytes();
+    let above = [&number.to_be_bytes()[..], &[22, 3, 3], &len].concat();
+    let mut sealed = message.to_vec();
+    let nonce = aead::Nonce::assume_unique_for_key(nonce);
+    aead::LessSafeKey::new(key)
+        .seal_in_place_append_tag(nonce, aead::Aad::from(above), &mut sealed)
+        .unwrap();
+    let len = u16::try_from(sealed.len()).unwrap().to_be_bytes();
+    (stream, [&[22, 3, 3][..], &len, &sealed].concat())
+}
+
+/// A ClientHello of TLS 1.2 with one cipher suite and the extension of RFC 5746.
+fn client_hello() -> Vec<u8> {
+    let body = [
+        &[3, 3][..],
+        &[7; 32],
+        &[0],
+        &[0, 2, 0xcc, 0xa9],
+        &[1, 0],
+        &[0, 5, 0xff, 1, 0, 1, 0],
+    ];
+    let body = body.concat();
+    [&[1, 0, 0, u8::try_from(body.len()).unwrap()][..], &body].concat()
+}
+
+#[tokio::test]
+async fn c6120_tl_09_who_renegotiates_is_left_without_a_word() {
+    // Alone, and behind text that would be good.
+    for behind in [&b""[..], b"text"] {
+        let mut provider = rustls::crypto::ring::default_provider();
+        use rustls::crypto::ring::cipher_suite as suites;
+        provider.cipher_suites = vec![suites::TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256];
+        let certificate = Certificate::new();
+        let mut config = rustls::ClientConfig::builder_with_provider(Arc::new(provider))
+            .with_protocol_versions(&[&rustls::version::TLS12])
+            .unwrap()
+            .with_root_certificates(tls::roots(&certificate.pem).unwrap())
+            .with_no_client_auth();
+        config.enable_secret_extraction = true;
+        let (ours, theirs) = duplex(4096);
+        let name = ServerName::try_from("d.test").unwrap();
+        let connector = TlsConnector::from(Arc::new(config));
+        let (accepted, connected) = tokio::join!(
+            accept(Box::new(ours), &certificate, None, true),
+            connector.connect(name, theirs)
+        );
+        let (mut server, _) = accepted.unwrap();
+        let mut client = connected.unwrap();
+        client.write_all(behind).await.unwrap();
+        client.flush().await.unwrap();
+        let (mut stream, record) = handshake_record(client, &client_hello());
+        stream.write_all(&record).await.unwrap();
+        let bound = std::time::Duration::from_secs(10);
+        let mut came = [0; 9];
+        let read = tokio::time::timeout(bound, server.read(&mut came)).await;
+        let error = read.expect("an end").unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::InvalidData);
+        assert_eq!(error.to_string(), "TLS renegotiation");
+        // Neither an alert nor close_notify.
+        server.shutdown().await.unwrap();
+        drop(server);
+        let mut said = Vec::new();
+        stream.read_to_end(&mut said).await.unwrap();
+        assert_eq!(said, b"");
+    }
+}
+
+#[test]
+fn c6120_tl_09_records_are_told_by_their_kind() {
+    let record = |kind: u8, len: u8| [vec![kind, 3, 3, 0, len], vec![22; len.into()]].concat();
+    let (text, alert, handshake) = (record(23, 22), record(21, 2), record(22, 40));
+    for (records, expected) in [
+        (vec![], false),
+        (text.clone(), false),
+        ([text.clone(), alert.clone()].concat(), false),
+        (handshake.clone(), true),
+        (handshake[..5].to_vec(), true),
+        // So little of it that its length is not known.
+        (handshake[..4].to_vec(), false),
+        ([text.clone(), alert, handshake.clone()].concat(), true),
+        ([text[..20].to_vec()].concat(), false),
+    ] {
+        assert_eq!(renegotiates(&records), expected, "{records:?}");
+    }
 }

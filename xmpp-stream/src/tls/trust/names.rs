@@ -4,7 +4,7 @@
 //! common name counts for nothing. Domains are compared by their A-labels.
 
 use std::net::IpAddr;
-use x509_parser::prelude::{GeneralName, X509Certificate};
+use x509_parser::prelude::{FromDer, GeneralName, X509Certificate};
 
 /// id-on-dnsSRV and id-on-xmppAddr.
 const SRV_NAME: &str = "1.3.6.1.5.5.7.8.7";
@@ -48,6 +48,13 @@ pub(super) fn names(certificate: &X509Certificate<'_>) -> Vec<Name> {
         _ => None,
     })
     .collect()
+}
+
+/// Addresses of XMPP in a certificate (DER), in order.
+pub(super) fn addresses(certificate: &[u8]) -> Vec<Box<str>> {
+    let parsed = X509Certificate::from_der(certificate);
+    let all = parsed.map_or_else(|_| Vec::new(), |(_, parsed)| names(&parsed));
+    all.into_iter().filter_map(Name::into_address).collect()
 }
 
 fn address(bytes: &[u8]) -> Option<IpAddr> {
@@ -101,6 +108,13 @@ impl Name {
             }),
             Self::Xmpp(name) => a_labels(name).is_some_and(|name| name == wanted),
             Self::Ip(_) => false,
+        }
+    }
+
+    fn into_address(self) -> Option<Box<str>> {
+        match self {
+            Self::Xmpp(address) => Some(address),
+            _ => None,
         }
     }
 

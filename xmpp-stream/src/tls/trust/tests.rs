@@ -218,7 +218,7 @@ fn ats_tu_02_purposes() {
     check(&with_usage(&[ClientAuth]), "d.test", Ok(()));
     check(&with_usage(&[ServerAuth, ClientAuth]), "d.test", Ok(()));
     check(&with_usage(&[]), "d.test", Ok(()));
-    let cause = "certificate is not meant for servers";
+    let cause = "certificate was issued for another purpose";
     check(&with_usage(&[CodeSigning]), "d.test", Err(cause));
     // Issued for clients, but by nobody.
     let chain = Ca::new("one").issue(&with_usage(&[ClientAuth]));
@@ -301,4 +301,113 @@ fn ats_tu_04_what_a_certificate_says_of_itself() {
     assert_eq!(summary.not_after, 1_798_761_600);
     assert!(summary.issuer.contains("test authority"));
     assert_eq!(super::summary(b"no certificate"), None);
+}
+
+// Clients.
+
+#[track_caller]
+fn check_client(params: &CertificateParams, expected: Result<&[&str], &str>) {
+    let ca = Ca::new("test authority");
+    let found = judge_client(&ca.issue(params), &ca.anchors(), NOW);
+    let found = found.map_err(|cause| cause.to_string());
+    let expected = expected.map(|all| all.iter().map(|&it| it.into()).collect());
+    assert_eq!(found, expected.map_err(ToOwned::to_owned));
+}
+
+#[test]
+fn ats_ce_10_addresses_of_a_client_are_those_of_its_certificate() {
+    let client = |names| {
+        let mut params = with_names(names);
+        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
+        params
+    };
+    let (ann, ben) = (xmpp_addr("ann@d.test"), xmpp_addr("ben@d.test"));
+    check_client(&client(vec![ann.clone()]), Ok(&["ann@d.test"]));
+    check_client(
+        &client(vec![ann.clone(), ben]),
+        Ok(&["ann@d.test", "ben@d.test"]),
+    );
+    // Names of other kinds say nothing about a client.
+    let mail = SanType::Rfc822Name("ann@d.test".try_into().unwrap());
+    let dns = SanType::DnsName("d.test".try_into().unwrap());
+    check_client(&client(vec![mail, dns]), Ok(&[]));
+    // For any purpose, and for servers alone.
+    let mut any = with_names(vec![ann.clone()]);
+    any.extended_key_usages = Vec::new();
+    check_client(&any, Ok(&["ann@d.test"]));
+    check_client(
+        &with_names(vec![ann]),
+        Err("certificate was issued for another purpose"),
+    );
+}
+
+#[test]
+fn ats_ce_10_a_clients_certificate_is_held_against_authority_and_time() {
+    let client = |change: fn(&mut CertificateParams)| {
+        let mut params = with_names(vec![xmpp_addr("ann@d.test")]);
+        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
+        change(&mut params);
+        params
+    };
+    check_client(&client(|_| {}), Ok(&["ann@d.test"]));
+    let expired = client(|params| params.not_after = date_time_ymd(2026, 5, 31));
+    check_client(&expired, Err("certificate expired on 2026-05-31"));
+    let early = client(|params| params.not_before = date_time_ymd(2026, 6, 2));
+    check_client(&early, Err("certificate is not valid before 2026-06-02"));
+    let authority = client(|params| params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained));
+    check_client(&authority, Err("certificate is that of an authority"));
+    let other = Ca::new("other").anchors();
+    let chain = Ca::new("one").issue(&client(|_| {}));
+    let nobody = Arc::new(RootCertStore::empty());
+    for anchors in [other, nobody] {
+        let found = judge_client(&chain, &anchors, NOW);
+        assert_eq!(found, Err(Distrust::UnknownIssuer));
+    }
+    let ca = Ca::new("one");
+    assert_eq!(
+        judge_client(&[], &ca.anchors(), NOW),
+        Err(Distrust::NoCertificate)
+    );
+    let garbage = [b"no certificate".as_slice().into()];
+    assert_eq!(
+        judge_client(&garbage, &ca.anchors(), NOW),
+        Err(Distrust::Invalid)
+    );
+}
+
+/// 2027-01-01, the end of what `params` makes.
+const END: u64 = 1_798_761_600;
+
+#[test]
+fn c6120_lm_08_a_chain_is_good_until_the_first_of_it_ends() {
+    let root = Ca::new("root");
+    let until = |chain: &[Box<[u8]>]| good_until(chain, &root.anchors(), NOW);
+    let own = root.issue(&params(&["d.test"]));
+    assert_eq!(until(&own), Some(END));
+    // An issuer in between that ends before, and one that ends after.
+    for (year, expected) in [(2026, END - 30 * 86_400), (2030, END)] {
+        let key = KeyPair::generate().unwrap();
+        let mut between = params(&[]);
+        between.subject_alt_names = Vec::new();
+        between.extended_key_usages = Vec::new();
+        between.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        between.not_after = date_time_ymd(year, 12, 2);
+        let name = "in between";
+        between
+            .distinguished_name
+            .push(rcgen::DnType::CommonName, name);
+        let middle = between.signed_by(&key, &root.issuer).unwrap();
+        let issuer = Issuer::new(between, key);
+        let key = KeyPair::generate().unwrap();
+        let leaf = params(&["d.test"]).signed_by(&key, &issuer).unwrap();
+        let chain: Vec<Box<[u8]>> = vec![leaf.der().to_vec().into(), middle.der().to_vec().into()];
+        assert_eq!(until(&chain), Some(expected));
+        // One that is shown and not needed does not matter.
+        let idle: Vec<Box<[u8]>> = own.iter().chain(&chain[1..]).cloned().collect();
+        assert_eq!(until(&idle), Some(END));
+    }
+    // What is not good now ends at no time.
+    assert_eq!(good_until(&own, &root.anchors(), END + 1), None);
+    assert_eq!(good_until(&own, &Ca::new("other").anchors(), NOW), None);
+    assert_eq!(good_until(&[], &root.anchors(), NOW), None);
 }

@@ -3,6 +3,7 @@
 use super::{Callee, Flow, State};
 use crate::error::{StreamCondition, StreamError};
 use crate::features::sm::{self, SmRequest};
+use crate::jid::Jid;
 use crate::ns;
 use crate::stream::s2s::{Event, Pair, flow};
 use crate::stream::{NotResumed, Output};
@@ -66,9 +67,18 @@ impl Callee {
             return Ok(());
         };
         self.check_pair(from, to)?;
+        // Row se-01: what was for no address is answered by the domain that was called.
+        let called = match to {
+            Some(_) => None,
+            None => self.proven.keys().find(|pair| *pair.from == *from),
+        };
+        let called = called.and_then(|pair| Jid::parse(&pair.to).ok());
         match frame {
             Frame::Stanza(stanza) => self.wire.tell(Output::Stanza(stanza)),
-            Frame::Refused(refused) => self.wire.tell(Output::Refused(refused)),
+            Frame::Refused(mut refused) => {
+                refused.head.to = refused.head.to.or(called);
+                self.wire.tell(Output::Refused(refused));
+            }
             _ => {}
         }
         Ok(())

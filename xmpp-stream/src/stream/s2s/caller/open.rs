@@ -6,6 +6,7 @@ use crate::error::{StreamCondition, StreamError};
 use crate::features::dialback::{self, Step, Words};
 use crate::features::limits::PeerLimits;
 use crate::features::sm::{self, SmAnswer, SmRequest};
+use crate::jid::Jid;
 use crate::ns;
 use crate::stream::s2s::flow::{self, Flow};
 use crate::stream::s2s::{Answer, DialbackCondition, Event, KeyCheck, Pair, Proof};
@@ -51,7 +52,12 @@ impl Caller {
         }
         match frame {
             Frame::Stanza(stanza) => self.wire.tell(Output::Stanza(stanza)),
-            Frame::Refused(refused) => self.wire.tell(Output::Refused(refused)),
+            Frame::Refused(mut refused) => {
+                // Row se-01: what was for no address is answered by the domain that calls.
+                let ours = || Jid::parse(&self.config.pair.from).ok();
+                refused.head.to = refused.head.to.or_else(ours);
+                self.wire.tell(Output::Refused(refused));
+            }
             _ => {}
         }
         Ok(())
