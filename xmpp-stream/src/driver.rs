@@ -168,9 +168,7 @@ impl<M: Machine> Driver<M> {
             {
                 return Poll::Ready(Err(self.lost(io::ErrorKind::TimedOut.into())));
             }
-            if self.alarm.is_some_and(|at| at <= now()) {
-                (self.alarm, self.rang) = (None, true);
-            }
+            self.ring(now());
             self.machine.handle_timeout(now());
             return Poll::Ready(Ok(Turn::Handled));
         }
@@ -222,7 +220,9 @@ impl<M: Machine> Driver<M> {
                 if let Some(rate) = &mut self.rate {
                     rate.took(data.len());
                 }
-                self.machine.handle_bytes(data, now());
+                let now = now();
+                self.machine.handle_bytes(data, now);
+                self.ring(now);
                 Poll::Ready(Ok(()))
             }
             // Many peers close TLS without close_notify.
@@ -233,6 +233,13 @@ impl<M: Machine> Driver<M> {
             }
             Err(error) => Poll::Ready(Err(self.lost(error))),
         })
+    }
+
+    /// Also while bytes come: a peer that never pauses does not put off the alarm.
+    fn ring(&mut self, now: Instant) {
+        if self.alarm.is_some_and(|at| at <= now) {
+            (self.alarm, self.rang) = (None, true);
+        }
     }
 
     fn stall_deadline(&self) -> Option<Instant> {

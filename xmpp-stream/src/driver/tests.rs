@@ -446,6 +446,20 @@ async fn a_turn_ends_when_the_alarm_rings_and_it_rings_once() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn the_alarm_rings_also_while_bytes_never_stop() {
+    let (ours, mut theirs) = duplex(64);
+    let mut driver = responder(Box::new(ours), TlsRule::Optional);
+    driver.set_alarm(Some(now() + Duration::from_secs(1)));
+    theirs.write_all(b" ").await.unwrap();
+    driver.turn(true).await.unwrap();
+    assert!(!driver.has_rung(), "it is not due");
+    tokio::time::advance(Duration::from_secs(1)).await;
+    theirs.write_all(b" ").await.unwrap();
+    driver.turn(true).await.unwrap();
+    assert!(driver.has_rung());
+}
+
+#[tokio::test(start_paused = true)]
 async fn negotiation_ends_in_time_also_while_the_caller_does_not_read() {
     let (incoming, _outgoing) = duplex(10_000);
     let mut server = responder(Box::new(incoming), TlsRule::Required);
