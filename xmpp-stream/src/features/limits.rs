@@ -23,7 +23,10 @@ impl PeerLimits {
             text.trim().parse().ok()
         };
         Self {
-            stanza_bytes_max: limit("max-bytes").and_then(|max| usize::try_from(max).ok()),
+            // Nothing at all is no bound of a peer that talks (RFC 6120 section 13.12: 10,000 at least).
+            stanza_bytes_max: limit("max-bytes")
+                .filter(|max| *max > 0)
+                .and_then(|max| usize::try_from(max).ok()),
             idle_max: limit("idle-seconds").map(Duration::from_secs),
         }
     }

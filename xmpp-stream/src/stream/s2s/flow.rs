@@ -67,7 +67,7 @@ impl Flow {
     /// The peer closes when it has heard nothing for so long: an unused stream is told of before.
     pub(super) fn close_before(&mut self, idle: Duration) {
         // Whether anything was sent is found at every second look.
-        self.idle_max = self.idle_max.min(idle / 2).max(IDLE_LEAST);
+        self.idle_max = self.idle_max.min((idle / 2).max(IDLE_LEAST));
     }
 
     /// Bytes came.

@@ -393,10 +393,32 @@ fn c6120_stream_limits_of_the_peer_are_told() {
     let (mut talk, _) = offered(plain(), 7, &external());
     talk.say(&sasl("success", ""));
     talk.say(&format!("{ANSWER}{}", features(&of(0, 0))));
+    let said = talk.link().unwrap().limits;
+    assert_eq!(said.stanza_bytes_max, None, "no bound at all");
     talk.told.clear();
     talk.pass(Duration::from_secs(9));
     assert!(talk.events().is_empty());
     talk.pass(Duration::from_secs(1));
+    assert!(matches!(talk.events()[..], [Event::Idle]));
+}
+
+#[test]
+fn x0478_our_own_patience_is_not_made_longer() {
+    let mut config = plain();
+    let mut limits = Limits::clone(&config.limits);
+    limits.s2s.idle_max = Duration::from_secs(3);
+    config.limits = limits.into();
+    let (mut talk, _) = offered(config, 7, &external());
+    talk.say(&sasl("success", ""));
+    let most = format!(
+        "<limits xmlns='{}'><max-bytes>{}</max-bytes><idle-seconds>{}</idle-seconds></limits>",
+        ns::STREAM_LIMITS,
+        u64::MAX,
+        1
+    );
+    talk.say(&format!("{ANSWER}{}", features(&most)));
+    talk.told.clear();
+    talk.pass(Duration::from_secs(3));
     assert!(matches!(talk.events()[..], [Event::Idle]));
 }
 
