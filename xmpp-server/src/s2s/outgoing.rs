@@ -303,7 +303,7 @@ impl Stream<'_> {
             }
             self.carrier.fill(&mut self.driver, self.core);
             if is_down && self.is_done() {
-                self.close();
+                self.close(None);
             }
             let limits = &self.core.limits;
             let intake = &mut self.earlier.intake;
@@ -380,19 +380,17 @@ impl Stream<'_> {
     /// Row ce-14: the next stream sees the next certificate.
     fn reset(&mut self) {
         info!("the other server's certificate is over: stream closed");
-        let error = StreamError::new(StreamCondition::Reset);
-        self.driver
-            .machine
-            .close(Some(error), self.core.clock.now());
+        self.close(Some(StreamError::new(StreamCondition::Reset)));
     }
 
-    fn close(&mut self) {
+    /// What came is acknowledged before: it is not sent again.
+    fn close(&mut self, error: Option<StreamError>) {
         let arrived = &self.earlier.intake.arrived;
         if arrived.is_managed() {
             let h = arrived.h();
             self.send(sm::ack(h));
         }
-        self.driver.machine.close(None, self.core.clock.now());
+        self.driver.machine.close(error, self.core.clock.now());
     }
 
     async fn act(&mut self, output: Output) -> Option<Ended> {
@@ -416,7 +414,7 @@ impl Stream<'_> {
                 let written = self.driver.pending() == 0;
                 self.carrier.unmanaged(core, written);
             }
-            Output::Server(Event::Idle) if self.carrier.link.is_empty() => self.close(),
+            Output::Server(Event::Idle) if self.carrier.link.is_empty() => self.close(None),
             Output::PeerClosing => {
                 let intake = &mut self.earlier.intake;
                 let settled = intake.settle(core);
