@@ -183,6 +183,26 @@ async fn x0199_a_server_that_answers_none_is_not_asked_again() {
     scene.until_waiting(0).await;
 }
 
+/// One that answers none, and ends its streams before that is sure, does not get the same for ever.
+#[tokio::test]
+async fn x0199_who_only_ends_its_streams_is_not_asked_again() {
+    let mut scene = Scene::new().await;
+    scene.send("m1").await;
+    for _ in 0..3 {
+        let mut stream = scene.there.called("").await;
+        scene.message(&mut stream, "m1").await;
+    }
+    let mut stream = scene.there.called("").await;
+    let last = stream.expect_next("<message", "</message>").await;
+    assert_eq!(attr(&last, "id"), "m1", "{last}");
+    scene.until_waiting(0).await;
+    drop(stream);
+    scene.send("m2").await;
+    let mut stream = scene.there.called("").await;
+    let next = stream.expect_next("<message", "</message>").await;
+    assert_eq!(attr(&next, "id"), "m2", "{next}");
+}
+
 /// One that has answered before and does not now is out of reach: the same once more, over a new
 /// connection.
 #[tokio::test]

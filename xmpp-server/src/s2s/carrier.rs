@@ -201,11 +201,12 @@ impl Carrier {
             return true;
         }
         match self.link.silent(crate::clock::now()) {
-            Silence::Lost => {
+            None => false,
+            Some(Silence::Lost) => {
                 info!("no answer to a ping: connection lost");
                 true
             }
-            Silence::Deaf => {
+            Some(Silence::Deaf) => {
                 warn!("no answer to pings: what was written counts as taken");
                 self.pinged = false;
                 if written {

@@ -320,10 +320,10 @@ impl Link {
         true
     }
 
-    /// No answer came in time. Where there never is any, what was written counts as taken.
-    pub(super) fn silent(&self, now: Instant) -> Silence {
+    /// No answer came in time, or `None`. Where there never is any, what was written counts as taken.
+    pub(super) fn silent(&self, now: Instant) -> Option<Silence> {
         let silence = self.lock().pings.silent(now);
-        if silence == Silence::Deaf {
+        if silence == Some(Silence::Deaf) {
             self.outbox.uncount();
         }
         silence

@@ -12,12 +12,18 @@ use xmpp_stream::stanza::{Kind, Stanza, Ty};
 use xmpp_stream::stream::s2s::Pair;
 use xmpp_stream::xml::Element;
 
+/// So many streams in a row may end before a server that has never answered does: each of the next ones
+/// would bring it the same messages again.
+const UNANSWERED_MAX: u32 = 3;
+
 /// One link's.
 #[derive(Debug, Default)]
 pub(super) struct Pings {
     /// What is sent over the stream in use stays until an answer covers it.
     on: bool,
     waiting: Option<Waiting>,
+    /// Streams that have ended since the last answer while one was waited for.
+    unanswered: u32,
     peer: Peer,
     /// An answer has come, and whoever carries the queue has not seen it.
     news: bool,
@@ -57,6 +63,12 @@ impl Pings {
     /// A stream begins; `managed`: it has stream management. A server that has not answered is asked
     /// again after `again`. True when messages of this stream are asked about.
     pub(super) fn begin(&mut self, managed: bool, now: Instant, again: Duration) -> bool {
+        if self.waiting.is_some() {
+            self.unanswered += 1;
+            if self.unanswered >= UNANSWERED_MAX && !matches!(self.peer, Peer::Answers) {
+                (self.peer, self.unanswered) = (Peer::Silent(now), 0);
+            }
+        }
         let is_deaf = match self.peer {
             Peer::Silent(since) => now.saturating_duration_since(since) < again,
             Peer::Unknown | Peer::Answers => false,
@@ -93,7 +105,7 @@ impl Pings {
     /// An answer with this id: so many stanzas were read; `None`: it is none to what was asked.
     pub(super) fn answered(&mut self, id: &str) -> Option<u32> {
         let waiting = self.waiting.take_if(|waiting| *waiting.id == *id)?;
-        self.peer = Peer::Answers;
+        (self.peer, self.unanswered) = (Peer::Answers, 0);
         self.news = true;
         Some(waiting.upto)
     }
@@ -114,11 +126,12 @@ impl Pings {
         waiting.map(|waiting| waiting.since)
     }
 
-    /// No answer came in time.
-    pub(super) fn silent(&mut self, now: Instant) -> Silence {
-        match self.peer {
+    /// No answer came in time; `None`: it came at the last moment.
+    pub(super) fn silent(&mut self, now: Instant) -> Option<Silence> {
+        self.since()?;
+        Some(match self.peer {
             Peer::Answers => {
-                self.peer = Peer::Unknown;
+                (self.peer, self.unanswered) = (Peer::Unknown, 0);
                 Silence::Lost
             }
             Peer::Unknown | Peer::Silent(_) => {
@@ -126,7 +139,7 @@ impl Pings {
                 self.forget();
                 Silence::Deaf
             }
-        }
+        })
     }
 
     /// Nothing waits for an answer any more.
@@ -202,10 +215,10 @@ mod tests {
         pings.answered("one");
         pings.asked("two", 2, now);
         assert_eq!(pings.since(), Some(now));
-        assert_eq!(pings.silent(now), Silence::Lost);
+        assert_eq!(pings.silent(now), Some(Silence::Lost));
         assert!(pings.begin(false, now, AGAIN));
         pings.asked("three", 1, now);
-        assert_eq!(pings.silent(now), Silence::Deaf);
+        assert_eq!(pings.silent(now), Some(Silence::Deaf));
         assert!(pings.is_deaf() && !pings.is_on());
         assert_eq!(pings.since(), None);
         assert!(!pings.begin(false, now + AGAIN / 2, AGAIN), "for a while");
@@ -213,6 +226,37 @@ mod tests {
         pings.asked("four", 1, now);
         assert_eq!(pings.answered("four"), Some(1));
         assert!(!pings.is_deaf());
+    }
+
+    #[test]
+    fn x0199_an_answer_at_the_last_moment_is_one() {
+        let (mut pings, now) = (Pings::default(), crate::clock::now());
+        pings.begin(false, now, AGAIN);
+        pings.asked("one", 1, now);
+        assert_eq!(pings.answered("one"), Some(1));
+        assert_eq!(pings.silent(now), None, "nothing is waited for");
+        assert!(pings.is_on());
+        pings.asked("two", 2, now);
+        assert_eq!(pings.silent(now), Some(Silence::Lost));
+    }
+
+    /// A server that drops pings and closes its streams early would get the same messages for ever.
+    #[test]
+    fn x0199_streams_that_end_without_any_answer_are_not_repeated_for_ever() {
+        let (mut pings, now) = (Pings::default(), crate::clock::now());
+        for stream in 0..UNANSWERED_MAX {
+            assert!(pings.begin(false, now, AGAIN), "stream {stream}");
+            pings.asked("one", 1, now);
+        }
+        assert!(!pings.begin(false, now, AGAIN) && pings.is_deaf());
+        assert!(pings.begin(false, now + AGAIN, AGAIN), "and then again");
+        pings.asked("two", 1, now);
+        assert_eq!(pings.answered("two"), Some(1));
+        // Who has answered may lose any number of connections.
+        for stream in 0..3 * UNANSWERED_MAX {
+            pings.asked("three", 2, now);
+            assert!(pings.begin(false, now, AGAIN), "stream {stream}");
+        }
     }
 
     #[test]
