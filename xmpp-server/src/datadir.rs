@@ -74,6 +74,36 @@ impl DataDir {
         Self::open_as(path, Holder::Server)
     }
 
+    /// The same for a server that starts: a user command that has the lock just then is waited for,
+    /// at most 5 s.
+    ///
+    /// # Errors
+    /// As `open`.
+    pub async fn open_in_turn(path: &Path) -> Result<Self, DataDirError> {
+        let until = tokio::time::Instant::now() + LOCK_WAIT;
+        let mut by_server = false;
+        loop {
+            let held = match Self::open(path) {
+                Err(DataDirError::Held { path, by }) => DataDirError::Held { path, by },
+                other => return other,
+            };
+            // Who has just taken the lock may not have written its name yet: what is read then is
+            // nothing, or the name of the one before. So a server is believed at the second look.
+            let is_server = matches!(
+                held,
+                DataDirError::Held {
+                    by: Some((_, Holder::Server)),
+                    ..
+                }
+            );
+            if (is_server && by_server) || tokio::time::Instant::now() >= until {
+                return Err(held);
+            }
+            by_server = is_server;
+            tokio::time::sleep(LOCK_POLL).await;
+        }
+    }
+
     /// The same for a server or a command.
     ///
     /// # Errors
@@ -194,24 +224,6 @@ pub fn running(path: &Path) -> Option<RunningServer> {
         pid: u32::try_from(pid).ok()?,
         addresses: addresses.collect(),
     })
-}
-
-/// Waits while a user command holds the lock, for at most 5 s: a server that starts just then
-/// would be refused otherwise.
-pub async fn wait_for_command(path: &Path) {
-    let by_command = || {
-        let Ok(mut lock) = File::open(path.join(LOCK)) else {
-            return false;
-        };
-        let held = matches!(lock.try_lock(), Err(TryLockError::WouldBlock));
-        held && matches!(read_holder(&mut lock), Some((_, Holder::Command)))
-    };
-    let waiting = async {
-        while by_command() {
-            tokio::time::sleep(LOCK_POLL).await;
-        }
-    };
-    let _ = tokio::time::timeout(LOCK_WAIT, waiting).await;
 }
 
 /// The control socket's path. A long one goes through /proc/self/fd.
@@ -461,15 +473,28 @@ pub(crate) mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_starting_server_waits_for_a_command() {
+    async fn a_starting_server_waits_for_commands_and_for_no_server() {
         let temp = TempDir::new();
-        let command = DataDir::open_as(&temp.0, Holder::Command).unwrap();
         let path = temp.0.clone();
-        let waiting = tokio::spawn(async move { wait_for_command(&path).await });
-        tokio::task::yield_now().await;
-        assert!(!waiting.is_finished());
-        drop(command);
-        waiting.await.unwrap();
-        DataDir::open(&temp.0).unwrap();
+        let starting = || {
+            tokio::spawn({
+                let path = path.clone();
+                async move { DataDir::open_in_turn(&path).await }
+            })
+        };
+        // Also for one that has not said yet who it is, or after one that was a server.
+        for text in ["1 command\n", "", "1 server\n"] {
+            let command = DataDir::open_as(&path, Holder::Command).unwrap();
+            std::fs::write(path.join(LOCK), text).unwrap();
+            let starting = starting();
+            tokio::task::yield_now().await;
+            assert!(!starting.is_finished(), "{text}");
+            drop(command);
+            drop(starting.await.unwrap().unwrap());
+        }
+        let _server = DataDir::open(&path).unwrap();
+        let begun = tokio::time::Instant::now();
+        assert!(starting().await.unwrap().is_err());
+        assert!(begun.elapsed() < LOCK_WAIT / 10);
     }
 }

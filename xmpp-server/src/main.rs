@@ -53,7 +53,6 @@ async fn run(cli: Cli, config: Config, log: SetFilter) -> ExitCode {
     }
     // The first start makes the development CA.
     let first = cli.is_bare() && !datadir::ca_certificate(config.data_dir()).exists();
-    datadir::wait_for_command(config.data_dir()).await;
     // Before the start, so that no signal between start and `ready` ends the process undrained.
     let signals = [
         SignalKind::terminate(),

@@ -117,7 +117,10 @@ impl Server {
         }
         let data_dir = match (&config.data_dir, config.storage) {
             (None, Storage::Memory) => None,
-            _ => Some(DataDir::open(config.data_dir()).map_err(StartError::DataDir)?),
+            _ => {
+                let dir = DataDir::open_in_turn(config.data_dir()).await;
+                Some(dir.map_err(StartError::DataDir)?)
+            }
         };
         // Before anything is made: a start that finds a port taken leaves no traces.
         let listeners = bind_all(&config).await?;
