@@ -793,6 +793,7 @@ async fn c6120_lm_04_a_session_writes_to_so_many_addresses_a_minute() {
             .await;
         let error = ann.next().await.to_string();
         assert!(error.contains("policy-violation"), "{error}");
+        assert!(error.contains("wait"), "{error}");
         advance(SECOND * 60).await;
     }
 }

@@ -6,7 +6,7 @@
 use crate::limits::Limits;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
-use xmpp_stream::error::StanzaError;
+use xmpp_stream::error::{ErrorType, StanzaCondition, StanzaError};
 use xmpp_stream::stanza::{Kind, Stanza, Ty};
 
 /// How long a stanza counts.
@@ -27,7 +27,7 @@ impl Rates {
     /// Counts a stanza. To refuse the end of something would be no gain, so that never counts.
     ///
     /// # Errors
-    /// `policy-violation`: there were as many of its kind this minute as may be.
+    /// `policy-violation`, of type wait: there were as many of its kind this minute as may be.
     pub fn admit(&self, stanza: &Stanza, now: Instant, limits: &Limits) -> Result<(), StanzaError> {
         let is_broadcast = match (stanza.kind, &stanza.head.ty, &stanza.head.to) {
             (Kind::Presence, Ty::None, None) => true,
@@ -55,11 +55,16 @@ impl Rates {
             }
         };
         if *count as usize >= max {
-            return Err(StanzaError::policy_violation().with_text(text));
+            return Err(too_many(text));
         }
         *count = count.saturating_add(1);
         Ok(())
     }
+}
+
+/// The same may be sent later as it is (RFC 6120 section 8.3.3.12).
+pub(super) fn too_many(text: &str) -> StanzaError {
+    StanzaError::new(ErrorType::Wait, StanzaCondition::PolicyViolation).with_text(text)
 }
 
 #[cfg(test)]

@@ -3,6 +3,7 @@
 //! Addresses are kept as hashes under random keys, those of the minute under way alone: most sessions
 //! write to a handful.
 
+use super::rates::too_many;
 use crate::limits::Limits;
 use std::collections::HashSet;
 use std::collections::hash_map::RandomState;
@@ -32,7 +33,7 @@ impl Recipients {
     /// Counts whom a stanza is for. Answers do not count, nor does what stays with its sender.
     ///
     /// # Errors
-    /// `policy-violation`: there were as many others this minute as may be.
+    /// `policy-violation`, of type wait: there were as many others this minute as may be.
     pub fn admit(
         &self,
         stanza: &Stanza,
@@ -54,8 +55,7 @@ impl Recipients {
         let hash = minute.hasher.hash_one(to.bare_str());
         if hash != minute.last && !minute.seen.contains(&hash) {
             if minute.seen.len() >= limits.recipients_max {
-                let error = StanzaError::policy_violation();
-                return Err(error.with_text("too many recipients a minute"));
+                return Err(too_many("too many recipients a minute"));
             }
             minute.seen.insert(hash);
         }

@@ -15,6 +15,10 @@ use std::borrow::Cow;
 /// Where the root is `stream:stream`, this ends the stream.
 pub(super) const FOOTER: &[u8] = super::writer::STREAM_END.as_bytes();
 
+/// Bytes of a header: the usual ones have 200. It is kept, and so short it has no token that a parser
+/// with `attribute_bytes_max` from here on would refuse.
+const HEADER_MAX: usize = 1024;
+
 /// The header at the front of `data`, with the number of its bytes.
 pub(super) fn scan(data: &[u8], limits: &XmlLimits) -> Option<(Header, usize)> {
     let rest = behind_declaration(data)?;
@@ -45,8 +49,11 @@ pub(super) fn scan(data: &[u8], limits: &XmlLimits) -> Option<(Header, usize)> {
         }
     }
     let used = data.len() - rest.len() + scan.used() + 1;
-    let is_small = used <= limits.stanza_bytes_max;
-    if !has_root_ns || !is_small || check_limits(limits, ns::STREAMS, "stream", &attrs).is_err() {
+    let is_small = used <= limits.stanza_bytes_max.min(HEADER_MAX);
+    let has_room = limits.attribute_bytes_max >= HEADER_MAX;
+    if !(has_root_ns && is_small && has_room)
+        || check_limits(limits, ns::STREAMS, "stream", &attrs).is_err()
+    {
         return None;
     }
     let get = |ns: &str, name: &str| {

@@ -223,12 +223,14 @@ impl Reader {
         let mut parser = Box::new(new_parser(self.assembler.limits.attribute_bytes_max));
         if let Some(opening) = self.opening.take() {
             let mut rest = &*opening;
-            while !matches!(
-                parser.parse(&mut rest, false),
-                Ok(Some(Event::StartElement(..)))
-            ) {
-                if rest.is_empty() {
-                    return Err(XmlError::NotWellFormed);
+            loop {
+                match parser.parse(&mut rest, false) {
+                    Ok(Some(Event::StartElement(..))) => break,
+                    Ok(Some(_)) => {}
+                    Ok(None) | Err(EndOrError::NeedMoreData) => {
+                        return Err(XmlError::NotWellFormed);
+                    }
+                    Err(EndOrError::Error(error)) => return Err(map_error(&error, true)),
                 }
             }
         }

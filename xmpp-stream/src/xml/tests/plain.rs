@@ -302,6 +302,34 @@ fn limits_of_headers_are_the_same_for_both() {
     }
 }
 
+/// The scanner once took headers with a token too long for the parser, which had to read them later.
+#[test]
+fn small_limits_of_headers_are_the_same_for_both() {
+    for max in [1, 16, 32, 64, 1024] {
+        let limits = XmlLimits {
+            attribute_bytes_max: max,
+            ..XmlLimits::c2s()
+        };
+        for stream in HEADERS {
+            let bytes = stream.as_bytes();
+            let single: Vec<&[u8]> = bytes.chunks(1).collect();
+            let run = |chunks: &[&[u8]]| run(&mut Reader::new(limits, ns::CLIENT), chunks);
+            assert_eq!(run(&[bytes]), run(&single), "{max}");
+        }
+    }
+}
+
+/// What is kept for as long as the stream lives is no more than a header needs.
+#[test]
+fn a_header_full_of_white_space_is_not_kept() {
+    let long = HEADERS[0].replace("to=", &format!("{}to=", " ".repeat(2000)));
+    let mut reader = reader();
+    let mut data = long.as_bytes();
+    assert!(matches!(reader.next(&mut data), Ok(Some(Frame::Header(_)))));
+    assert!(reader.opening.is_none());
+    check_stream(long.as_bytes());
+}
+
 #[test]
 fn near_misses_of_headers_are_read_alike() {
     let mut dice = Dice(11);
