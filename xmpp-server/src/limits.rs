@@ -114,9 +114,9 @@ limits! {
     /// Presences to all contacts that one session sends in a minute: two a second are no person's
     /// mood, and each goes to every device of every contact.
     broadcasts_max: Count = 120,
-    /// Subscription requests that one session sends in a minute: more than a person asks for by hand,
-    /// and a program that moves a roster goes on in the next one.
-    subscribes_max: Count = 100,
+    /// Subscription requests that one session sends in a minute: who moves a roster sends all of them
+    /// at once, and clients do not ask again; a spammer has more.
+    subscribes_max: Count = 500,
     /// Bytes read from one socket before its task yields: four TLS records.
     turn_bytes_max: Bytes = 64 * KIB,
     /// Received stanzas of a session whose writes are pending; then its socket is not read.
