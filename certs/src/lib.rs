@@ -209,9 +209,14 @@ impl DevCa {
         from: OffsetDateTime,
         to: OffsetDateTime,
     ) -> Result<Leaf, CertError> {
-        let key = KeyPair::generate().map_err(|_| CertError::Sign)?;
         let mut params = leaf_params(names, from - BACKDATED, to)?;
         params.extended_key_usages = purposes.to_vec();
+        self.leaf(&params)
+    }
+
+    /// A new key, and its certificate.
+    fn leaf(&self, params: &CertificateParams) -> Result<Leaf, CertError> {
+        let key = KeyPair::generate().map_err(|_| CertError::Sign)?;
         let cert = params
             .signed_by(&key, &self.issuer)
             .map_err(|_| CertError::Sign)?;

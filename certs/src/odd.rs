@@ -2,7 +2,7 @@
 //! good ones and others: tests show them to a server.
 
 use rcgen::{
-    CertificateParams, CustomExtension, DistinguishedName, ExtendedKeyUsagePurpose, IsCa, KeyPair,
+    CertificateParams, CustomExtension, DistinguishedName, ExtendedKeyUsagePurpose, IsCa,
     OtherNameValue, SanType,
 };
 use std::time::SystemTime;
@@ -64,16 +64,7 @@ impl DevCa {
             Odd::CommonName(domain) => params.distinguished_name = common_name(domain.to_owned()),
             Odd::Service(name) => params.custom_extensions = vec![service(name)?],
         }
-        let key = KeyPair::generate().map_err(|_| CertError::Sign)?;
-        let cert = params
-            .signed_by(&key, &self.issuer)
-            .map_err(|_| CertError::Sign)?;
-        Ok(Leaf {
-            chain_pem: cert.pem(),
-            key_pem: key.serialize_pem(),
-            chain_der: vec![cert.der().to_vec()],
-            key_der: key.serialize_der(),
-        })
+        self.leaf(&params)
     }
 }
 
